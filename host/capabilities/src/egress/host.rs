@@ -1,0 +1,127 @@
+//! Turns a guest's `wasi:http` call into an action, has it judged, and hands the permit on.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bulkhead_core::authorize::Egress;
+use bulkhead_core::egress::{Target, reserved_header};
+use bulkhead_core::{Denial, Permit, Power, authorize};
+use futures::FutureExt;
+use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::transport::{Company, Failure};
+use super::{Error, Transport};
+use crate::credentials::{Guard, Vault};
+use crate::journal::Journal;
+
+/// Largest piece of a request body that a guest hands over at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// One instance's way out.
+pub struct Gate {
+    power: Arc<Power>,
+    vault: Arc<dyn Vault>,
+    guard: Arc<Guard>,
+    transport: Arc<Transport>,
+    journal: Journal,
+}
+
+type Exchange = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), WasiError>> + Send>);
+
+impl Gate {
+    /// A gate for one instance of a connection.
+    pub fn new(
+        power: Arc<Power>,
+        vault: Arc<dyn Vault>,
+        guard: Arc<Guard>,
+        transport: Arc<Transport>,
+        journal: Journal,
+    ) -> Self {
+        Self { power, vault, guard, transport, journal }
+    }
+
+    fn judge(&self, head: http::request::Parts) -> Result<Permit<Egress>, Denial> {
+        let uri = &head.uri;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let target = Target::parse(scheme, authority, path).map_err(|error| {
+            // Without the query, and without user information, either of which may carry a credential.
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), error)
+        })?;
+        authorize(&self.power, Egress { method: head.method, target, headers: head.headers })
+    }
+}
+
+impl WasiHttpHooks for Gate {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|name| reserved_header(name.as_str()))
+    }
+
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), WasiError>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Exchange, WasiError>> + Send> {
+        let (head, body) = request.into_parts();
+        let journal = self.journal.clone();
+        let permit = match self.judge(head) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                journal.deny(denial);
+                return Box::new(async { Err(WasiError::HttpRequestDenied) });
+            }
+        };
+        let company = Company {
+            vault: Arc::clone(&self.vault),
+            guard: Arc::clone(&self.guard),
+            journal: journal.clone(),
+            options: options.unwrap_or_default(),
+        };
+        let transport = Arc::clone(&self.transport);
+        let sent = async move { transport.send(permit, body, company).await };
+        // The future is spawned: a panic in it would be the host's, so it becomes this request's.
+        Box::new(AssertUnwindSafe(sent).catch_unwind().map(move |outcome| match outcome {
+            Ok(Ok(response)) => {
+                let done: Box<dyn Future<Output = Result<(), WasiError>> + Send> = Box::new(async { Ok(()) });
+                Ok((response, done))
+            }
+            Ok(Err(Failure::Denied(denial))) => {
+                journal.deny(denial);
+                Err(WasiError::HttpRequestDenied)
+            }
+            Ok(Err(Failure::Failed(error))) => {
+                journal.fail(&error);
+                Err(for_guest(error))
+            }
+            Err(_) => {
+                tracing::error!("a request ended in a panic");
+                Err(WasiError::InternalError(None))
+            }
+        }))
+    }
+}
+
+/// What the guest learns of a failure: a code, and never which address or which secret.
+fn for_guest(error: Error) -> WasiError {
+    match error {
+        Error::Resolve { .. } => WasiError::DnsError { rcode: None, info_code: None },
+        Error::ConnectTimeout { .. } => WasiError::ConnectionTimeout,
+        Error::Connect { .. } => WasiError::ConnectionRefused,
+        Error::Tls { .. } => WasiError::TlsCertificateError,
+        Error::SecretMissing(_) | Error::SecretUnfit(_) => WasiError::ConfigurationError,
+        Error::Encoded { .. } => WasiError::HttpResponseContentCoding(None),
+        Error::Exchange { source, .. } => WasiError::Hyper(source),
+        Error::Silent { .. } => WasiError::HttpResponseTimeout,
+    }
+}

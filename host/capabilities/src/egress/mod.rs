@@ -1,0 +1,79 @@
+//! Outbound HTTP: from a guest's call to a request that was authorized, and back.
+//!
+//! Why: this is the only way out of a compartment. Invariants: 1. every request is parsed once, authorized, resolved,
+//! checked and sent, in that order, in one place each; 2. a socket opens only for a permit, and to an address the permit
+//! admits; 3. a secret is put in after the decision and masked in the answer.
+//! Never: redirects, proxies, cookies, retries. The guest sees what the upstream said.
+//! Order: `host.rs` (WIT call → action → permit) → `resolve.rs` → `inject.rs` → `transport.rs` → `body.rs`.
+
+mod body;
+mod host;
+mod inject;
+mod resolve;
+mod transport;
+
+use wasmtime::component::Linker;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
+
+pub use host::Gate;
+pub use transport::Transport;
+
+pub(crate) const INTERFACES: &[&str] = &["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12"];
+pub(crate) const MANIFEST_LINES: &str =
+    "[[egress]]\nhost = \"TODO\"\nmethods = [\"GET\"]\npaths = [\"/TODO\"]\nwhy = \"TODO\"";
+
+/// Why a permitted request failed. What the guest sees is the `wasi:http` error code; what the operator sees is this.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("the name of {host} could not be resolved")]
+    Resolve { host: String, source: Option<std::io::Error> },
+    #[error("no connection to {host} within {} s", transport::CONNECT.as_secs())]
+    ConnectTimeout { host: String },
+    #[error("no connection to {host}")]
+    Connect { host: String, source: std::io::Error },
+    #[error("TLS with {host} failed: {source}")]
+    Tls { host: String, source: std::io::Error },
+    #[error("the secret `{0}` is granted but has no value, so the request was not sent")]
+    SecretMissing(bulkhead_core::id::SecretName),
+    #[error("the secret `{0}` cannot be written into a header")]
+    SecretUnfit(bulkhead_core::id::SecretName),
+    #[error("{host} answered in an encoding that was not asked for, so secrets could not be looked for in it")]
+    Encoded { host: String },
+    #[error("the exchange with {host} broke off")]
+    Exchange { host: String, source: hyper::Error },
+    #[error("{host} sent nothing for {} s", .after.as_secs())]
+    Silent { host: String, after: std::time::Duration },
+}
+
+impl Error {
+    /// Who has to act.
+    pub fn blame(&self) -> bulkhead_core::Blame {
+        use bulkhead_core::Blame;
+        match self {
+            Self::SecretMissing(_) | Self::SecretUnfit(_) => Blame::Tenant,
+            _ => Blame::Upstream,
+        }
+    }
+
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "egress-resolve",
+            Self::ConnectTimeout { .. } => "egress-connect-timeout",
+            Self::Connect { .. } => "egress-connect",
+            Self::Tls { .. } => "egress-tls",
+            Self::SecretMissing(_) => "secret-missing",
+            Self::SecretUnfit(_) => "secret-unfit",
+            Self::Encoded { .. } => "egress-encoded",
+            Self::Exchange { .. } => "egress-exchange",
+            Self::Silent { .. } => "egress-silent",
+        }
+    }
+}
+
+pub(crate) fn link<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
+    http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, T::http)?;
+    http::types::add_to_linker::<T, WasiHttp>(linker, &(&LinkOptions::default()).into(), T::http)
+}

@@ -1,0 +1,146 @@
+//! Splits what a guest prints into lines.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::{LONGEST_LINE, Level, Log};
+
+/// Most bytes taken in one write, so that a guest cannot make the host hold more.
+const CHUNK: usize = 64 * 1024;
+
+/// A guest's stdout or stderr.
+#[derive(Clone)]
+pub struct Capture {
+    log: Log,
+    level: Level,
+    name: &'static str,
+    /// The line begun and not ended.
+    partial: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Capture {
+    /// Lines of stdout, as `info`.
+    pub fn stdout(log: Log) -> Self {
+        Self { log, level: Level::Info, name: "stdout", partial: Arc::default() }
+    }
+
+    /// Lines of stderr, as `warn`.
+    pub fn stderr(log: Log) -> Self {
+        Self { log, level: Level::Warn, name: "stderr", partial: Arc::default() }
+    }
+
+    /// Keeps a last line that no newline ended.
+    pub fn end(&self) {
+        let rest = std::mem::take(&mut *self.partial.lock().unwrap_or_else(PoisonError::into_inner));
+        if !rest.is_empty() {
+            self.line(&rest);
+        }
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (piece, false),
+            };
+            // One byte over the longest line is kept, so that the log can say it was cut.
+            let room = (LONGEST_LINE + 1).saturating_sub(partial.len());
+            partial.extend(text.iter().take(room));
+            if ended {
+                self.line(&partial);
+                partial.clear();
+            }
+        }
+    }
+
+    fn line(&self, bytes: &[u8]) {
+        self.log.write(self.level, self.name, &String::from_utf8_lossy(bytes));
+    }
+}
+
+impl IsTerminal for Capture {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Capture {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Capture {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(CHUNK)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Capture {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Capture {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Guard;
+    use bulkhead_core::limits::Size;
+
+    #[test]
+    fn lines_are_put_together_over_writes_and_a_last_one_is_kept() {
+        let log = Log::new(Size::mib(1), Arc::new(Guard::new([]).unwrap()));
+        let out = Capture::stdout(log.clone());
+        for piece in ["one\ntw", "o\n\nthr", "ee"] {
+            out.take(piece.as_bytes());
+        }
+        out.end();
+        let texts: Vec<_> = log.take().0.into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["one", "two", "", "three"]);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_bounded_room() {
+        let log = Log::new(Size::mib(1), Arc::new(Guard::new([]).unwrap()));
+        let out = Capture::stderr(log.clone());
+        for _ in 0..1000 {
+            out.take(&[b'x'; 1000]);
+        }
+        assert_eq!(out.partial.lock().unwrap().len(), LONGEST_LINE + 1);
+    }
+}

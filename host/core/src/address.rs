@@ -1,0 +1,149 @@
+//! Which addresses no connector may reach unless an operator opened them.
+//!
+//! Why: a permitted name can resolve to the metadata service or to the operator's own network (SSRF). Every resolved
+//! address is judged here before it is dialled.
+//! Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries as of 2026-11, their multicast ranges, and the
+//! metadata addresses of the large clouds, which mostly lie inside those blocks and are named for the message.
+//! Invariants: an IPv6 address that carries an IPv4 address is judged as both.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// Single addresses that clouds serve credentials on.
+const METADATA: &[&str] = &[
+    "169.254.169.254/32", // AWS, Azure, Google Cloud, DigitalOcean, Oracle, OpenStack
+    "169.254.170.2/32",   // AWS ECS task credentials
+    "169.254.170.23/32",  // AWS EKS pod identity
+    "168.63.129.16/32",   // Azure platform services
+    "100.100.100.200/32", // Alibaba Cloud
+    "192.0.0.192/32",     // Oracle Cloud
+    "fd00:ec2::254/128",  // AWS
+    "fd00:ec2::23/128",   // AWS EKS pod identity
+    "fd20:ce::254/128",   // Google Cloud
+    "fd00:42::42/128",    // Scaleway
+];
+
+/// Blocks, with the registry's own name for each.
+const BLOCKS: &[(&str, &str)] = &[
+    ("0.0.0.0/8", "\"this network\""),
+    ("10.0.0.0/8", "private use"),
+    ("100.64.0.0/10", "shared address space"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link local"),
+    ("172.16.0.0/12", "private use"),
+    ("192.0.0.0/24", "IETF protocol assignments"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.31.196.0/24", "AS112-v4"),
+    ("192.52.193.0/24", "AMT"),
+    ("192.88.99.0/24", "deprecated 6to4 relay anycast"),
+    ("192.168.0.0/16", "private use"),
+    ("192.175.48.0/24", "direct delegation AS112 service"),
+    ("198.18.0.0/15", "benchmarking"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("::/128", "unspecified address"),
+    ("::1/128", "loopback address"),
+    ("::/96", "IPv4-compatible address"),
+    ("::ffff:0:0/96", "IPv4-mapped address"),
+    ("64:ff9b::/96", "IPv4-IPv6 translation"),
+    ("64:ff9b:1::/48", "IPv4-IPv6 translation"),
+    ("100::/64", "discard-only address block"),
+    ("100:0:0:1::/64", "dummy IPv6 prefix"),
+    ("2001::/23", "IETF protocol assignments"),
+    ("2001:db8::/32", "documentation"),
+    ("2002::/16", "6to4"),
+    ("2620:4f:8000::/48", "direct delegation AS112 service"),
+    ("3fff::/20", "documentation"),
+    ("5f00::/16", "segment routing (SRv6) SIDs"),
+    ("fc00::/7", "unique local"),
+    ("fe80::/10", "link-local unicast"),
+    ("fec0::/10", "deprecated site-local"),
+    ("ff00::/8", "multicast"),
+];
+
+/// Why an address may not be dialled: the registry's name of the block it lies in, or of the service that answers there.
+/// `None` when it is an ordinary public address.
+pub fn forbidden(address: IpAddr) -> Option<&'static str> {
+    let within = |block: &str| block.parse::<IpNet>().is_ok_and(|block| block.contains(&address));
+    if METADATA.iter().any(|block| within(block)) {
+        return Some("cloud metadata service");
+    }
+    if let Some((_, name)) = BLOCKS.iter().find(|(block, _)| within(block)) {
+        return Some(name);
+    }
+    None
+}
+
+/// Whether an operator's `opened` blocks let `address` through although it is special.
+///
+/// An address that carries an IPv4 address is let through only when the blocks open it as it stands: opening
+/// 127.0.0.0/8 does not open `::ffff:127.0.0.1`, unless the two are the same destination (mapped addresses are).
+pub fn opened(address: IpAddr, opened: &[IpNet]) -> bool {
+    let address = match address {
+        IpAddr::V6(v6) => mapped(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    };
+    opened.iter().any(|block| block.contains(&address))
+}
+
+fn mapped(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    address.to_ipv4_mapped()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_a_block() {
+        for (block, _) in BLOCKS {
+            assert!(block.parse::<IpNet>().is_ok_and(|net| net.trunc() == net), "{block}");
+        }
+        for block in METADATA {
+            assert!(block.parse::<IpNet>().is_ok(), "{block}");
+        }
+    }
+
+    #[test]
+    fn special_addresses_are_forbidden_by_name() {
+        for (address, name) in [
+            ("127.0.0.1", "loopback"),
+            ("10.1.2.3", "private use"),
+            ("169.254.169.254", "cloud metadata service"),
+            ("168.63.129.16", "cloud metadata service"),
+            ("169.254.1.1", "link local"),
+            ("100.64.0.1", "shared address space"),
+            ("0.0.0.0", "\"this network\""),
+            ("255.255.255.255", "reserved"),
+            ("::1", "loopback address"),
+            ("::ffff:8.8.8.8", "IPv4-mapped address"),
+            ("64:ff9b::a00:1", "IPv4-IPv6 translation"),
+            ("2002:7f00:1::", "6to4"),
+            ("2001::1", "IETF protocol assignments"),
+            ("fd00:ec2::254", "cloud metadata service"),
+            ("fe80::1", "link-local unicast"),
+        ] {
+            assert_eq!(forbidden(address.parse().unwrap()), Some(name), "{address}");
+        }
+    }
+
+    #[test]
+    fn public_addresses_are_not() {
+        for address in ["8.8.8.8", "140.82.121.6", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"] {
+            assert_eq!(forbidden(address.parse().unwrap()), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_operator_opens_exactly_the_blocks_named() {
+        let blocks = ["127.0.0.0/8".parse().unwrap()];
+        assert!(opened("127.0.0.1".parse().unwrap(), &blocks));
+        assert!(opened("::ffff:127.0.0.1".parse().unwrap(), &blocks));
+        assert!(!opened("64:ff9b::7f00:1".parse().unwrap(), &blocks));
+        assert!(!opened("::1".parse().unwrap(), &blocks));
+        assert!(!opened("127.0.0.1".parse().unwrap(), &[]));
+    }
+}

@@ -1,0 +1,381 @@
+//! Decides whether an action may happen, and is the only maker of [`Permit`]s.
+//!
+//! Why: an effect that demands a permit by value cannot be reached past this decision; leaving the check out does not
+//! compile. Invariants: 1. no power, no permit: what nothing covers is denied; 2. a permit owns the very action that was
+//! judged, and its fields are private: what was checked is what is sent; 3. a denial says what was tried, why not, and
+//! which lines would allow it.
+//! Callers: `capabilities/*` → here → `power`, `egress`, `address`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address;
+use crate::egress::{self, Host, Miss, Rule, Scheme, Target};
+use crate::id::SecretName;
+use crate::limits::Size;
+use crate::manifest::Format;
+use crate::power::{Opening, Power};
+
+/// Something a guest wants done.
+pub trait Action: Sized {
+    /// What the decision adds: the conditions under which the action may happen.
+    type Terms;
+
+    /// The terms under which `power` covers this action.
+    fn judge(&self, power: &Power) -> Result<Self::Terms, Denial>;
+}
+
+/// Leave to do one action, once.
+#[derive(Debug)]
+pub struct Permit<A: Action> {
+    action: A,
+    terms: A::Terms,
+}
+
+/// Judges `action`; default deny.
+pub fn authorize<A: Action>(power: &Power, action: A) -> Result<Permit<A>, Denial> {
+    let terms = action.judge(power)?;
+    Ok(Permit { action, terms })
+}
+
+/// An outbound request, without its body.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    /// Method.
+    pub method: http::Method,
+    /// Scheme, host, port, path and query.
+    pub target: Target,
+    /// Headers that the guest set. Reserved ones are denied.
+    pub headers: http::HeaderMap,
+}
+
+/// Conditions of a permitted request.
+#[derive(Debug)]
+pub struct EgressTerms {
+    injections: Vec<HeaderInjection>,
+    addresses: Vec<IpNet>,
+    request_bytes: Size,
+    response_bytes: Size,
+}
+
+/// A secret to be put into a header at the last moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderInjection {
+    /// Which secret.
+    pub secret: SecretName,
+    /// Which header.
+    pub header: http::HeaderName,
+    /// What stands around it.
+    pub format: Format,
+}
+
+impl Action for Egress {
+    type Terms = EgressTerms;
+
+    fn judge(&self, power: &Power) -> Result<EgressTerms, Denial> {
+        let denied = |reason, remedy| Denial { attempt: self.to_string(), reason, remedy };
+        let Some(opening) = power.openings.iter().find(|opening| opening.permits(self)) else {
+            return Err(self.uncovered(power));
+        };
+        if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
+            return Err(denied(Reason::ReservedHeader(name.to_string()), None));
+        }
+        let mut injections = Vec::new();
+        for (name, secret) in &power.secrets {
+            if !secret.hosts.iter().any(|pattern| pattern.covers(self.target.host())) {
+                continue;
+            }
+            if self.target.scheme() == Scheme::Http && !secret.plain_http {
+                let lines = format!("[secrets.{name}]\nplain-http = true");
+                return Err(denied(Reason::SecretNeedsTls(name.clone()), Some(Remedy::grant(lines))));
+            }
+            injections.push(HeaderInjection {
+                secret: name.clone(),
+                header: secret.inject.header.as_http().clone(),
+                format: secret.inject.format.clone(),
+            });
+        }
+        // With a secret bound, the host alone says who the request speaks for.
+        let bound = |name: &&http::HeaderName| {
+            **name == http::header::AUTHORIZATION
+                || **name == http::header::COOKIE
+                || injections.iter().any(|injection| injection.header == **name)
+        };
+        if !injections.is_empty()
+            && let Some(name) = self.headers.keys().find(bound)
+        {
+            return Err(denied(Reason::CredentialHeader(name.to_string()), None));
+        }
+        Ok(EgressTerms {
+            injections,
+            addresses: opening.addresses.clone(),
+            request_bytes: opening.request_bytes,
+            response_bytes: opening.response_bytes,
+        })
+    }
+}
+
+impl Egress {
+    /// Why nothing covers this request, and what would.
+    fn uncovered(&self, power: &Power) -> Denial {
+        let asked = power.asked.iter().any(|rule| rule.judge(&self.method, &self.target).is_ok());
+        let (reason, remedy) = if asked {
+            (Reason::NotGranted, Remedy::grant(self.grant_lines()))
+        } else {
+            (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
+        };
+        Denial { attempt: self.to_string(), reason, remedy: Some(remedy) }
+    }
+
+    fn manifest_lines(&self) -> String {
+        let methods = match self.method {
+            http::Method::GET | http::Method::HEAD => String::new(),
+            _ => format!("\nmethods = [\"{}\"]", self.method),
+        };
+        format!("{}{methods}\npaths = [\"{}\"]\nwhy = \"TODO\"", self.destination_lines(), self.target.path())
+    }
+
+    fn grant_lines(&self) -> String {
+        format!("{}\nmethods = [\"{}\"]\npaths = [\"{}\"]", self.destination_lines(), self.method, self.target.path())
+    }
+
+    fn destination_lines(&self) -> String {
+        let target = &self.target;
+        let mut lines = String::from("[[egress]]");
+        if target.scheme() == Scheme::Http {
+            lines.push_str("\nscheme = \"http\"");
+        }
+        lines.push_str(&format!("\nhost = \"{}\"", target.host()));
+        if target.port() != target.scheme().default_port() {
+            lines.push_str(&format!("\nport = {}", target.port()));
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.target)
+    }
+}
+
+impl Opening {
+    fn permits(&self, request: &Egress) -> bool {
+        let granted_path = match &self.paths {
+            Some(paths) => paths.iter().any(|pattern| pattern.covers(request.target.path())),
+            None => true,
+        };
+        granted_path && self.rule.judge(&request.method, &request.target).is_ok()
+    }
+}
+
+fn closest(rules: &[Rule], request: &Egress) -> Option<Closest> {
+    rules
+        .iter()
+        .filter_map(|rule| rule.judge(&request.method, &request.target).err().map(|miss| (miss, rule)))
+        .max_by_key(|(miss, _)| *miss)
+        .filter(|(miss, _)| *miss > Miss::Host)
+        .map(|(miss, rule)| Closest { miss, host: rule.host.to_string() })
+}
+
+// === impl Permit ===
+
+impl Permit<Egress> {
+    /// The request as it was judged.
+    pub fn request(&self) -> &Egress {
+        &self.action
+    }
+
+    /// Secrets to put in.
+    pub fn injections(&self) -> &[HeaderInjection] {
+        &self.terms.injections
+    }
+
+    /// Most bytes of the request's body.
+    pub fn request_bytes(&self) -> Size {
+        self.terms.request_bytes
+    }
+
+    /// Most bytes of the response's body.
+    pub fn response_bytes(&self) -> Size {
+        self.terms.response_bytes
+    }
+
+    /// Whether every one of the addresses that the host's name stands for may be dialled. One forbidden address denies
+    /// them all, since the name's owner chooses which answer comes first.
+    pub fn admits(&self, addresses: &[IpAddr]) -> Result<(), Denial> {
+        for address in addresses {
+            let Some(block) = address::forbidden(*address) else {
+                continue;
+            };
+            if address::opened(*address, &self.terms.addresses) {
+                continue;
+            }
+            let lines = format!("{}\naddresses = [\"{}\"]", self.action.destination_lines(), IpNet::from(*address));
+            return Err(Denial {
+                attempt: self.action.to_string(),
+                reason: Reason::Address { address: *address, block },
+                remedy: Some(Remedy::grant(lines)),
+            });
+        }
+        Ok(())
+    }
+}
+
+// === Denials ===
+
+/// Why something was not done. Data, not an error: it is shown, counted and recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// What was tried, without query strings or header values.
+    pub attempt: String,
+    /// Why not.
+    pub reason: Reason,
+    /// What would allow it, where anything could.
+    pub remedy: Option<Remedy>,
+}
+
+/// Why an action was denied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Reason {
+    #[error("it cannot be read in one way only: {0}")]
+    Malformed(#[from] egress::Error),
+    #[error("the manifest does not ask for it{}", closest_text(.0))]
+    NotDeclared(Option<Closest>),
+    #[error("the manifest asks for it, but it was not granted")]
+    NotGranted,
+    #[error("a connector may not set the header `{0}`: the host writes it, or nobody")]
+    ReservedHeader(String),
+    #[error("a connector may not set the header `{0}` where the host adds a secret")]
+    CredentialHeader(String),
+    #[error("the secret `{0}` would travel without TLS")]
+    SecretNeedsTls(SecretName),
+    #[error("{address} is not a public address ({block})")]
+    Address {
+        /// The forbidden address.
+        address: IpAddr,
+        /// The block it lies in.
+        block: &'static str,
+    },
+    #[error("`{interface}` is linked inert, because the manifest says that it is imported without being used")]
+    Inert {
+        /// The interface.
+        interface: String,
+    },
+}
+
+/// The rule that came closest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closest {
+    /// Where it parted from the request.
+    pub miss: Miss,
+    /// Its host.
+    pub host: String,
+}
+
+fn closest_text(closest: &Option<Closest>) -> String {
+    let Some(Closest { miss, host }) = closest else {
+        return " (no rule names this host)".to_owned();
+    };
+    let part = match miss {
+        Miss::Host => "host",
+        Miss::Scheme => "scheme",
+        Miss::Port => "port",
+        Miss::Method => "method",
+        Miss::Path => "path",
+    };
+    format!(" (the rule for `{host}` does not cover this {part})")
+}
+
+/// Lines that would allow what was denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remedy {
+    /// Whose file they belong in.
+    pub file: File,
+    /// The lines, in TOML.
+    pub lines: String,
+}
+
+/// A file that can allow something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// `connector.toml`, by the author.
+    Manifest,
+    /// The grant, by the operator.
+    Grant,
+}
+
+impl Remedy {
+    fn manifest(lines: String) -> Self {
+        Self { file: File::Manifest, lines }
+    }
+
+    fn grant(lines: String) -> Self {
+        Self { file: File::Grant, lines }
+    }
+}
+
+impl Denial {
+    /// A stable name for the reason.
+    pub fn code(&self) -> &'static str {
+        match self.reason {
+            Reason::Malformed(_) => "egress-malformed",
+            Reason::NotDeclared(_) => "egress-not-declared",
+            Reason::NotGranted => "egress-not-granted",
+            Reason::ReservedHeader(_) => "egress-header-reserved",
+            Reason::CredentialHeader(_) => "egress-header-credential",
+            Reason::SecretNeedsTls(_) => "secret-needs-tls",
+            Reason::Address { .. } => "egress-address",
+            Reason::Inert { .. } => "interface-inert",
+        }
+    }
+
+    /// A request that could not be read. `attempt` is shown escaped and cut short.
+    pub fn malformed(attempt: &str, error: egress::Error) -> Self {
+        Self {
+            attempt: attempt.chars().take(200).flat_map(char::escape_debug).collect(),
+            reason: Reason::Malformed(error),
+            remedy: None,
+        }
+    }
+
+    /// A call into an interface that is linked inert.
+    pub fn inert(interface: &str, function: &str) -> Self {
+        Self {
+            attempt: format!("{interface}#{function}"),
+            reason: Reason::Inert { interface: interface.to_owned() },
+            remedy: None,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "denied {}: {}", self.attempt, self.reason)
+    }
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manifest => "connector.toml",
+            Self::Grant => "the grant",
+        })
+    }
+}
+
+impl Host {
+    /// The address, when it is written out and needs no resolving.
+    pub fn literal(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+use super::*;
+use crate::grant::Grant;
+use crate::id::Digest;
+use crate::limits::Limits;
+use crate::manifest::Manifest;
+
+const MANIFEST: &str = r#"
+[connector]
+name = "acme/x"
+version = "1.0.0"
+[[egress]]
+host = "api.example.com"
+methods = ["GET", "POST"]
+paths = ["/v1/*"]
+why = "w"
+[[egress]]
+scheme = "http"
+host = "localhost"
+port = 8080
+paths = ["/**"]
+why = "w"
+[secrets.token]
+why = "w"
+hosts = ["api.example.com", "localhost"]
+inject = { header = "x-key", format = "Key {}" }
+"#;
+
+const LOOPBACK: &str = r#"
+[[egress]]
+scheme = "http"
+host = "localhost"
+port = 8080
+paths = ["/open/**"]
+addresses = ["127.0.0.0/8"]
+"#;
+
+fn power(grant: Option<&str>) -> Power {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let grant = match grant {
+        Some(text) => Grant::parse(text, &manifest).unwrap(),
+        None => Grant::whole(&manifest),
+    };
+    Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap()
+}
+
+fn request(method: &str, url: &str, headers: &[(&'static str, &str)]) -> Egress {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap());
+    Egress {
+        method: method.parse().unwrap(),
+        target: Target::parse(scheme, authority, path).unwrap(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect(),
+    }
+}
+
+fn code(grant: Option<&str>, request: Egress) -> &'static str {
+    match authorize(&power(grant), request) {
+        Ok(_) => "permitted",
+        Err(denial) => denial.code(),
+    }
+}
+
+#[test]
+fn what_is_asked_and_granted_is_permitted_with_its_secret() {
+    let permit = authorize(&power(None), request("GET", "https://api.example.com/v1/a", &[])).unwrap();
+    let injection = &permit.injections()[0];
+    assert_eq!(
+        (injection.secret.as_str(), injection.header.as_str(), injection.format.before.as_str()),
+        ("token", "x-key", "Key ")
+    );
+}
+
+#[test]
+fn what_is_not_asked_is_denied_and_the_denial_says_how_to_ask() {
+    let denial = authorize(&power(None), request("DELETE", "https://api.example.com/v1/a", &[])).unwrap_err();
+    assert_eq!(denial.code(), "egress-not-declared");
+    assert!(denial.to_string().contains("does not cover this method"), "{denial}");
+    let remedy = denial.remedy.unwrap();
+    assert_eq!(remedy.file, File::Manifest);
+    let asked = Manifest::parse(&format!("{MANIFEST}\n{}", remedy.lines)).unwrap();
+    let grant = Grant::whole(&asked);
+    let wider = Power::new(&asked, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+    assert!(authorize(&wider, request("DELETE", "https://api.example.com/v1/a", &[])).is_ok());
+}
+
+#[test]
+fn the_closest_rule_is_named() {
+    let text = |url| authorize(&power(None), request("GET", url, &[])).unwrap_err().to_string();
+    assert!(text("https://evil.com/").contains("no rule names this host"));
+    assert!(text("https://api.example.com/v2").contains("does not cover this path"));
+    assert!(text("https://api.example.com:8443/v1/a").contains("does not cover this port"));
+}
+
+#[test]
+fn what_is_asked_but_not_granted_is_denied_and_the_denial_says_what_would_grant_it() {
+    let denial = authorize(&power(None), request("GET", "http://localhost:8080/open/x", &[])).unwrap_err();
+    assert_eq!(denial.code(), "egress-not-granted");
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    Grant::parse(&denial.remedy.unwrap().lines, &manifest).unwrap();
+    assert_eq!(code(Some(LOOPBACK), request("GET", "http://localhost:8080/closed", &[])), "egress-not-granted");
+    assert_eq!(code(Some(LOOPBACK), request("GET", "http://localhost:8080/open/x", &[])), "permitted");
+}
+
+#[test]
+fn an_empty_grant_permits_nothing() {
+    assert_eq!(code(Some(""), request("GET", "https://api.example.com/v1/a", &[])), "egress-not-granted");
+}
+
+#[test]
+fn a_secret_does_not_travel_without_tls_unless_that_is_granted() {
+    let with_secret = format!("{LOOPBACK}\n[secrets.token]\n");
+    assert_eq!(code(Some(&with_secret), request("GET", "http://localhost:8080/open/x", &[])), "secret-needs-tls");
+    let in_the_open = format!("{with_secret}plain-http = true\n");
+    assert_eq!(code(Some(&in_the_open), request("GET", "http://localhost:8080/open/x", &[])), "permitted");
+}
+
+#[test]
+fn a_guest_cannot_speak_for_someone_else_where_a_secret_is_bound() {
+    for name in ["authorization", "cookie", "x-key"] {
+        assert_eq!(
+            code(None, request("GET", "https://api.example.com/v1/a", &[(name, "x")])),
+            "egress-header-credential",
+            "{name}"
+        );
+    }
+    assert_eq!(
+        code(Some(LOOPBACK), request("GET", "http://localhost:8080/open/x", &[("authorization", "x")])),
+        "permitted"
+    );
+}
+
+#[test]
+fn a_guest_cannot_set_what_the_host_writes() {
+    for name in ["host", "transfer-encoding", "x-http-method-override", "forwarded"] {
+        assert_eq!(
+            code(None, request("GET", "https://api.example.com/v1/a", &[(name, "x")])),
+            "egress-header-reserved",
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let admits = |list: &[&str]| permit.admits(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+    assert!(admits(&["8.8.8.8"]).is_ok());
+    assert!(admits(&["127.0.0.1"]).is_ok());
+    let denial = admits(&["8.8.8.8", "127.0.0.1", "169.254.169.254"]).unwrap_err();
+    assert_eq!(denial.code(), "egress-address");
+    assert!(denial.to_string().contains("cloud metadata service"), "{denial}");
+    assert!(admits(&["::1"]).is_err());
+    let remedy = denial.remedy.unwrap();
+    Grant::parse(&remedy.lines, &Manifest::parse(MANIFEST).unwrap()).unwrap();
+}
+
+#[test]
+fn a_grant_for_one_release_is_no_grant_for_another() {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let granted = Digest::of(&[b"old"]);
+    let grant = Grant::parse(&format!("release = \"{granted}\""), &manifest).unwrap();
+    let build = |digest| Power::new(&manifest, &grant, digest, |_| None, &Limits::CEILING);
+    assert!(build(granted).is_ok());
+    assert!(matches!(build(Digest::of(&[b"new"])), Err(crate::power::Error::AnotherRelease { .. })));
+}
+
+#[test]
+fn a_configured_label_is_filled_in_once() {
+    let manifest = Manifest::parse(
+        "[connector]\nname = \"a/b\"\nversion = \"1.0.0\"\n[[egress]]\nhost = \"{sub}.zendesk.com\"\npaths = [\"/\"]\nwhy = \"w\"\n",
+    )
+    .unwrap();
+    let build = |value: &'static str| {
+        Power::new(
+            &manifest,
+            &Grant::whole(&manifest),
+            Digest::of(&[]),
+            move |key| (key == "sub").then_some(value),
+            &Limits::CEILING,
+        )
+    };
+    let power = build("acme").unwrap();
+    assert!(authorize(&power, request("GET", "https://acme.zendesk.com/", &[])).is_ok());
+    assert!(authorize(&power, request("GET", "https://other.zendesk.com/", &[])).is_err());
+    assert!(matches!(build("evil.com/"), Err(crate::power::Error::Configuration { .. })));
+}

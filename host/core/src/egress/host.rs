@@ -1,0 +1,288 @@
+//! Hosts, and patterns of hosts.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// Longest DNS name, in bytes (RFC 1035 §2.3.4, as text without the final dot).
+const LONGEST_NAME: usize = 253;
+/// Longest DNS label, in bytes (RFC 1035 §2.3.4).
+const LONGEST_LABEL: usize = 63;
+
+/// A DNS name in lower-case ASCII, without a final dot, that no resolver could take for an address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DnsName(String);
+
+impl DnsName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `self` is one or more labels below `parent`.
+    pub fn is_below(&self, parent: &Self) -> bool {
+        self.0.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    }
+}
+
+impl FromStr for DnsName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused = || Error::Name(text.chars().take(80).collect());
+        if text.is_empty() || text.len() > LONGEST_NAME || !text.split('.').all(is_label) {
+            return Err(refused());
+        }
+        let name = text.to_ascii_lowercase();
+        // The WHATWG URL standard takes a host whose last label is a number for an IPv4 address, and so do many resolvers.
+        let last = name.rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
+            return Err(Error::AmbiguousAddress(name));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a request is aimed: a name, or an address written out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Host {
+    /// A name, still to be resolved.
+    Name(DnsName),
+    /// An address literal.
+    Address(IpAddr),
+}
+
+impl FromStr for Host {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return inner
+                .parse::<Ipv6Addr>()
+                .map(|address| Self::Address(address.into()))
+                .map_err(|_| Error::Name(text.chars().take(80).collect()));
+        }
+        match text.parse::<Ipv4Addr>() {
+            Ok(address) => Ok(Self::Address(address.into())),
+            Err(_) => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// Which hosts a rule covers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub enum HostPattern {
+    /// Exactly this host.
+    Exactly(Host),
+    /// `*.parent`: one or more labels below the parent, never the parent itself.
+    Below(DnsName),
+    /// `{key}.parent`: one label, taken from the connection's configuration.
+    Configured {
+        /// Key of a string in the configuration.
+        key: String,
+        /// What stands behind the label.
+        parent: DnsName,
+    },
+}
+
+impl HostPattern {
+    /// Whether `host` is covered. A pattern whose configured label is not filled in covers nothing.
+    pub fn covers(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Exactly(expected), host) => expected == host,
+            (Self::Below(parent), Host::Name(name)) => name.is_below(parent),
+            (Self::Below(_), Host::Address(_)) | (Self::Configured { .. }, _) => false,
+        }
+    }
+
+    /// Whether every host that `other` covers is covered by `self`.
+    pub fn covers_all_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exactly(host)) => self.covers(host),
+            (Self::Below(outer), Self::Below(inner)) => inner == outer || inner.is_below(outer),
+            _ => false,
+        }
+    }
+
+    /// The pattern with its configured label filled in. `lookup` gives the configuration's text under a key.
+    pub fn resolved<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Error> {
+        let Self::Configured { key, parent } = self else {
+            return Ok(self.clone());
+        };
+        let label = lookup(key).unwrap_or_default();
+        if !is_label(label) {
+            return Err(Error::Name(label.chars().take(80).collect()));
+        }
+        format!("{label}.{parent}").parse().map(|name| Self::Exactly(Host::Name(name)))
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused = || Error::Pattern(text.chars().take(80).collect());
+        if let Some(parent) = text.strip_prefix("*.") {
+            let parent: DnsName = parent.parse().map_err(|_| refused())?;
+            return if parent.as_str().contains('.') {
+                Ok(Self::Below(parent))
+            } else {
+                Err(Error::WholeDomain(parent.to_string()))
+            };
+        }
+        if let Some((key, parent)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}.")) {
+            let is_key =
+                !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            return match parent.parse() {
+                Ok(parent) if is_key => Ok(Self::Configured { key: key.to_owned(), parent }),
+                _ => Err(refused()),
+            };
+        }
+        if text.contains(['*', '{', '}']) {
+            return Err(refused());
+        }
+        text.parse().map(Self::Exactly)
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(host) => host.fmt(f),
+            Self::Below(parent) => write!(f, "*.{parent}"),
+            Self::Configured { key, parent } => write!(f, "{{{key}}}.{parent}"),
+        }
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=LONGEST_LABEL).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(pattern: &str, host: &str) -> bool {
+        pattern.parse::<HostPattern>().unwrap().covers(&host.parse().unwrap())
+    }
+
+    #[test]
+    fn a_wildcard_covers_labels_below_and_never_the_bare_name() {
+        assert!(covers("*.example.com", "a.example.com"));
+        assert!(covers("*.example.com", "a.b.example.com"));
+        assert!(!covers("*.example.com", "example.com"));
+        assert!(!covers("*.example.com", "evilexample.com"));
+        assert!(!covers("*.example.com", "example.com.evil.org"));
+    }
+
+    #[test]
+    fn case_does_not_matter() {
+        assert!(covers("api.example.com", "API.Example.COM"));
+    }
+
+    #[test]
+    fn an_exact_host_covers_only_itself() {
+        assert!(covers("localhost", "localhost"));
+        assert!(!covers("example.com", "a.example.com"));
+        assert!(covers("10.0.0.1", "10.0.0.1"));
+        assert!(covers("[::1]", "[0:0:0:0:0:0:0:1]"));
+    }
+
+    #[test]
+    fn what_could_be_read_as_an_address_is_not_a_name() {
+        for text in ["2130706433", "0x7f.1", "127.1", "0177.0.0.1", "127.0.0.01", "1.2.3.4.5", "256.1.1.1"] {
+            assert!(matches!(text.parse::<Host>(), Err(Error::AmbiguousAddress(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_plain_name_is_refused() {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "a.",
+            "-a.com",
+            "a-.com",
+            "a b",
+            "a\tb",
+            "ä.com",
+            "a%2eb",
+            "[::1%25eth0]",
+            "[::1",
+            "a@b",
+            "a/b",
+        ] {
+            assert!(text.parse::<Host>().is_err(), "{text:?}");
+        }
+        assert!(format!("{}.com", "a".repeat(64)).parse::<Host>().is_err());
+    }
+
+    #[test]
+    fn a_wildcard_over_a_top_level_domain_is_refused() {
+        assert_eq!("*.com".parse::<HostPattern>(), Err(Error::WholeDomain("com".into())));
+        for text in ["*", "a.*.com", "*a.com", "{}.example.com", "{a}", "{a b}.example.com"] {
+            assert!(text.parse::<HostPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_configured_label_is_exactly_one_label() {
+        let pattern: HostPattern = "{subdomain}.zendesk.com".parse().unwrap();
+        assert!(!pattern.covers(&"acme.zendesk.com".parse().unwrap()));
+        let with = |value: &'static str| pattern.resolved(move |key| (key == "subdomain").then_some(value));
+        assert!(with("acme").unwrap().covers(&"acme.zendesk.com".parse().unwrap()));
+        for bad in ["", "a.b", "evil.com/", "a@b", "a#", "a%2eb", "a\u{3002}b", "-", "evil.com\\"] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+        assert!(with(Box::leak("a".repeat(64).into_boxed_str())).is_err());
+        assert!(pattern.resolved(|_| None).is_err());
+    }
+
+    #[test]
+    fn a_narrower_pattern_is_covered_by_a_wider_one() {
+        let check = |outer: &str, inner: &str, expected| {
+            let parse = |text: &str| text.parse::<HostPattern>().unwrap();
+            assert_eq!(parse(outer).covers_all_of(&parse(inner)), expected, "{outer} {inner}");
+        };
+        check("*.example.com", "a.example.com", true);
+        check("*.example.com", "*.example.com", true);
+        check("*.example.com", "*.a.example.com", true);
+        check("*.a.example.com", "*.example.com", false);
+        check("a.example.com", "*.example.com", false);
+        check("a.example.com", "b.example.com", false);
+    }
+}

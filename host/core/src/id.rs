@@ -1,0 +1,178 @@
+//! Names that cannot be swapped for one another.
+//!
+//! Why: a `String` that is a secret's name today is a connector's name after the next refactoring.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest publisher, connector or secret name, in bytes: the length of a DNS label, so that a name can become one.
+pub const LONGEST_NAME: usize = 63;
+
+/// Why a name was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("a connector is named `publisher/name`, for example `acme/github`")]
+    NotTwoParts,
+    #[error("`{0}` is not a name: use 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter")]
+    Word(String),
+    #[error("not a digest: write `blake3:` and 64 lower-case hexadecimal digits")]
+    Digest,
+}
+
+/// `publisher/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConnectorName {
+    publisher: String,
+    name: String,
+}
+
+impl ConnectorName {
+    /// The part before the slash.
+    pub fn publisher(&self) -> &str {
+        &self.publisher
+    }
+
+    /// The part after the slash.
+    pub fn short(&self) -> &str {
+        &self.name
+    }
+}
+
+impl FromStr for ConnectorName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (publisher, name) = text.split_once('/').ok_or(Error::NotTwoParts)?;
+        Ok(Self { publisher: word(publisher)?, name: word(name)? })
+    }
+}
+
+impl fmt::Display for ConnectorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.publisher, self.name)
+    }
+}
+
+/// The name of a secret within a connector's manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretName(String);
+
+impl SecretName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// BLAKE3 digest of a release: component, manifest and configuration schema.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Digest of `parts` in order. Each is preceded by its length, so that no bytes can move from one part to the next.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("blake3:").ok_or(Error::Digest)?;
+        if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(Error::Digest);
+        }
+        blake3::Hash::from_hex(digits).map(|hash| Self(*hash.as_bytes())).map_err(|_| Error::Digest)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "blake3:{}", blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Serde's two string conversions, the same for every name.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.to_string()
+            }
+        }
+    )*};
+}
+as_text!(ConnectorName, SecretName, Digest);
+
+fn word(text: &str) -> Result<String, Error> {
+    let well_formed = (1..=LONGEST_NAME).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
+    if well_formed { Ok(text.to_owned()) } else { Err(Error::Word(text.chars().take(80).collect())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_has_a_publisher_and_a_name() {
+        let name: ConnectorName = "acme/git-hub".parse().unwrap();
+        assert_eq!((name.publisher(), name.short()), ("acme", "git-hub"));
+        assert_eq!("github".parse::<ConnectorName>(), Err(Error::NotTwoParts));
+        for bad in ["Acme/x", "a/", "/a", "a/b/c", "a/..", "a/1", "ä/b"] {
+            assert!(matches!(bad.parse::<ConnectorName>(), Err(Error::Word(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_reads_back_what_it_prints() {
+        let digest = Digest::of(&[b"component", b"manifest"]);
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!("blake3:00".parse::<Digest>(), Err(Error::Digest));
+        assert_eq!(digest.to_string().to_uppercase().parse::<Digest>(), Err(Error::Digest));
+    }
+
+    #[test]
+    fn bytes_cannot_move_between_the_parts_of_a_digest() {
+        assert_ne!(Digest::of(&[b"ab", b"c"]), Digest::of(&[b"a", b"bc"]));
+    }
+}

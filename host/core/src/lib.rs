@@ -1,0 +1,24 @@
+//! What Bulkhead decides, without doing any of it: names, manifests, grants, limits and `authorize`.
+//!
+//! Why: decisions that need no IO can be read, tested and reviewed in one sitting.
+//! Invariants: 1. outside text becomes a typed value here or is refused; 2. only [`authorize`] makes a [`Permit`];
+//! 3. effective power is request ∩ grant, and both empty and absent mean nothing.
+//! Never: IO, async, clocks, randomness, environment, wasmtime.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod authorize;
+pub mod egress;
+pub mod fault;
+pub mod grant;
+pub mod id;
+pub mod limits;
+pub mod manifest;
+pub mod power;
+pub mod text;
+
+pub use authorize::{Denial, Permit, authorize};
+pub use fault::Blame;
+pub use grant::Grant;
+pub use manifest::Manifest;
+pub use power::Power;

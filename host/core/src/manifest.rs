@@ -1,0 +1,344 @@
+//! Reads `connector.toml`: what a connector's author asks for.
+//!
+//! Why: the manifest is the contract that people consent to, so it is strict. Invariants: 1. an unknown key is an error
+//! with its line; 2. what is absent is not asked; 3. a secret is bound to hosts that the egress rules name.
+//! Callers: CLI, services → here → `egress`, `limits`, `text`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::egress::{HostPattern, Method, PathPattern, Rule, Scheme};
+use crate::id::{ConnectorName, SecretName};
+use crate::limits::{Asked, Size};
+use crate::text::{self, Problem};
+
+/// Most egress rules in one manifest: more cannot be read by the person who consents.
+pub const MOST_RULES: usize = 64;
+/// Most secrets in one manifest, for the same reason.
+pub const MOST_SECRETS: usize = 32;
+
+/// A connector's request.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// Identity and description.
+    pub connector: Connector,
+    /// Requests that the connector wants to make.
+    pub egress: Vec<EgressRequest>,
+    /// Secrets that it wants used for it.
+    pub secrets: BTreeMap<SecretName, SecretRequest>,
+    /// Whether it wants `wasi:logging`.
+    pub log: bool,
+    /// Limits that it asks for.
+    pub limits: Asked,
+    /// File name of its configuration's JSON Schema.
+    pub schema: Option<String>,
+    /// Interfaces that its language runtime imports without using.
+    pub inert: Vec<String>,
+}
+
+/// The `[connector]` table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connector {
+    /// `publisher/name`.
+    pub name: ConnectorName,
+    /// Semantic version.
+    pub version: semver::Version,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// SPDX expression.
+    #[serde(default)]
+    pub license: String,
+}
+
+/// One `[[egress]]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRequest {
+    /// What is asked.
+    pub rule: Rule,
+    /// Why, in the author's words.
+    pub why: String,
+    /// Most bytes of one request's body.
+    pub request_bytes: Size,
+    /// Most bytes of one response's body.
+    pub response_bytes: Size,
+}
+
+/// One `[secrets.NAME]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRequest {
+    /// Why, in the author's words.
+    pub why: String,
+    /// The only hosts it may ever go to.
+    pub hosts: Vec<HostPattern>,
+    /// How the host adds it to a request.
+    pub inject: Injection,
+}
+
+/// A header that the host adds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Injection {
+    /// Header name.
+    pub header: Header,
+    /// The header's value, with `{}` where the secret goes.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// A header name that a secret can go into, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Header(http::HeaderName);
+
+impl Header {
+    /// The name as the `http` crate has it.
+    pub fn as_http(&self) -> &http::HeaderName {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Header {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse::<http::HeaderName>() {
+            Ok(name) if !crate::egress::reserved_header(name.as_str()) && name != http::header::CONTENT_LENGTH => {
+                Ok(Self(name))
+            }
+            _ => Err(format!("`{}` is not a header that a secret can go into", text.escape_debug())),
+        }
+    }
+}
+
+/// Text with exactly one `{}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Format {
+    /// What stands before the secret.
+    pub before: String,
+    /// What stands after it.
+    pub after: String,
+}
+
+impl TryFrom<String> for Format {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        match text.split_once("{}") {
+            Some((before, after)) if plain && !after.contains("{}") => {
+                Ok(Self { before: before.to_owned(), after: after.to_owned() })
+            }
+            _ => Err("a format is plain ASCII text with exactly one `{}`, where the secret goes".to_owned()),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest. The first thing wrong is reported, with its line.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let raw: Raw = text::parse(text)?;
+        let problem = |path: &[&str], message: &str| text::problem(text, path, message);
+        if raw.egress.len() > MOST_RULES {
+            return Err(problem(&["egress"], &format!("more than {MOST_RULES} egress rules")));
+        }
+        if raw.secrets.len() > MOST_SECRETS {
+            return Err(problem(&["secrets"], &format!("more than {MOST_SECRETS} secrets")));
+        }
+        for (name, secret) in &raw.secrets {
+            for (index, host) in secret.hosts.iter().enumerate() {
+                if !raw.egress.iter().any(|rule| rule.host.covers_all_of(host) || rule.host == *host) {
+                    let index = index.to_string();
+                    let path = ["secrets", name.as_str(), "hosts", &index];
+                    return Err(problem(
+                        &path,
+                        &format!("no [[egress]] table asks for `{host}`, so the secret could not go there"),
+                    ));
+                }
+            }
+            if secret.hosts.is_empty() {
+                return Err(problem(
+                    &["secrets", name.as_str(), "hosts"],
+                    "a secret without hosts can go nowhere: name the hosts it belongs to",
+                ));
+            }
+        }
+        if let Some(schema) = &raw.config.schema
+            && (schema.contains(['/', '\\']) || schema.starts_with('.') || schema.is_empty())
+        {
+            return Err(problem(
+                &["config", "schema"],
+                "the schema is a file beside the manifest: write its name alone",
+            ));
+        }
+        Ok(Self {
+            connector: raw.connector,
+            egress: raw.egress.into_iter().map(EgressRequest::from).collect(),
+            secrets: raw.secrets,
+            log: raw.log.is_some(),
+            limits: raw.limits,
+            schema: raw.config.schema,
+            inert: raw.wasi.inert,
+        })
+    }
+}
+
+// What serde reads, before the parts are checked against one another.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    connector: Connector,
+    #[serde(default)]
+    egress: Vec<RawEgress>,
+    #[serde(default)]
+    secrets: BTreeMap<SecretName, SecretRequest>,
+    log: Option<RawLog>,
+    #[serde(default)]
+    limits: Asked,
+    #[serde(default)]
+    config: RawConfig,
+    #[serde(default)]
+    wasi: RawWasi,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawEgress {
+    host: HostPattern,
+    #[serde(default)]
+    scheme: Scheme,
+    port: Option<std::num::NonZeroU16>,
+    #[serde(default = "Method::safe")]
+    methods: Vec<Method>,
+    paths: Vec<PathPattern>,
+    why: String,
+    #[serde(default = "default_body")]
+    request_bytes: Size,
+    #[serde(default = "default_body")]
+    response_bytes: Size,
+}
+
+impl From<RawEgress> for EgressRequest {
+    fn from(raw: RawEgress) -> Self {
+        Self {
+            rule: Rule {
+                scheme: raw.scheme,
+                host: raw.host,
+                port: raw.port.map_or(raw.scheme.default_port(), Into::into),
+                methods: raw.methods,
+                paths: raw.paths,
+            },
+            why: raw.why,
+            request_bytes: raw.request_bytes,
+            response_bytes: raw.response_bytes,
+        }
+    }
+}
+
+/// A body as large as a connector's memory can usually hold twice over.
+fn default_body() -> Size {
+    Size::mib(16)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    schema: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWasi {
+    #[serde(default)]
+    inert: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+
+    fn refused(rest: &str) -> Problem {
+        Manifest::parse(&format!("{HEAD}{rest}")).unwrap_err()
+    }
+
+    #[test]
+    fn the_smallest_manifest_asks_for_nothing() {
+        let manifest = Manifest::parse(HEAD).unwrap();
+        assert!(
+            manifest.egress.is_empty() && manifest.secrets.is_empty() && manifest.inert.is_empty() && !manifest.log
+        );
+    }
+
+    #[test]
+    fn https_443_get_and_head_go_without_saying() {
+        let manifest =
+            Manifest::parse(&format!("{HEAD}[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n")).unwrap();
+        let rule = &manifest.egress[0].rule;
+        assert_eq!((rule.scheme, rule.port, &rule.methods), (Scheme::Https, 443, &Method::safe()));
+    }
+
+    #[test]
+    fn an_unknown_key_has_a_line_and_a_suggestion() {
+        let problem = refused("[[egress]]\nhots = \"a.com\"\n");
+        assert_eq!(problem.line, 5);
+        assert!(problem.message.contains("did you mean `host`?"), "{problem}");
+    }
+
+    #[test]
+    fn each_bad_value_is_refused_at_its_line() {
+        for (rest, line, part) in [
+            ("[[egress]]\nhost = \"*.com\"\n", 5, "top-level domain"),
+            ("[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\n", 6, "CONNECT"),
+            ("[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\n", 6, "path pattern"),
+            ("[[egress]]\nhost = \"a.com\"\nscheme = \"ftp\"\n", 6, "ftp"),
+            ("[[egress]]\nhost = \"a.com\"\nport = 0\n", 6, "nonzero"),
+            ("[[egress]]\nhost = \"a.com\"\nwhy = \"w\"\n", 4, "paths"),
+            ("[secrets.T]\n", 4, "is not a name"),
+            ("[limits]\nmemory = \"lots\"\n", 5, "is not a size"),
+            ("[limits]\nmemroy = \"1MiB\"\n", 5, "did you mean `memory`?"),
+            ("[config]\nschema = \"../x.json\"\n", 5, "beside the manifest"),
+            ("[log]\nlevel = 1\n", 5, "unknown"),
+        ] {
+            let problem = refused(rest);
+            assert!(problem.message.contains(part), "{rest}: {problem}");
+            assert_eq!(problem.line, line, "{rest}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_only_to_hosts_that_egress_asks_for() {
+        let secret = |hosts: &str| {
+            refused(&format!(
+                "[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n[secrets.token]\nwhy = \"w\"\ninject = {{ header = \"authorization\", format = \"Bearer {{}}\" }}\nhosts = [{hosts}]\n"
+            ))
+        };
+        let problem = secret("\"a.com\", \"evil.com\"");
+        assert!(problem.message.contains("`evil.com`") && problem.line == 11, "{problem}");
+        assert!(secret("").message.contains("can go nowhere"));
+    }
+
+    #[test]
+    fn a_secret_cannot_be_injected_where_it_would_change_the_request() {
+        for inject in [
+            "{ header = \"host\" }",
+            "{ header = \"content-length\" }",
+            "{ header = \"x y\" }",
+            "{ header = \"x\", format = \"no hole\" }",
+            "{ header = \"x\", format = \"{}{}\" }",
+            "{ header = \"x\", format = \"a\\r\\nb {}\" }",
+        ] {
+            assert_eq!(refused(&format!("[secrets.token]\ninject = {inject}\n")).line, 5, "{inject}");
+        }
+    }
+}

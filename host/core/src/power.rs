@@ -1,0 +1,164 @@
+//! Works out a connection's effective power: request ∩ grant, with the configuration filled in.
+//!
+//! Why: power is computed once, when a connection is loaded, so that every decision reads the same value.
+//! Invariants: 1. nothing is in a [`Power`] that both manifest and grant do not name; 2. it never changes.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::egress::{HostPattern, PathPattern, Rule};
+use crate::grant::{Grant, same_destination};
+use crate::id::{Digest, SecretName};
+use crate::limits::{Limits, Size};
+use crate::manifest::{Injection, Manifest};
+
+/// Why no power could be worked out.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("the grant is for release {granted}, not for {actual}: consent to this release first")]
+    AnotherRelease { granted: Digest, actual: Digest },
+    #[error("`{host}` needs the configuration's `{key}` to be one DNS label: 1 to 63 letters, digits and hyphens")]
+    Configuration { host: String, key: String },
+}
+
+/// What a connection may do.
+#[derive(Debug, Clone)]
+pub struct Power {
+    /// What both sides agreed on for egress.
+    pub(crate) openings: Vec<Opening>,
+    /// Everything that was asked, so that a denial can tell "not asked" from "not granted".
+    pub(crate) asked: Vec<Rule>,
+    /// Secrets that may be used.
+    pub(crate) secrets: BTreeMap<SecretName, SecretPower>,
+    log: bool,
+    inert: Vec<String>,
+    limits: Limits,
+}
+
+/// One agreed way out.
+#[derive(Debug, Clone)]
+pub(crate) struct Opening {
+    /// What was asked, narrowed to the grant's hosts and methods.
+    pub rule: Rule,
+    /// The grant's paths; as asked when absent.
+    pub paths: Option<Vec<PathPattern>>,
+    pub addresses: Vec<IpNet>,
+    pub request_bytes: Size,
+    pub response_bytes: Size,
+}
+
+/// One agreed use of a secret.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretPower {
+    pub hosts: Vec<HostPattern>,
+    pub inject: Injection,
+    pub plain_http: bool,
+}
+
+impl Power {
+    /// The power of a connection to the release `digest`. `lookup` gives the configuration's text under a key;
+    /// `ceiling` is the operator's.
+    pub fn new<'a>(
+        manifest: &Manifest,
+        grant: &Grant,
+        digest: Digest,
+        lookup: impl Fn(&str) -> Option<&'a str>,
+        ceiling: &Limits,
+    ) -> Result<Self, Error> {
+        if let Some(granted) = grant.release
+            && granted != digest
+        {
+            return Err(Error::AnotherRelease { granted, actual: digest });
+        }
+        let resolve = |host: &HostPattern| {
+            host.resolved(&lookup).map_err(|_| Error::Configuration {
+                host: host.to_string(),
+                key: match host {
+                    HostPattern::Configured { key, .. } => key.clone(),
+                    _ => String::new(),
+                },
+            })
+        };
+        let mut openings = Vec::new();
+        let mut asked = Vec::new();
+        for request in &manifest.egress {
+            for opening in grant.egress.iter().filter(|opening| same_destination(opening, &request.rule)) {
+                let requested = resolve(&request.rule.host)?;
+                let granted = resolve(&opening.host)?;
+                if !requested.covers_all_of(&granted) {
+                    continue;
+                }
+                let methods = match &opening.methods {
+                    Some(methods) => {
+                        request.rule.methods.iter().filter(|method| methods.contains(method)).cloned().collect()
+                    }
+                    None => request.rule.methods.clone(),
+                };
+                openings.push(Opening {
+                    rule: Rule { host: granted, methods, ..request.rule.clone() },
+                    paths: opening.paths.clone(),
+                    addresses: opening.addresses.clone(),
+                    request_bytes: request.request_bytes,
+                    response_bytes: request.response_bytes,
+                });
+            }
+            // A label that cannot be filled in is asked for, but covers nothing.
+            let host = resolve(&request.rule.host).unwrap_or_else(|_| request.rule.host.clone());
+            asked.push(Rule { host, ..request.rule.clone() });
+        }
+        let mut secrets = BTreeMap::new();
+        for (name, request) in &manifest.secrets {
+            if let Some(granted) = grant.secrets.get(name) {
+                let hosts = request.hosts.iter().map(&resolve).collect::<Result<_, _>>()?;
+                let power = SecretPower { hosts, inject: request.inject.clone(), plain_http: granted.plain_http };
+                secrets.insert(name.clone(), power);
+            }
+        }
+        Ok(Self {
+            openings,
+            asked,
+            secrets,
+            log: manifest.log && grant.log.is_some(),
+            inert: manifest.inert.iter().filter(|name| grant.wasi.inert.contains(name)).cloned().collect(),
+            limits: Limits::within(&manifest.limits, &grant.limits, ceiling),
+        })
+    }
+
+    /// Whether anything that `asked` asks was granted.
+    pub fn grants(&self, asked: &Rule) -> bool {
+        self.openings.iter().any(|opening| {
+            opening.rule.scheme == asked.scheme
+                && opening.rule.port == asked.port
+                && opening.rule.paths == asked.paths
+                && (asked.host.covers_all_of(&opening.rule.host)
+                    || matches!(asked.host, HostPattern::Configured { .. }))
+        })
+    }
+
+    /// Whether any request could be permitted, so that `wasi:http` is linked.
+    pub fn has_egress(&self) -> bool {
+        !self.openings.is_empty()
+    }
+
+    /// Whether `wasi:logging` is linked.
+    pub fn has_log(&self) -> bool {
+        self.log
+    }
+
+    /// Interfaces that are linked although a call in them ends the invocation.
+    pub fn inert(&self) -> &[String] {
+        &self.inert
+    }
+
+    /// Secrets that may be used.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.secrets.keys()
+    }
+
+    /// Limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}

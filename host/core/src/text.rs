@@ -1,0 +1,144 @@
+//! Reads a strict TOML document into a type, and says where and why it could not.
+//!
+//! Why: an unknown key in a security document is a typing error or an attack; either way it must not pass in silence.
+//! Invariants: every error carries a line; an unknown key carries the nearest known one.
+//! Callers: `manifest`, `grant` → here → the `toml` crate.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+
+/// Largest manifest or grant, in bytes. Real ones are under 4 KiB; parsing cost stays small.
+pub const LARGEST: usize = 64 * 1024;
+
+/// How alike two keys must be (Jaro–Winkler, 0 to 1) for one to be suggested for the other.
+const ALIKE: f64 = 0.75;
+
+/// What is wrong in a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Problem {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// One sentence without a full stop.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// Reads `text` as a `T`, or says what is wrong first.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    if text.len() > LARGEST {
+        return Err(at(text, 0..0, format!("longer than {LARGEST} bytes")));
+    }
+    toml::from_str(text).map_err(|error| {
+        let message = match suggestion(error.message()) {
+            Some(known) => format!("{}; did you mean `{known}`?", error.message().trim_end()),
+            None => error.message().trim_end().replace('\n', " "),
+        };
+        at(text, error.span().unwrap_or(0..0), message)
+    })
+}
+
+/// A problem with the value at `path` (keys and list positions, from the outermost inward), or with its nearest parent
+/// that the document has.
+pub fn problem(text: &str, path: &[&str], message: impl Into<String>) -> Problem {
+    let span = toml::de::DeTable::parse(text).ok().map(|table| locate(&table, path)).unwrap_or(0..0);
+    at(text, span, message.into())
+}
+
+fn locate(table: &toml::Spanned<toml::de::DeTable<'_>>, path: &[&str]) -> Range<usize> {
+    let mut span = table.span();
+    let mut keys = path.iter();
+    let Some((key, value)) = keys.next().and_then(|key| table.get_ref().get_key_value(*key)) else {
+        return span;
+    };
+    span = key.span();
+    let mut value = value;
+    for key in keys {
+        let next = match value.get_ref() {
+            toml::de::DeValue::Table(table) => table.get_key_value(*key).map(|(key, value)| (key.span(), value)),
+            toml::de::DeValue::Array(items) => {
+                key.parse().ok().and_then(|index: usize| items.get(index)).map(|value| (value.span(), value))
+            }
+            _ => None,
+        };
+        match next {
+            Some((found, inner)) => (span, value) = (found, inner),
+            None => break,
+        }
+    }
+    span
+}
+
+fn at(text: &str, span: Range<usize>, message: String) -> Problem {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Problem {
+        line: before.matches('\n').count() + 1,
+        column: before.get(line_start..).unwrap_or("").chars().count() + 1,
+        message,
+    }
+}
+
+/// The known key nearest to the unknown one, read from serde's own message
+/// ("unknown field `x`, expected one of `a`, `b`"), whose form a test pins.
+fn suggestion(message: &str) -> Option<String> {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let (unknown, known) = quoted.split_first()?;
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(unknown, candidate), *candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Sample {
+        #[allow(dead_code)]
+        methods: Vec<String>,
+        #[allow(dead_code)]
+        hosts: Option<String>,
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_key() {
+        let problem = parse::<Sample>("\nmethods = []\nhots = \"x\"\n").unwrap_err();
+        assert_eq!((problem.line, problem.column), (3, 1));
+        assert!(problem.message.contains("did you mean `hosts`?"), "{problem}");
+    }
+
+    #[test]
+    fn nothing_is_suggested_for_a_key_that_resembles_none() {
+        let problem = parse::<Sample>("methods = []\nzzz = 1").unwrap_err();
+        assert!(!problem.message.contains("did you mean"), "{problem}");
+    }
+
+    #[test]
+    fn a_later_finding_is_placed_by_its_path() {
+        let text = "[a]\nb = [\n  \"x\",\n  \"y\",\n]\n";
+        assert_eq!(problem(text, &["a", "b", "1"], "m").line, 4);
+        assert_eq!(problem(text, &["a", "missing"], "m").line, 1);
+        assert_eq!(problem(text, &["missing"], "m").line, 1);
+    }
+
+    #[test]
+    fn a_document_has_a_largest_size() {
+        assert!(parse::<Sample>(&"#".repeat(LARGEST + 1)).is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! What one instance has: its power, its way out, its log, its limits. Everything about its identity is in here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bulkhead_capabilities::egress::Gate;
+use bulkhead_capabilities::journal::Journal;
+use bulkhead_capabilities::log::{self, Capture, Log};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::clocks::{CoarseMonotonicClock, CoarseWallClock};
+use crate::invoke::Connection;
+use crate::limiter::Limiter;
+
+/// Most handles to host resources (streams, requests, fields) open at once. A page of requests needs some tens.
+const MOST_RESOURCES: usize = 4096;
+/// Most random bytes of one call: more than any key or nonce needs.
+const MOST_RANDOM: u64 = 64 * 1024;
+/// Largest set of header fields, in bytes: what common servers accept, twice over.
+const LARGEST_FIELDS: usize = 32 * 1024;
+
+pub(crate) struct Compartment {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    gate: Gate,
+    pub(crate) log: Log,
+    pub(crate) output: [Capture; 2],
+    pub(crate) journal: Journal,
+    pub(crate) limiter: Limiter,
+}
+
+impl Compartment {
+    pub(crate) fn new(connection: &Connection) -> Self {
+        let limits = connection.power.limits();
+        let journal = Journal::default();
+        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard));
+        let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
+        let [stdout, stderr] = output.clone();
+        let wasi = WasiCtx::builder()
+            .stdout(stdout)
+            .stderr(stderr)
+            .wall_clock(CoarseWallClock)
+            .monotonic_clock(CoarseMonotonicClock(Instant::now()))
+            .max_random_size(MOST_RANDOM)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MOST_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(LARGEST_FIELDS);
+        let gate = Gate::new(
+            Arc::clone(&connection.power),
+            Arc::clone(&connection.vault),
+            Arc::clone(&connection.guard),
+            Arc::clone(&connection.transport),
+            journal.clone(),
+        );
+        Self { table, wasi, http, gate, log, output, journal, limiter: Limiter::new(limits.memory.as_usize()) }
+    }
+}
+
+impl WasiView for Compartment {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Compartment {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.gate }
+    }
+}
+
+impl log::View for Compartment {
+    fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+}

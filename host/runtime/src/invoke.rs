@@ -1,0 +1,295 @@
+//! Calls into a guest: a fresh instance under limits, and what came of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_capabilities::credentials::{Guard, Vault};
+use bulkhead_capabilities::egress::Transport;
+use bulkhead_core::Power;
+use wasmtime::component::{Instance, ResourceAny};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::compartment::Compartment;
+use crate::meter::Metered;
+use crate::outcome::{self, Failure, Outcome, Usage};
+use crate::prepare::Prepared;
+use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
+use crate::roles::{actions, meta, source};
+use crate::{Refusal, Role};
+
+/// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
+const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
+
+/// An installed connector: a prepared component with its power, its secrets and its configuration.
+#[derive(Clone)]
+pub struct Connection {
+    /// The component.
+    pub prepared: Arc<Prepared>,
+    /// What it may do.
+    pub power: Arc<Power>,
+    /// Where its secrets are.
+    pub vault: Arc<dyn Vault>,
+    /// What recognises them.
+    pub guard: Arc<Guard>,
+    /// How its requests leave.
+    pub transport: Arc<Transport>,
+    /// Its configuration, as JSON.
+    pub config: Arc<String>,
+}
+
+impl Connection {
+    /// `meta.spec`.
+    pub async fn spec(&self) -> Outcome<String> {
+        self.once(async |run: &mut Run| {
+            let role = run.meta()?;
+            run.plain(async |store: &mut Store<Compartment>| role.bulkhead_connector_meta().call_spec(store).await)
+                .await
+        })
+        .await
+    }
+
+    /// `meta.check`.
+    pub async fn check(&self) -> Outcome<()> {
+        self.once(async |run: &mut Run| {
+            let role = run.meta()?;
+            let config = &self.config;
+            run.fallible(async |store: &mut Store<Compartment>| {
+                role.bulkhead_connector_meta().call_check(store, config).await
+            })
+            .await
+        })
+        .await
+    }
+
+    /// `source.discover`.
+    pub async fn discover(&self) -> Result<Outcome<Vec<StreamDefinition>>, Refusal> {
+        self.has(Role::Source)?;
+        let outcome = self.once(async |run: &mut Run| {
+            let role = run.source()?;
+            let config = &self.config;
+            run.fallible(async |store: &mut Store<Compartment>| {
+                role.bulkhead_connector_source().call_discover(store, config).await
+            })
+            .await
+        });
+        Ok(outcome.await)
+    }
+
+    /// `actions.describe`.
+    pub async fn describe(&self) -> Result<Outcome<String>, Refusal> {
+        self.has(Role::Actions)?;
+        let outcome = self.once(async |run: &mut Run| {
+            let role = run.actions()?;
+            run.plain(async |store: &mut Store<Compartment>| {
+                role.bulkhead_connector_actions().call_describe(store).await
+            })
+            .await
+        });
+        Ok(outcome.await)
+    }
+
+    /// `actions.invoke`.
+    pub async fn invoke(&self, name: &str, input: &String, idempotency_key: &str) -> Result<Outcome<String>, Refusal> {
+        self.has(Role::Actions)?;
+        let outcome = self.once(async |run: &mut Run| {
+            let role = run.actions()?;
+            let config = &self.config;
+            run.fallible(async |store: &mut Store<Compartment>| {
+                role.bulkhead_connector_actions().call_invoke(store, name, config, input, idempotency_key).await
+            })
+            .await
+        });
+        Ok(outcome.await)
+    }
+
+    /// `source.open`: a reader that lives in one instance until it is dropped.
+    pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Outcome<Reader>, Refusal> {
+        self.has(Role::Source)?;
+        let state = state.map(str::to_owned);
+        let began = Instant::now();
+        let mut run = match self.start().await {
+            Ok(run) => run,
+            Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
+        };
+        let opened = async {
+            let role = run.source()?;
+            let config = &self.config;
+            let handle = run
+                .fallible(async |store: &mut Store<Compartment>| {
+                    role.bulkhead_connector_source().call_open(store, config, selections, state.as_ref()).await
+                })
+                .await?;
+            Ok((role, handle))
+        }
+        .await;
+        let (failure, ready) = match opened {
+            Ok(ready) => (None, Some(ready)),
+            Err(failure) => (Some(failure), None),
+        };
+        let outcome: Outcome<()> = run.end(failure.map_or(Ok(()), Err), began);
+        Ok(outcome.and(ready.map(|(role, handle)| Reader { run, role, handle })))
+    }
+
+    fn has(&self, role: Role) -> Result<(), Refusal> {
+        if self.prepared.roles().contains(&role) { Ok(()) } else { Err(Refusal::NoRole(role)) }
+    }
+
+    /// One call in an instance of its own.
+    async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
+        let began = Instant::now();
+        match self.start().await {
+            Ok(mut run) => {
+                let result = call(&mut run).await;
+                run.end(result, began)
+            }
+            Err((mut run, failure)) => run.end(Err(failure), began),
+        }
+    }
+
+    /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
+    async fn start(&self) -> Result<Run, (Run, Failure)> {
+        let limits = *self.power.limits();
+        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self));
+        store.limiter(|compartment| &mut compartment.limiter);
+        store.set_hostcall_fuel(limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE));
+        store.set_epoch_deadline(1);
+        // A guest that used up its slice goes to the back of the executor's queue.
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+        let mut run = Run { store, instance: None, prepared: Arc::clone(&self.prepared), limits, cpu: Duration::ZERO };
+        let prepared = Arc::clone(&self.prepared);
+        let instantiated =
+            run.plain(async |store: &mut Store<Compartment>| prepared.pre.instantiate_async(store).await).await;
+        match instantiated {
+            Ok(instance) => {
+                run.instance = Some(instance);
+                Ok(run)
+            }
+            Err(failure) => Err((run, failure)),
+        }
+    }
+}
+
+/// A sync in progress.
+pub struct Reader {
+    run: Run,
+    role: source::SourceRole,
+    handle: ResourceAny,
+}
+
+impl Reader {
+    /// The next page: at most `max_entries` entries and about `max_bytes` bytes.
+    pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
+        let began = Instant::now();
+        self.run.cpu = Duration::ZERO;
+        let (role, handle) = (&self.role, self.handle);
+        let result = self
+            .run
+            .fallible(async |store: &mut Store<Compartment>| {
+                role.bulkhead_connector_source().reader().call_next(store, handle, max_entries, max_bytes).await
+            })
+            .await
+            .and_then(|page| within(page, max_entries));
+        self.run.end(result, began)
+    }
+}
+
+/// A page with no more entries than were asked for.
+fn within(page: Page, max_entries: u32) -> Result<Page, Failure> {
+    let entries = page.entries.len();
+    if entries <= max_entries as usize {
+        return Ok(page);
+    }
+    let reason = format!("it has {entries} entries where at most {max_entries} were asked for");
+    Err(Failure::Malformed { role: "page", reason })
+}
+
+/// An instance and what it has used.
+struct Run {
+    store: Store<Compartment>,
+    instance: Option<Instance>,
+    prepared: Arc<Prepared>,
+    limits: bulkhead_core::limits::Limits,
+    cpu: Duration,
+}
+
+impl Run {
+    /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
+    async fn plain<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<T>,
+    ) -> Result<T, Failure> {
+        let limits = self.limits;
+        let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
+        match tokio::time::timeout(limits.time.duration(), metered).await {
+            Err(_) => Err(Failure::Time(limits.time)),
+            Ok(Err(_)) => Err(Failure::Cpu(limits.cpu)),
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => {
+                let refused = self.store.data().limiter.refused();
+                Err(outcome::of_trap(&error, refused.then_some(limits.memory), limits.output_bytes))
+            }
+        }
+    }
+
+    /// The same for a call that has an error of its own.
+    async fn fallible<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<Result<T, GuestError>>,
+    ) -> Result<T, Failure> {
+        self.plain(call).await?.map_err(Failure::Reported)
+    }
+
+    fn meta(&mut self) -> Result<meta::MetaRole, Failure> {
+        let instance = self.instance()?;
+        self.prepared.indices.meta.load(&mut self.store, &instance).map_err(host)
+    }
+
+    fn source(&mut self) -> Result<source::SourceRole, Failure> {
+        let instance = self.instance()?;
+        let indices = self.prepared.indices.source.as_ref().ok_or_else(|| Failure::Host("no source role".into()))?;
+        indices.load(&mut self.store, &instance).map_err(host)
+    }
+
+    fn actions(&mut self) -> Result<actions::ActionsRole, Failure> {
+        let instance = self.instance()?;
+        let indices = self.prepared.indices.actions.as_ref().ok_or_else(|| Failure::Host("no actions role".into()))?;
+        indices.load(&mut self.store, &instance).map_err(host)
+    }
+
+    fn instance(&self) -> Result<Instance, Failure> {
+        self.instance.ok_or_else(|| Failure::Host("no instance".into()))
+    }
+
+    /// What came of the call that just ended.
+    fn end<T>(&mut self, result: Result<T, Failure>, began: Instant) -> Outcome<T> {
+        let compartment = self.store.data();
+        for output in &compartment.output {
+            output.end();
+        }
+        let (lines, dropped_lines) = compartment.log.take();
+        Outcome {
+            result,
+            record: compartment.journal.take(),
+            lines,
+            dropped_lines,
+            usage: Usage { time: began.elapsed(), cpu: self.cpu, memory: compartment.limiter.peak() },
+        }
+    }
+}
+
+impl Outcome<()> {
+    /// The same outcome with a value, where there is one.
+    fn and<T>(self, value: Option<T>) -> Outcome<T> {
+        let result = match (self.result, value) {
+            (Ok(()), Some(value)) => Ok(value),
+            (Ok(()), None) => Err(Failure::Host("a value is missing".into())),
+            (Err(failure), _) => Err(failure),
+        };
+        Outcome { result, record: self.record, lines: self.lines, dropped_lines: self.dropped_lines, usage: self.usage }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn host(error: wasmtime::Error) -> Failure {
+    Failure::Host(format!("{error:#}"))
+}

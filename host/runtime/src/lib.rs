@@ -1,0 +1,61 @@
+//! Runs components: each in a compartment of its own, linked to nothing that was not granted, under limits.
+//!
+//! Why: this is the wall between a connector and everything else. Invariants: 1. a component is linked only after its
+//! whole list of imports was compared with its power; 2. one invocation, one instance: nothing a guest wrote outlives it;
+//! 3. every way in which a guest can end is one [`Failure`], with blame.
+//! Order: `component.rs` (bytes → checked component) → `prepare.rs` (linked) → `invoke.rs` (run) → `outcome.rs`.
+#![forbid(unsafe_code)]
+
+mod clocks;
+mod compartment;
+mod component;
+mod engine;
+mod inert;
+mod invoke;
+mod limiter;
+mod link;
+mod meter;
+mod outcome;
+mod prepare;
+mod roles;
+
+pub use component::{Candidate, Import, Status};
+pub use engine::Runtime;
+pub use invoke::{Connection, Reader};
+pub use outcome::{Failure, Outcome, Usage};
+pub use prepare::Prepared;
+pub use roles::{Role, types};
+
+/// Why a component was not loaded. Nothing of it has run.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Refusal {
+    #[error("this is not WebAssembly: it does not begin with the bytes `\\0asm`")]
+    NotWasm,
+    #[error("this is a core module, not a component: build it for wasm32-wasip2")]
+    CoreModule,
+    #[error("this component is damaged or uses features that are switched off: {0}")]
+    Malformed(String),
+    #[error("this component is not a connector: it does not export {missing}{}", exports_text(.exports))]
+    WrongWorld { missing: &'static str, exports: Vec<String> },
+    #[error("the exported {interface} is not of this contract: {reason}")]
+    WrongTypes { interface: &'static str, reason: String },
+    #[error("this component imports what it was not granted: {}", names(.0))]
+    Imports(Vec<Import>),
+    #[error("this component could not be linked: {0}")]
+    Link(String),
+    #[error("this connector has no {0} role")]
+    NoRole(Role),
+}
+
+fn names(imports: &[Import]) -> String {
+    imports.iter().map(|import| import.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn exports_text(exports: &[String]) -> String {
+    if exports.is_empty() {
+        " (it exports nothing)".to_owned()
+    } else {
+        format!(" (it exports {})", exports.join(", "))
+    }
+}

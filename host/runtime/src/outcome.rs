@@ -1,0 +1,124 @@
+//! How an invocation ended, for people and for machines.
+
+use std::time::Duration;
+
+use bulkhead_capabilities::journal::Record;
+use bulkhead_capabilities::log::Line;
+use bulkhead_core::Blame;
+use bulkhead_core::limits::{Size, Time};
+use wasmtime::Trap;
+
+use crate::inert::Touched;
+use crate::roles::types::Error as GuestError;
+
+/// What came of one call into a guest.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// The value, or why there is none.
+    pub result: Result<T, Failure>,
+    /// What the guest did and was denied.
+    pub record: Record,
+    /// What it said.
+    pub lines: Vec<Line>,
+    /// Lines it said past its budget.
+    pub dropped_lines: u64,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Wall clock.
+    pub time: Duration,
+    /// CPU.
+    pub cpu: Duration,
+    /// Most memory of the instance so far, in bytes.
+    pub memory: usize,
+}
+
+/// Why a call gave no value.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Failure {
+    #[error("the connector reported: {}", .0.message)]
+    Reported(GuestError),
+    #[error("the connector was stopped after {0} of wall-clock time")]
+    Time(Time),
+    #[error("the connector was stopped after {0} of CPU time")]
+    Cpu(Time),
+    #[error("the connector needed more than {0} of memory")]
+    Memory(Size),
+    #[error("the connector returned more than {0}")]
+    Output(Size),
+    #[error("the connector recursed too deeply")]
+    Stack,
+    #[error("the connector called an interface that is linked inert")]
+    Inert,
+    #[error("the connector crashed: {0}")]
+    Trap(String),
+    #[error("the connector's {role} is not valid: {reason}")]
+    Malformed { role: &'static str, reason: String },
+    #[error("the host could not run the connector: {0}")]
+    Host(String),
+}
+
+impl Failure {
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        use crate::roles::types::Kind;
+        match self {
+            Self::Reported(error) => match error.kind {
+                Kind::Config | Kind::Auth => Blame::Tenant,
+                Kind::Transient | Kind::RateLimited | Kind::Permanent => Blame::Upstream,
+                Kind::Internal => Blame::Guest,
+            },
+            Self::Host(_) => Blame::Host,
+            _ => Blame::Guest,
+        }
+    }
+
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Reported(_) => "connector-error",
+            Self::Time(_) => "limit-time",
+            Self::Cpu(_) => "limit-cpu",
+            Self::Memory(_) => "limit-memory",
+            Self::Output(_) => "limit-output",
+            Self::Stack => "limit-stack",
+            Self::Inert => "interface-inert",
+            Self::Trap(_) => "connector-crashed",
+            Self::Malformed { .. } => "connector-malformed",
+            Self::Host(_) => "host-error",
+        }
+    }
+
+    /// Whether a limit was reached.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack)
+    }
+}
+
+/// What a guest's trap means. `memory` is the limit when growth was refused, `output` the one on returned bytes.
+pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Size) -> Failure {
+    if error.is::<Touched>() {
+        return Failure::Inert;
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return Failure::Trap(format!("it called exit({})", exit.0));
+    }
+    // A language runtime that gets no memory stops in its own way; the refusal tells why.
+    if let Some(limit) = memory {
+        return Failure::Memory(limit);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Failure::Stack,
+        Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+        None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(output),
+        None => Failure::Trap(error.root_cause().to_string().chars().take(300).collect()),
+    }
+}
+
+/// How wasmtime words that a guest handed over more than the store's hostcall fuel. A test pins it.
+const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";

@@ -1,0 +1,65 @@
+//! Makes a connection: a release with a grant, a configuration and secrets.
+
+use std::sync::Arc;
+
+use bulkhead_capabilities::credentials::{DevelopmentVault, Guard, Vault};
+use bulkhead_capabilities::egress::Transport;
+use bulkhead_core::id::SecretName;
+use bulkhead_core::limits::Limits;
+use bulkhead_core::{Grant, Power, power};
+use bulkhead_runtime::{Connection, Prepared, Refusal, Runtime};
+use serde_json::Value;
+
+use crate::release::Release;
+
+/// Why there is no connection. Nothing of the connector has run.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("the configuration does not fit the connector's schema: {}", .0.join("; "))]
+    Configuration(Vec<String>),
+    #[error(transparent)]
+    Power(#[from] power::Error),
+    #[error("the secret `{0}` is granted but has no value")]
+    NoValue(SecretName),
+    #[error("the manifest has no secret `{0}`")]
+    NoSuchSecret(SecretName),
+    #[error(transparent)]
+    Guard(#[from] bulkhead_capabilities::credentials::Error),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Checks everything and links the connector.
+pub fn connect(
+    runtime: &Runtime,
+    release: &Release,
+    grant: &Grant,
+    config: &Value,
+    vault: DevelopmentVault,
+    transport: Arc<Transport>,
+) -> Result<Connection, Error> {
+    let complaints = release.complaints(config);
+    if !complaints.is_empty() {
+        return Err(Error::Configuration(complaints));
+    }
+    let lookup = |key: &str| config.get(key).and_then(Value::as_str);
+    let power = Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?;
+    if let Some((name, _)) = vault.entries().find(|(name, _)| !release.manifest.secrets.contains_key(*name)) {
+        return Err(Error::NoSuchSecret(name.clone()));
+    }
+    // Before secrets: a connector that cannot be loaded should not ask for any.
+    let prepared = Prepared::new(runtime, &release.candidate, &power)?;
+    if let Some(name) = power.secrets().find(|name| vault.value(name).is_none()) {
+        return Err(Error::NoValue(name.clone()));
+    }
+    let guard = Guard::new(vault.entries().map(|(_, value)| value))?;
+    Ok(Connection {
+        prepared: Arc::new(prepared),
+        power: Arc::new(power),
+        vault: Arc::new(vault),
+        guard: Arc::new(guard),
+        transport,
+        config: Arc::new(config.to_string()),
+    })
+}

@@ -1,0 +1,12 @@
+//! What an operator does with connectors: opens releases, makes connections, runs syncs.
+//!
+//! Invariants: 1. a connection exists only with a valid configuration and a value for every granted secret; 2. a sync's
+//! state is stored only after its sink took the entries that belong to it.
+#![forbid(unsafe_code)]
+
+pub mod connection;
+pub mod release;
+pub mod sync;
+
+pub use connection::connect;
+pub use release::Release;

@@ -1,0 +1,197 @@
+//! Opens a release from a folder: `connector.toml`, the component, the configuration's schema.
+//!
+//! Invariants: files are read through a handle on the folder, so that nothing outside it can be named; each has a largest
+//! size; the digest covers all three.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bulkhead_core::Manifest;
+use bulkhead_core::id::Digest;
+use bulkhead_core::text::Problem;
+use bulkhead_runtime::{Candidate, Refusal, Runtime};
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use serde_json::Value;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "connector.toml";
+/// The component's file name in a folder that is ready to ship.
+pub const COMPONENT: &str = "connector.wasm";
+/// Largest component file, in bytes; the runtime refuses larger ones too.
+const LARGEST_COMPONENT: u64 = 64 * 1024 * 1024;
+/// Largest manifest or schema file, in bytes.
+const LARGEST_TEXT: u64 = 1024 * 1024;
+
+/// Why a release could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("{} cannot be read: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error("{}: {problem}", path.display())]
+    Manifest { path: PathBuf, problem: Problem },
+    #[error("no component in {}: looked for {}", folder.display(), looked_for.join(", "))]
+    NoComponent { folder: PathBuf, looked_for: Vec<String> },
+    #[error("{}: {reason}", path.display())]
+    Schema { path: PathBuf, reason: String },
+    #[error("{}: {source}", path.display())]
+    Component { path: PathBuf, source: Refusal },
+}
+
+/// A connector, ready to be connected.
+pub struct Release {
+    /// What its author asks.
+    pub manifest: Manifest,
+    /// The compiled component.
+    pub candidate: Candidate,
+    /// Its name by content.
+    pub digest: Digest,
+    schema: Option<jsonschema::Validator>,
+}
+
+impl Release {
+    /// Opens the release in `folder`. The component is `component` where given; otherwise `connector.wasm`, or what a
+    /// build for wasm32-wasip2 left in the folder's or its parent's `target`.
+    pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> Result<Self, Error> {
+        let dir = open_dir(folder)?;
+        let manifest_path = folder.join(MANIFEST);
+        let manifest_text = text(&dir, MANIFEST, &manifest_path)?;
+        let manifest =
+            Manifest::parse(&manifest_text).map_err(|problem| Error::Manifest { path: manifest_path, problem })?;
+        let schema_text = match &manifest.schema {
+            Some(name) => text(&dir, name, &folder.join(name))?,
+            None => String::new(),
+        };
+        let schema = match &manifest.schema {
+            Some(name) => {
+                Some(compile(&schema_text).map_err(|reason| Error::Schema { path: folder.join(name), reason })?)
+            }
+            None => None,
+        };
+        let path = match component {
+            Some(path) => path.to_owned(),
+            None => find_component(folder, manifest.connector.name.short())?,
+        };
+        let bytes = read_component(&path)?;
+        let digest = Digest::of(&[&bytes, manifest_text.as_bytes(), schema_text.as_bytes()]);
+        let candidate =
+            Candidate::new(runtime, &bytes).map_err(|source| Error::Component { path: path.clone(), source })?;
+        Ok(Self { manifest, candidate, digest, schema })
+    }
+
+    /// What is wrong with `config`, each with its place; empty when nothing is.
+    pub fn complaints(&self, config: &Value) -> Vec<String> {
+        let Some(schema) = &self.schema else {
+            let empty = config.as_object().is_some_and(serde_json::Map::is_empty);
+            return if empty { vec![] } else { vec!["this connector takes no configuration".to_owned()] };
+        };
+        // The value itself stays out of the message: someone may have put a credential there.
+        schema
+            .iter_errors(config)
+            .map(|error| {
+                let place = error.instance_path().to_string();
+                let place = if place.is_empty() { "the configuration".to_owned() } else { format!("`{place}`") };
+                format!("{place}: {}", error.masked())
+            })
+            .take(20)
+            .collect()
+    }
+}
+
+/// Reads a component file, up to the largest size.
+pub fn read_component(path: &Path) -> Result<Vec<u8>, Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| unreadable(path, std::io::ErrorKind::InvalidInput.into()))?;
+    let dir = open_dir(folder).map_err(|_| unreadable(path, std::io::ErrorKind::NotFound.into()))?;
+    read(&dir, Path::new(name), path, LARGEST_COMPONENT)
+}
+
+/// Reads the text file at `path`, up to a mebibyte.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| unreadable(path, std::io::ErrorKind::InvalidInput.into()))?;
+    let dir = open_dir(folder).map_err(|_| unreadable(path, std::io::ErrorKind::NotFound.into()))?;
+    text(&dir, &name.to_string_lossy(), path)
+}
+
+fn find_component(folder: &Path, name: &str) -> Result<PathBuf, Error> {
+    let built = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    let candidates = [COMPONENT.to_owned(), built.clone(), format!("../{built}")];
+    let found = candidates.iter().map(|candidate| folder.join(candidate)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::NoComponent { folder: folder.to_owned(), looked_for: candidates.to_vec() })
+}
+
+fn open_dir(folder: &Path) -> Result<Dir, Error> {
+    Dir::open_ambient_dir(folder, ambient_authority()).map_err(|source| unreadable(folder, source))
+}
+
+fn text(dir: &Dir, name: &str, shown: &Path) -> Result<String, Error> {
+    String::from_utf8(read(dir, Path::new(name), shown, LARGEST_TEXT)?)
+        .map_err(|error| unreadable(shown, std::io::Error::other(error.utf8_error())))
+}
+
+fn read(dir: &Dir, name: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let failed = |source| unreadable(shown, source);
+    let file = dir.open(name).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::TooLarge { path: shown.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    Error::Unreadable { path: path.to_owned(), source }
+}
+
+/// A validator for a configuration's schema. A schema that asks for credentials is refused: they would lie in the
+/// configuration, where the guest reads them.
+fn compile(text: &str) -> Result<jsonschema::Validator, String> {
+    let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(place) = credential(&schema, &mut String::new()) {
+        return Err(format!(
+            "`{place}` asks for a credential (format \"password\" or writeOnly): declare it under [secrets] in {MANIFEST} instead"
+        ));
+    }
+    jsonschema::draft202012::new(&schema).map_err(|error| error.to_string())
+}
+
+/// The first place in `schema` that asks for a credential.
+fn credential(schema: &Value, place: &mut String) -> Option<String> {
+    let asks = schema.get("format").is_some_and(|format| format == "password")
+        || schema.get("writeOnly").is_some_and(|flag| flag == true);
+    if asks {
+        return Some(if place.is_empty() { "/".to_owned() } else { place.clone() });
+    }
+    let inner: Vec<(String, &Value)> = match schema {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    inner.into_iter().find_map(|(key, value)| {
+        let length = place.len();
+        place.push('/');
+        place.push_str(&key);
+        let found = credential(value, place);
+        place.truncate(length);
+        found
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_asks_for_a_credential_is_refused_with_its_place() {
+        let refused = |schema: &str| compile(schema).err().unwrap_or_default();
+        assert!(refused(r#"{"properties":{"pw":{"type":"string","format":"password"}}}"#).contains("/properties/pw"));
+        assert!(refused(r#"{"$defs":{"a":{"anyOf":[{"writeOnly":true}]}}}"#).contains("/$defs/a/anyOf/0"));
+        assert!(refused("{").contains("EOF"));
+        assert_eq!(refused(r#"{"properties":{"owner":{"type":"string"}}}"#), "");
+    }
+}

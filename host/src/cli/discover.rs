@@ -1,0 +1,46 @@
+//! `bulkhead discover`: the streams of a source.
+
+use std::io::Write as _;
+
+use bulkhead_runtime::types::{StreamDefinition, SyncMode};
+use serde_json::{Value, json};
+
+use super::error::{Code, Error};
+use super::local::Local;
+use super::report;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    local: Local,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let (_, _, connection) = arguments.local.connect()?;
+    let streams = report::settle(connection.discover().await?)?;
+    let shown = streams.iter().map(show).collect::<Result<Vec<_>, _>>()?;
+    let mut text = serde_json::to_string_pretty(&shown).map_err(|error| Error::new(Code::Host, error.to_string()))?;
+    text.push('\n');
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
+}
+
+fn show(stream: &StreamDefinition) -> Result<Value, Error> {
+    let schema: Value = serde_json::from_str(&stream.schema).map_err(|error| {
+        Error::new(Code::Crashed, format!("the schema of stream `{}` is not JSON: {error}", stream.name))
+    })?;
+    let modes: Vec<&str> = stream
+        .modes
+        .iter()
+        .map(|mode| match mode {
+            SyncMode::FullRefresh => "full-refresh",
+            SyncMode::Incremental => "incremental",
+        })
+        .collect();
+    Ok(json!({
+        "name": stream.name,
+        "modes": modes,
+        "primary-key": stream.primary_key,
+        "cursor": stream.cursor,
+        "schema": schema,
+    }))
+}

@@ -1,0 +1,202 @@
+//! How a verb fails: an exit code, one line, and what to do next.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use bulkhead_capabilities::Capability;
+use bulkhead_runtime::{Failure, Refusal, Status};
+use bulkhead_services::{connection, release, sync};
+
+/// The exit codes, as `--help` shows them.
+pub(crate) const TABLE: &str = "\
+Exit codes:
+    0  done
+    1  the host failed
+    2  the command line is wrong
+    3  a file is missing or cannot be read
+    4  the file is not WebAssembly, or is damaged
+    5  the file is a core module, not a component
+    6  a manifest, grant, configuration, secret or state is not valid
+    7  the component is not a connector, or lacks the role that is needed
+    8  the component imports what it was not granted
+    9  the connector reported an error
+   10  the connector crashed or returned what it must not
+   11  the connector reached a limit
+   12  the connector failed after something was denied
+  130  interrupted
+  141  the reader of stdout went away
+
+Environment:
+  BULKHEAD_LOG  what to log on stderr, as tracing directives, instead of -v (example: bulkhead_capabilities=debug)";
+
+/// What an exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    Host = 1,
+    File = 3,
+    NotWasm = 4,
+    CoreModule = 5,
+    Setup = 6,
+    WrongWorld = 7,
+    Imports = 8,
+    Reported = 9,
+    Crashed = 10,
+    Limit = 11,
+    Denied = 12,
+    Interrupted = 130,
+    Pipe = 141,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A failed verb.
+#[derive(Debug)]
+pub(crate) struct Error {
+    pub(crate) code: Code,
+    message: String,
+    next: Option<String>,
+}
+
+impl Error {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), next: None }
+    }
+
+    /// With the next step.
+    pub(crate) fn next(mut self, step: impl Into<String>) -> Self {
+        self.next = Some(step.into());
+        self
+    }
+
+    /// What a failed call means, given whether anything was denied during it.
+    pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
+        let code = match failure {
+            Failure::Host(_) => Code::Host,
+            failure if failure.is_limit() => Code::Limit,
+            _ if denied => Code::Denied,
+            Failure::Reported(_) => Code::Reported,
+            _ => Code::Crashed,
+        };
+        let error = Self::new(code, format!("{failure} [{}; to mend by: {}]", failure.code(), failure.blame()));
+        match failure {
+            Failure::Memory(_) => error.next("raise `memory` under [limits] in connector.toml"),
+            Failure::Time(_) => error.next("raise `time` under [limits] in connector.toml"),
+            Failure::Cpu(_) => error.next("raise `cpu` under [limits] in connector.toml"),
+            Failure::Output(_) => error.next("return less at once, or raise `output-bytes` under [limits]"),
+            _ => error,
+        }
+    }
+
+    /// Writes it to stderr.
+    pub(crate) fn print(&self) {
+        if self.code == Code::Pipe {
+            return;
+        }
+        let mut err = std::io::stderr().lock();
+        // There is nowhere left to say that stderr is closed.
+        let _ = writeln!(err, "error: {}", self.message);
+        if let Some(next) = &self.next {
+            for line in next.lines() {
+                let _ = writeln!(err, "  {line}");
+            }
+        }
+    }
+}
+
+impl From<release::Error> for Error {
+    fn from(error: release::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            release::Error::Unreadable { .. } | release::Error::TooLarge { .. } => Self::new(Code::File, message),
+            release::Error::NoComponent { .. } => {
+                Self::new(Code::File, message).next("build it: cargo build --release --target wasm32-wasip2")
+            }
+            release::Error::Manifest { .. } | release::Error::Schema { .. } => Self::new(Code::Setup, message),
+            release::Error::Component { source, .. } => Self { message, ..Self::from(source) },
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::NotWasm | Refusal::Malformed(_) => Self::new(Code::NotWasm, message),
+            Refusal::CoreModule => Self::new(Code::CoreModule, message),
+            Refusal::WrongWorld { .. } | Refusal::WrongTypes { .. } | Refusal::NoRole(_) => {
+                Self::new(Code::WrongWorld, message)
+            }
+            Refusal::Link(_) => Self::new(Code::Imports, message),
+            Refusal::Imports(imports) => {
+                let mut lines = Vec::new();
+                for import in &imports {
+                    match import.status {
+                        Status::Capability(capability) => {
+                            lines.push(format!(
+                                "{}: ask for it in connector.toml, and grant it:\n{}",
+                                import.name,
+                                indented(capability.manifest_lines())
+                            ));
+                        }
+                        _ => lines.push(format!(
+                            "{}: never granted. If the language runtime imports it without using it:\n  [wasi]\n  inert = [\"{}\"]",
+                            import.name, import.name
+                        )),
+                    }
+                }
+                // One capability is several interfaces; its lines are shown once.
+                lines.dedup_by(|a, b| {
+                    a.split_once(": ").map(|(_, rest)| rest) == b.split_once(": ").map(|(_, rest)| rest)
+                });
+                Self::new(Code::Imports, message).next(lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl From<connection::Error> for Error {
+    fn from(error: connection::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            connection::Error::NoValue(name) => Self::new(Code::Setup, message)
+                .next(format!("give it one: --secret {name}=@FILE or --secret {name}=env:VARIABLE")),
+            connection::Error::Refused(refusal) => refusal.into(),
+            _ => Self::new(Code::Setup, message),
+        }
+    }
+}
+
+impl From<sync::Error> for Error {
+    fn from(error: sync::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            sync::Error::Connector(failure) => Self::of_call(&failure, false),
+            sync::Error::WaitTooLong(_) => {
+                Self::new(Code::Reported, message).next("run it again later: the state is kept")
+            }
+            sync::Error::Refused(refusal) => refusal.into(),
+            sync::Error::Sink(source) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+                Self::new(Code::Pipe, message)
+            }
+            sync::Error::Sink(_) => Self::new(Code::Host, message),
+            sync::Error::State(_) => Self::new(Code::Setup, message),
+        }
+    }
+}
+
+/// `capability` as a word.
+pub(crate) fn word(capability: Capability) -> &'static str {
+    match capability {
+        Capability::Egress => "egress",
+        Capability::Log => "log",
+    }
+}
+
+pub(crate) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,78 @@
+//! `bulkhead inspect`: what a component really is, before anyone writes or reads a manifest.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use bulkhead_capabilities::Capability;
+use bulkhead_core::id::Digest;
+use bulkhead_runtime::{Candidate, Status};
+use bulkhead_services::release;
+
+use super::error::{Code, Error, word};
+use super::local;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The component.
+    file: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    let runtime = local::runtime()?;
+    let bytes = release::read_component(&arguments.file)?;
+    let candidate = Candidate::new(&runtime, &bytes)
+        .map_err(|refusal| release::Error::Component { path: arguments.file.clone(), source: refusal })?;
+    let roles = candidate.roles();
+    let mut text =
+        format!("{}: component, {} bytes, {}\n", arguments.file.display(), bytes.len(), Digest::of(&[&bytes]));
+    if let Ok(roles) = &roles {
+        let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "\nroles: {}", roles.join(", "));
+    }
+    let _ = writeln!(text, "\nimports:");
+    for import in candidate.imports() {
+        let meaning = match import.status {
+            Status::Types => "types alone".to_owned(),
+            Status::Baseline => "baseline: always linked, powerless".to_owned(),
+            Status::Capability(capability) => format!("{}: linked when asked for and granted", word(capability)),
+            Status::Unknown => "NEVER GRANTED: refused at load unless listed as inert".to_owned(),
+        };
+        let _ = writeln!(text, "  {:<44} {meaning}", import.name);
+    }
+    let _ = writeln!(text, "\nexports:");
+    for export in candidate.exports() {
+        let _ = writeln!(text, "  {export}");
+    }
+    if roles.is_ok() {
+        let _ = write!(text, "\nconnector.toml, to begin with:\n\n{}", skeleton(&candidate));
+    }
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))?;
+    roles.map(|_| ()).map_err(Error::from)
+}
+
+/// A manifest that asks for what the component imports. Hosts and paths are not in a component, so they are to do.
+fn skeleton(candidate: &Candidate) -> String {
+    let mut text = String::from(
+        "[connector]\nname = \"TODO/TODO\"\nversion = \"0.1.0\"\ndescription = \"TODO\"\nlicense = \"TODO\"\n",
+    );
+    for capability in Capability::ALL {
+        if candidate.imports().iter().any(|import| import.status == Status::Capability(*capability)) {
+            let _ = write!(text, "\n{}\n", capability.manifest_lines());
+        }
+    }
+    let unknown: Vec<String> = candidate
+        .imports()
+        .iter()
+        .filter(|import| import.status == Status::Unknown)
+        .map(|import| format!("    \"{}\",\n", import.name))
+        .collect();
+    if !unknown.is_empty() {
+        let _ = write!(
+            text,
+            "\n# Never granted. Keep a line only if the language runtime imports it without using it.\n[wasi]\ninert = [\n{}]\n",
+            unknown.concat()
+        );
+    }
+    text
+}

@@ -1,0 +1,79 @@
+//! The command line: one verb a file, one way to fail.
+//!
+//! Invariants: records and results go to stdout, everything for people to stderr; a failure is one clear line, its next
+//! step where there is one, and an exit code of its own.
+
+mod check;
+mod discover;
+mod error;
+mod inspect;
+mod invoke;
+mod local;
+mod read;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::{Code, Error};
+
+/// Runs other people's SaaS integrations, each in a compartment of its own: it can touch only the network hosts and
+/// secrets that its manifest asks for and a grant allows.
+#[derive(Parser)]
+#[command(name = "bulkhead", version, after_long_help = error::TABLE)]
+struct Arguments {
+    /// Say more on stderr: -v for requests and denials as they happen, -vv for details.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show what a component imports and exports, and a manifest that would ask for it.
+    Inspect(inspect::Arguments),
+    /// Load a connector, show what it may do, and let it try its configuration and credentials.
+    Check(check::Arguments),
+    /// List the streams that a source offers, as JSON.
+    Discover(discover::Arguments),
+    /// Read records from a source as NDJSON, resuming from a state file.
+    Read(read::Arguments),
+    /// Run one of a connector's actions.
+    Invoke(invoke::Arguments),
+}
+
+/// Reads the command line and runs its verb.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    report::start_tracing(arguments.verbose);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Host, format!("the executor could not start: {error}")))
+        .and_then(|executor| executor.block_on(run(arguments.verb)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            error.code.into()
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result<(), Error> {
+    let work = async {
+        match verb {
+            Verb::Inspect(arguments) => inspect::run(&arguments),
+            Verb::Check(arguments) => check::run(&arguments).await,
+            Verb::Discover(arguments) => discover::run(&arguments).await,
+            Verb::Read(arguments) => read::run(&arguments).await,
+            Verb::Invoke(arguments) => invoke::run(&arguments).await,
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        _ = tokio::signal::ctrl_c() => Err(Error::new(Code::Interrupted, "interrupted")),
+    }
+}

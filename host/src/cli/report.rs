@@ -1,0 +1,76 @@
+//! Tells people on stderr what a call did: log lines, denials with what would allow them, use.
+
+use std::io::Write;
+
+use bulkhead_capabilities::journal::Record;
+use bulkhead_capabilities::log::Line;
+use bulkhead_runtime::Outcome;
+use tracing_subscriber::EnvFilter;
+
+use super::error::{Error, indented};
+
+/// Structured logs on stderr, as `-v` or `BULKHEAD_LOG` ask.
+pub(crate) fn start_tracing(verbose: u8) {
+    let default = match verbose {
+        0 => "off",
+        1 => "bulkhead=info,bulkhead_capabilities=info,bulkhead_runtime=info,bulkhead_services=info",
+        _ => "bulkhead=debug,bulkhead_capabilities=debug,bulkhead_runtime=debug,bulkhead_services=debug",
+    };
+    let filter = EnvFilter::try_from_env("BULKHEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Shows an outcome and turns it into the verb's result.
+pub(crate) fn settle<T>(outcome: Outcome<T>) -> Result<T, Error> {
+    show(&outcome);
+    let denied = !outcome.record.denials.is_empty();
+    outcome.result.map_err(|failure| Error::of_call(&failure, denied))
+}
+
+/// Shows what accompanied a call.
+pub(crate) fn show<T>(outcome: &Outcome<T>) {
+    let mut err = std::io::stderr().lock();
+    let _ = lines(&mut err, &outcome.lines, outcome.dropped_lines).and_then(|()| denials(&mut err, &outcome.record));
+    tracing::info!(
+        time_ms = u64::try_from(outcome.usage.time.as_millis()).unwrap_or(u64::MAX),
+        cpu_us = u64::try_from(outcome.usage.cpu.as_micros()).unwrap_or(u64::MAX),
+        memory_bytes = outcome.usage.memory,
+        requests = outcome.record.requests,
+        bytes_out = outcome.record.bytes_out,
+        bytes_in = outcome.record.bytes_in,
+        masked = outcome.record.masked,
+        "call ended"
+    );
+}
+
+fn lines(err: &mut impl Write, lines: &[Line], dropped: u64) -> std::io::Result<()> {
+    for line in lines {
+        let level = format!("{:?}", line.level).to_lowercase();
+        let context = if line.context.is_empty() { String::new() } else { format!(" {}:", line.context) };
+        writeln!(err, "connector {level}{context} {}", line.text)?;
+    }
+    if dropped > 0 {
+        writeln!(err, "connector: {dropped} more lines were dropped (`log-bytes` under [limits])")?;
+    }
+    Ok(())
+}
+
+fn denials(err: &mut impl Write, record: &Record) -> std::io::Result<()> {
+    for denied in &record.denials {
+        let times = if denied.times > 1 { format!(" ({} times)", denied.times) } else { String::new() };
+        writeln!(err, "{} [{}]{times}", denied.denial, denied.denial.code())?;
+        if let Some(remedy) = &denied.denial.remedy {
+            writeln!(err, "  what would allow it, in {}:\n{}", remedy.file, indented(&indented(&remedy.lines)))?;
+        }
+    }
+    if record.more_denials > 0 {
+        writeln!(err, "denied {} more different attempts", record.more_denials)?;
+    }
+    if let Some((code, message)) = &record.failure {
+        writeln!(err, "request failed: {message} [{code}]")?;
+    }
+    if record.masked > 0 {
+        writeln!(err, "a secret stood {} times in what an upstream answered, and was masked", record.masked)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `wasi:http` with nothing before it.
+
+use std::collections::BTreeMap;
+
+use bulkhead_sdk::bindings::imports::wasi::http::outgoing_handler;
+use bulkhead_sdk::bindings::imports::wasi::http::types as wire;
+use bulkhead_sdk::bindings::imports::wasi::io::streams::StreamError;
+use bulkhead_sdk::{Value, json};
+
+/// How much of a body is returned; the rest is read and counted.
+const KEEP: usize = 1024 * 1024;
+
+/// The most bytes that one call writes (wasi:io 0.2).
+const WRITE: usize = 4096;
+
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) scheme: Option<String>,
+    pub(crate) authority: Option<String>,
+    pub(crate) path_with_query: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) chunks: Vec<String>,
+}
+
+/// How far a request came, and what stopped it.
+type Failure = (&'static str, String);
+
+pub(crate) fn send(request: &Request) -> Result<Value, Failure> {
+    let outgoing = prepare(request)?;
+    let body = if request.chunks.is_empty() { None } else { outgoing.body().ok() };
+    let pending = outgoing_handler::handle(outgoing, None).map_err(|code| ("handle", format!("{code:?}")))?;
+    if let Some(body) = body {
+        write(body, &request.chunks);
+    }
+    pending.subscribe().block();
+    let answer = match pending.get() {
+        Some(Ok(Ok(answer))) => answer,
+        Some(Ok(Err(code))) => return Err(("answer", format!("{code:?}"))),
+        other => return Err(("answer", format!("{other:?}"))),
+    };
+    let mut headers = BTreeMap::<String, String>::new();
+    for (name, value) in answer.headers().entries() {
+        let value = String::from_utf8_lossy(&value).into_owned();
+        headers
+            .entry(name.to_ascii_lowercase())
+            .and_modify(|before| *before = format!("{before}, {value}"))
+            .or_insert_with(|| value.clone());
+    }
+    let (body, bytes) = read(&answer)?;
+    Ok(json!({
+        "status": answer.status(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+        "body_bytes": bytes,
+    }))
+}
+
+fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
+    let headers = wire::Fields::new();
+    for (name, value) in &request.headers {
+        let refused = |error| ("header", format!("{name}: {error:?}"));
+        headers.append(name, value.as_bytes()).map_err(refused)?;
+    }
+    let outgoing = wire::OutgoingRequest::new(headers);
+    let refused = |part: &'static str| move |()| (part, "refused by WASI's own types".to_owned());
+    outgoing.set_method(&method(&request.method)).map_err(refused("method"))?;
+    outgoing.set_scheme(request.scheme.as_deref().map(scheme).as_ref()).map_err(refused("scheme"))?;
+    outgoing.set_authority(request.authority.as_deref()).map_err(refused("authority"))?;
+    outgoing.set_path_with_query(request.path_with_query.as_deref()).map_err(refused("path"))?;
+    Ok(outgoing)
+}
+
+/// Writes piece by piece. What goes wrong here is said again, and better, in place of the answer.
+fn write(body: wire::OutgoingBody, chunks: &[String]) {
+    if let Ok(stream) = body.write() {
+        for piece in chunks.iter().flat_map(|chunk| chunk.as_bytes().chunks(WRITE)) {
+            if stream.blocking_write_and_flush(piece).is_err() {
+                break;
+            }
+        }
+    }
+    let _ = wire::OutgoingBody::finish(body, None);
+}
+
+/// The beginning of the body, and the length of all of it.
+fn read(answer: &wire::IncomingResponse) -> Result<(Vec<u8>, u64), Failure> {
+    let broken = |()| ("body", "taken already".to_owned());
+    let body = answer.consume().map_err(broken)?;
+    let stream = body.stream().map_err(broken)?;
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    loop {
+        match stream.blocking_read(64 * 1024) {
+            Ok(chunk) => {
+                bytes += chunk.len() as u64;
+                kept.extend(chunk.into_iter().take(KEEP.saturating_sub(kept.len())));
+            }
+            Err(StreamError::Closed) => return Ok((kept, bytes)),
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(("body", format!("after {bytes} bytes: {}", error.to_debug_string())));
+            }
+        }
+    }
+}
+
+fn method(name: &str) -> wire::Method {
+    match name {
+        "GET" => wire::Method::Get,
+        "HEAD" => wire::Method::Head,
+        "POST" => wire::Method::Post,
+        "PUT" => wire::Method::Put,
+        "DELETE" => wire::Method::Delete,
+        "CONNECT" => wire::Method::Connect,
+        "OPTIONS" => wire::Method::Options,
+        "TRACE" => wire::Method::Trace,
+        "PATCH" => wire::Method::Patch,
+        other => wire::Method::Other(other.to_owned()),
+    }
+}
+
+fn scheme(name: &str) -> wire::Scheme {
+    match name {
+        "http" => wire::Scheme::Http,
+        "https" => wire::Scheme::Https,
+        other => wire::Scheme::Other(other.to_owned()),
+    }
+}

@@ -1,0 +1,144 @@
+//! Starts a peer, talks to it directly, and stops it.
+//!
+//! *Invariants*: a peer lives no longer than its [`Peer`]: it ends when its stdin closes, which also the death of this
+//! program brings about.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// How long a peer may take to start. Prism needs four to ten seconds here; a loaded machine gets plenty.
+const START: Duration = Duration::from_secs(120);
+
+/// How long a peer may take to answer, or to end once its stdin is closed.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What to install where Node is missing. The packages' own minimum is in `package.json`.
+const MISSING: &str = "is Node 20.16 or newer installed? On Debian 13: apt-get install nodejs npm";
+
+/// A running peer.
+pub(crate) struct Peer {
+    child: Child,
+    stdin: ChildStdin,
+    /// Held open, so that the peer can always write.
+    _stdout: BufReader<ChildStdout>,
+    ready: Ready,
+}
+
+/// A peer's answer to a direct request.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+}
+
+/// The line of JSON a peer prints when it accepts connections.
+#[derive(Deserialize)]
+struct Ready {
+    port: u16,
+    #[serde(default = "any_repository")]
+    repository: String,
+}
+
+/// Installs the pinned packages, unless they are there and as new as their lock file.
+pub(crate) async fn install() -> anyhow::Result<()> {
+    let folder = folder();
+    let modified = |name: &str| std::fs::metadata(folder.join(name)).and_then(|file| file.modified());
+    let locked = modified("package-lock.json").context("tests/peers/package-lock.json")?;
+    if modified("node_modules/.package-lock.json").is_ok_and(|installed| installed >= locked) {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.arg("ci").current_dir(&folder).stdin(Stdio::null()).kill_on_drop(true);
+    let output = npm.output().await.with_context(|| format!("npm does not start: {MISSING}"))?;
+    let explanation = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "npm ci in tests/peers: {MISSING}\n{explanation}");
+    Ok(())
+}
+
+impl Peer {
+    /// Starts `script` and waits until it accepts connections.
+    pub(crate) async fn start(script: &str, arguments: &[&str], token: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new("node");
+        command.arg(script).args(arguments).current_dir(folder()).env("PEER_TOKEN", token);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("node does not start: {MISSING}"))?;
+        let stdin = child.stdin.take().context("no stdin")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut line = String::new();
+        timeout(START, stdout.read_line(&mut line))
+            .await
+            .with_context(|| format!("{script} was not ready in time"))??;
+        let ready = serde_json::from_str(&line).with_context(|| format!("{script} ended before it was ready"))?;
+        Ok(Self { child, stdin, _stdout: stdout, ready })
+    }
+
+    /// The port of 127.0.0.1 it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.ready.port
+    }
+
+    /// The repository it knows, as `owner/name`.
+    pub(crate) fn repository(&self) -> &str {
+        &self.ready.repository
+    }
+
+    /// Sends a request past Bulkhead, as HTTP/1.0, so that the answer ends where the connection does.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        target: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answer> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {target} HTTP/1.0\r\nHost: localhost:{}\r\nAccept: application/json\r\n{authorization}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.port(),
+            body.len(),
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port())).await?;
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(body.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            anyhow::Ok(answer)
+        };
+        let answer = timeout(ANSWER, exchange).await.with_context(|| format!("{method} {target}: no answer"))??;
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.split(' ').nth(1).context("not an HTTP answer")?.parse()?;
+        Ok(Answer { status })
+    }
+
+    /// Closes its stdin and waits until it has ended.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let Self { mut child, stdin, .. } = self;
+        drop(stdin);
+        match timeout(ANSWER, child.wait()).await {
+            Ok(status) => ensure!(status?.success(), "it ended with an error"),
+            Err(_) => {
+                child.kill().await?;
+                bail!("it had to be killed");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+}
+
+/// Prism knows every repository.
+fn any_repository() -> String {
+    "acme/widgets".to_owned()
+}
