@@ -86,6 +86,7 @@ struct Ledger {
     notes: Vec<Note>,
     seen: VecDeque<Seen>,
     admitted: u64,
+    throttled: u64,
     exports: u64,
 }
 
@@ -141,6 +142,12 @@ impl Acme {
         self.shop.ledger().notes.clone()
     }
 
+    /// How many requests were answered `429`.
+    #[must_use]
+    pub fn throttled(&self) -> u64 {
+        self.shop.ledger().throttled
+    }
+
     /// How often `/v1/admin/export` was reached, with or without the token. Anything but zero is a breach.
     #[must_use]
     pub fn exports(&self) -> u64 {
@@ -172,6 +179,7 @@ impl Shop {
             notes: Vec::new(),
             seen: VecDeque::new(),
             admitted: 0,
+            throttled: 0,
             exports: 0,
         };
         Self { options, ledger: Mutex::new(ledger) }

@@ -1,4 +1,5 @@
-//! Servers that the tests talk to.
+//! What the tests share: servers to talk to, and connectors aimed at them.
 #![forbid(unsafe_code)]
 
 pub mod acme;
+pub mod aimed;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
-use bulkhead_runtime::{Failure, Refusal, Status};
+use bulkhead_runtime::{Failure, Import, Refusal, Status};
 use bulkhead_services::{connection, release, sync};
 
 /// The exit codes, as `--help` shows them.
@@ -132,31 +132,39 @@ impl From<Refusal> for Error {
                 Self::new(Code::WrongWorld, message)
             }
             Refusal::Link(_) => Self::new(Code::Imports, message),
-            Refusal::Imports(imports) => {
-                let mut lines = Vec::new();
-                for import in &imports {
-                    match import.status {
-                        Status::Capability(capability) => {
-                            lines.push(format!(
-                                "{}: ask for it in connector.toml, and grant it:\n{}",
-                                import.name,
-                                indented(capability.manifest_lines())
-                            ));
-                        }
-                        _ => lines.push(format!(
-                            "{}: never granted. If the language runtime imports it without using it:\n  [wasi]\n  inert = [\"{}\"]",
-                            import.name, import.name
-                        )),
-                    }
-                }
-                // One capability is several interfaces; its lines are shown once.
-                lines.dedup_by(|a, b| {
-                    a.split_once(": ").map(|(_, rest)| rest) == b.split_once(": ").map(|(_, rest)| rest)
-                });
-                Self::new(Code::Imports, message).next(lines.join("\n"))
-            }
+            Refusal::Imports(imports) => Self::new(Code::Imports, message).next(ways_to_load(&imports)),
         }
     }
+}
+
+/// The lines that would let a component with these imports load.
+fn ways_to_load(imports: &[Import]) -> String {
+    let mut capabilities: Vec<Capability> = Vec::new();
+    let mut unknown = Vec::new();
+    for import in imports {
+        match import.status {
+            Status::Capability(capability) if !capabilities.contains(&capability) => capabilities.push(capability),
+            Status::Capability(_) => {}
+            _ => unknown.push(format!("    \"{}\",", import.name)),
+        }
+    }
+    let mut ways: Vec<String> = capabilities
+        .iter()
+        .map(|capability| {
+            format!(
+                "to use {}, ask for it in connector.toml, and have it granted:\n{}",
+                word(*capability),
+                indented(capability.manifest_lines())
+            )
+        })
+        .collect();
+    if !unknown.is_empty() {
+        let lines = indented(&format!("[wasi]\ninert = [\n{}\n]", unknown.join("\n")));
+        ways.push(format!(
+            "never granted. If the language runtime imports these without using them, list them in connector.toml:\n{lines}"
+        ));
+    }
+    ways.join("\n")
 }
 
 impl From<connection::Error> for Error {

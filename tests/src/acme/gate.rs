@@ -39,12 +39,14 @@ pub(super) async fn admit(State(shop): State<Arc<Shop>>, request: Request, next:
         let refusal = problem(StatusCode::UNAUTHORIZED, "this needs the account's bearer token");
         return (challenge, refusal).into_response();
     }
-    let admitted = {
+    let busy = {
         let mut ledger = shop.ledger();
         ledger.admitted += 1;
-        ledger.admitted
+        let busy = shop.options.busy.is_some_and(|every| ledger.admitted.is_multiple_of(every));
+        ledger.throttled += u64::from(busy);
+        busy
     };
-    if shop.options.busy.is_some_and(|every| admitted.is_multiple_of(every)) {
+    if busy {
         let refusal = problem(StatusCode::TOO_MANY_REQUESTS, "try again in a second");
         return ([(header::RETRY_AFTER, "1")], refusal).into_response();
     }

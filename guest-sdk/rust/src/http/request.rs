@@ -10,8 +10,9 @@ use super::{Error, Response, Url, send};
 /// hold several times over, as bytes and as parsed JSON.
 const BODY: usize = 8 * 1024 * 1024;
 
-/// How long an answer may take unless [`Request::timeout`] says otherwise: the host's usual limit for a whole call.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take unless [`Request::timeout`] says otherwise: less than the host's usual 30 seconds for a whole
+/// call, so that the connector can still say what was late.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP method (RFC 9110 §9). CONNECT and TRACE are never permitted, so there is no name for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Request {
         self
     }
 
-    /// How long the whole answer may take; 30 seconds unless said.
+    /// How long the whole answer may take; 20 seconds unless said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -156,39 +156,36 @@ mod tests {
         Guard::new([&SecretString::from(SECRET.to_owned())]).unwrap()
     }
 
-    fn encodings() -> Vec<String> {
+    /// The secret as an upstream may write it, and how many characters of that tell of its surroundings instead.
+    fn encodings() -> Vec<(String, usize)> {
         let std = GeneralPurpose::new(&STANDARD, NO_PAD);
         let url = GeneralPurpose::new(&URL_SAFE, NO_PAD);
         let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
         let mut all = vec![
-            SECRET.to_owned(),
-            hex.clone(),
-            hex.to_uppercase(),
-            percent_encoding::utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string(),
-            serde_json::Value::from(SECRET).to_string().trim_matches('"').to_owned(),
+            (SECRET.to_owned(), 0),
+            (hex.clone(), 0),
+            (hex.to_uppercase(), 0),
+            (percent_encoding::utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string(), 0),
+            (serde_json::Value::from(SECRET).to_string().trim_matches('"').to_owned(), 0),
         ];
         for before in ["", "u", "us", "user:"] {
             for after in ["", "x", "yz"] {
-                all.push(std.encode(format!("{before}{SECRET}{after}")));
-                all.push(url.encode(format!("{before}{SECRET}{after}")));
+                // Four characters for three bytes, and one at either end that mixes both.
+                let around = (before.len() + after.len()) * 4 / 3 + 2;
+                all.push((std.encode(format!("{before}{SECRET}{after}")), around));
+                all.push((url.encode(format!("{before}{SECRET}{after}")), around));
             }
         }
         all
     }
 
-    /// Whether what is left of an encoding still tells the secret.
-    fn tells(left: &[u8], encoding: &str) -> bool {
-        // At most the four characters at either end may stay: they mix with the surroundings.
-        let hidden = left.iter().filter(|byte| **byte == MASK).count();
-        hidden + 8 < encoding.len()
-    }
-
     #[test]
     fn every_spelling_is_masked() {
-        for encoding in encodings() {
+        for (encoding, around) in encodings() {
             let mut bytes = encoding.clone().into_bytes();
             assert!(guard().mask(&mut bytes) > 0, "{encoding}");
-            assert!(!tells(&bytes, &encoding), "{encoding} -> {}", String::from_utf8_lossy(&bytes));
+            let left = bytes.iter().filter(|byte| **byte != MASK).count();
+            assert!(left <= around, "{encoding} -> {}", String::from_utf8_lossy(&bytes));
         }
     }
 
@@ -218,9 +215,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_secret_split_over_chunks_is_masked(cuts in proptest::collection::vec(1_usize..9, 1..40), which in 0_usize..17) {
+        fn a_secret_split_over_chunks_is_masked(cuts in proptest::collection::vec(1_usize..9, 1..40), which in 0_usize..29) {
             let guard = guard();
-            let encoding = encodings().swap_remove(which);
+            let (encoding, _) = encodings().swap_remove(which);
             let text = format!("before {encoding} after");
             let (mut masking, mut out, mut found, mut rest) = (Masking::default(), Vec::new(), 0, text.as_bytes());
             for cut in cuts.iter().cycle() {
