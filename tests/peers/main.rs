@@ -66,9 +66,10 @@ async fn described(report: &mut Report) {
     report.case("prism: refuses what the description does not allow", prism_judges(&peer)).await;
     if let Some(connector) = report.case("prism: connector aimed", Aimed::at(&peer)).await {
         report.case("prism: check passes", connector.check(TOKEN)).await;
-        for stream in ["issues", "pull_requests"] {
+        // The description's one example of an issue is a pull request, which the stream of issues leaves out.
+        for (stream, records) in [("issues", 0), ("pull_requests", 1)] {
             let name = format!("prism: reads {stream} within the description");
-            report.case(&name, read_the_example(&connector, stream)).await;
+            report.case(&name, read_the_example(&connector, stream, records)).await;
         }
     }
     report.case("prism: stops", peer.stop()).await;
@@ -83,9 +84,10 @@ async fn prism_judges(peer: &Peer) -> anyhow::Result<()> {
 }
 
 /// The description has one example, and a Link header that promises more of it for ever.
-async fn read_the_example(connector: &Aimed, stream: &str) -> anyhow::Result<()> {
+async fn read_the_example(connector: &Aimed, stream: &str, records: usize) -> anyhow::Result<()> {
+    // Reading fails when Prism finds fault with a request.
     let lines = connector.read(stream, TOKEN).await?;
-    ensure!(lines.len() == 1, "{} records instead of the one example", lines.len());
+    ensure!(lines.len() == records, "{} records instead of {records}", lines.len());
     Ok(())
 }
 

@@ -82,6 +82,10 @@ impl Action for Egress {
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
             return Err(denied(Reason::ReservedHeader(name.to_string()), None));
         }
+        // Two lengths are two readings of where the request ends.
+        if self.headers.get_all(http::header::CONTENT_LENGTH).iter().count() > 1 {
+            return Err(denied(Reason::ReservedHeader("content-length, twice".to_owned()), None));
+        }
         let mut injections = Vec::new();
         for (name, secret) in &power.secrets {
             if !secret.hosts.iter().any(|pattern| pattern.covers(self.target.host())) {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::egress::{HostPattern, Method, PathPattern, Rule, Scheme};
 use crate::id::{ConnectorName, SecretName};
 use crate::limits::{Asked, Size};
-use crate::text::{self, Problem};
+use crate::text::{self, Line, Problem};
 
 /// Most egress rules in one manifest: more cannot be read by the person who consents.
 pub const MOST_RULES: usize = 64;
@@ -47,10 +47,10 @@ pub struct Connector {
     pub version: semver::Version,
     /// One line for people.
     #[serde(default)]
-    pub description: String,
+    pub description: Line,
     /// SPDX expression.
     #[serde(default)]
-    pub license: String,
+    pub license: Line,
 }
 
 /// One `[[egress]]` table.
@@ -59,7 +59,7 @@ pub struct EgressRequest {
     /// What is asked.
     pub rule: Rule,
     /// Why, in the author's words.
-    pub why: String,
+    pub why: Line,
     /// Most bytes of one request's body.
     pub request_bytes: Size,
     /// Most bytes of one response's body.
@@ -71,7 +71,7 @@ pub struct EgressRequest {
 #[serde(deny_unknown_fields)]
 pub struct SecretRequest {
     /// Why, in the author's words.
-    pub why: String,
+    pub why: Line,
     /// The only hosts it may ever go to.
     pub hosts: Vec<HostPattern>,
     /// How the host adds it to a request.
@@ -216,7 +216,7 @@ struct RawEgress {
     #[serde(default = "Method::safe")]
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
-    why: String,
+    why: Line,
     #[serde(default = "default_body")]
     request_bytes: Size,
     #[serde(default = "default_body")]
@@ -309,6 +309,7 @@ mod tests {
             ("[limits]\nmemroy = \"1MiB\"\n", 5, "did you mean `memory`?"),
             ("[config]\nschema = \"../x.json\"\n", 5, "beside the manifest"),
             ("[log]\nlevel = 1\n", 5, "unknown"),
+            ("[[egress]]\nhost = \"a.com\"\nwhy = \"\\u001b[2J\"\n", 6, "control and direction"),
         ] {
             let problem = refused(rest);
             assert!(problem.message.contains(part), "{rest}: {problem}");

@@ -32,6 +32,44 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Longest [`Line`], in characters: what fits a screen.
+const LONGEST_LINE: usize = 300;
+
+/// One line of an author's words that people will read: no control or direction characters, at most 300 characters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Line(String);
+
+impl TryFrom<String> for Line {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.chars().any(is_treacherous) {
+            return Err("control and direction characters have no place in a text that people will read");
+        }
+        if text.chars().count() > LONGEST_LINE { Err("longer than 300 characters") } else { Ok(Self(text)) }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a character would change how the text around it looks: control characters, and those that turn the direction
+/// of writing (Unicode UAX #9).
+pub fn is_treacherous(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` with treacherous characters replaced, but for line breaks and tabs.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if is_treacherous(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// Reads `text` as a `T`, or says what is wrong first.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     if text.len() > LARGEST {

@@ -10,6 +10,11 @@ pub(crate) const SLICE: Duration = Duration::from_millis(5);
 /// A guest's stack, in bytes: wasmtime's own default, written down because deep recursion is cut off here.
 const STACK: usize = 512 * 1024;
 
+/// The engine could not start: the machine lacks memory, threads or a supported processor.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine could not start: {0}")]
+pub struct Unavailable(String);
+
 /// The shared engine. Nothing in it belongs to any one tenant.
 #[derive(Clone)]
 pub struct Runtime {
@@ -19,7 +24,11 @@ pub struct Runtime {
 
 impl Runtime {
     /// An engine, and a thread that ticks its epoch.
-    pub fn new() -> wasmtime::Result<Self> {
+    pub fn new() -> Result<Self, Unavailable> {
+        Self::start().map_err(|error| Unavailable(format!("{error:#}")))
+    }
+
+    fn start() -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(STACK);
         // A trap's text goes to authors; addresses of the host's memory are nobody's business.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_capabilities::credentials::{Guard, Vault};
 use bulkhead_capabilities::egress::Transport;
+use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
@@ -19,6 +20,8 @@ use crate::{Refusal, Role};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
 const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
+/// Longest text of a connector's error, in bytes: one or two sentences, twenty times over.
+const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// An installed connector: a prepared component with its power, its secrets and its configuration.
 #[derive(Clone)]
@@ -107,7 +110,7 @@ impl Connection {
         self.has(Role::Source)?;
         let state = state.map(str::to_owned);
         let began = Instant::now();
-        let mut run = match self.start().await {
+        let mut run = match self.start(began).await {
             Ok(run) => run,
             Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
         };
@@ -137,7 +140,7 @@ impl Connection {
     /// One call in an instance of its own.
     async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
         let began = Instant::now();
-        match self.start().await {
+        match self.start(began).await {
             Ok(mut run) => {
                 let result = call(&mut run).await;
                 run.end(result, began)
@@ -147,7 +150,7 @@ impl Connection {
     }
 
     /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
-    async fn start(&self) -> Result<Run, (Run, Failure)> {
+    async fn start(&self, began: Instant) -> Result<Run, (Run, Failure)> {
         let limits = *self.power.limits();
         let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self));
         store.limiter(|compartment| &mut compartment.limiter);
@@ -155,7 +158,15 @@ impl Connection {
         store.set_epoch_deadline(1);
         // A guest that used up its slice goes to the back of the executor's queue.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
-        let mut run = Run { store, instance: None, prepared: Arc::clone(&self.prepared), limits, cpu: Duration::ZERO };
+        let mut run = Run {
+            store,
+            instance: None,
+            prepared: Arc::clone(&self.prepared),
+            guard: Arc::clone(&self.guard),
+            limits,
+            deadline: began + limits.time.duration(),
+            cpu: Duration::ZERO,
+        };
         let prepared = Arc::clone(&self.prepared);
         let instantiated =
             run.plain(async |store: &mut Store<Compartment>| prepared.pre.instantiate_async(store).await).await;
@@ -181,6 +192,7 @@ impl Reader {
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         let began = Instant::now();
         self.run.cpu = Duration::ZERO;
+        self.run.deadline = began + self.run.limits.time.duration();
         let (role, handle) = (&self.role, self.handle);
         let result = self
             .run
@@ -208,7 +220,10 @@ struct Run {
     store: Store<Compartment>,
     instance: Option<Instance>,
     prepared: Arc<Prepared>,
+    guard: Arc<Guard>,
     limits: bulkhead_core::limits::Limits,
+    /// When the call in progress ends at the latest.
+    deadline: Instant,
     cpu: Duration,
 }
 
@@ -220,7 +235,7 @@ impl Run {
     ) -> Result<T, Failure> {
         let limits = self.limits;
         let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
-        match tokio::time::timeout(limits.time.duration(), metered).await {
+        match tokio::time::timeout_at(self.deadline.into(), metered).await {
             Err(_) => Err(Failure::Time(limits.time)),
             Ok(Err(_)) => Err(Failure::Cpu(limits.cpu)),
             Ok(Ok(Ok(value))) => Ok(value),
@@ -236,7 +251,11 @@ impl Run {
         &mut self,
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<Result<T, GuestError>>,
     ) -> Result<T, Failure> {
-        self.plain(call).await?.map_err(Failure::Reported)
+        self.plain(call).await?.map_err(|mut error| {
+            error.message = log::presentable(&self.guard, &error.message, LONGEST_MESSAGE);
+            error.stream_name = error.stream_name.map(|name| log::presentable(&self.guard, &name, LONGEST_MESSAGE));
+            Failure::Reported(error)
+        })
     }
 
     fn meta(&mut self) -> Result<meta::MetaRole, Failure> {

@@ -20,7 +20,7 @@ mod prepare;
 mod roles;
 
 pub use component::{Candidate, Import, Status};
-pub use engine::Runtime;
+pub use engine::{Runtime, Unavailable};
 pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Outcome, Usage};
 pub use prepare::Prepared;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
+use bulkhead_core::text::plain;
 use bulkhead_runtime::{Failure, Import, Refusal, Status};
 use bulkhead_services::{connection, release, sync};
 
@@ -99,10 +100,10 @@ impl Error {
         }
         let mut err = std::io::stderr().lock();
         // There is nowhere left to say that stderr is closed.
-        let _ = writeln!(err, "error: {}", self.message);
+        let _ = writeln!(err, "error: {}", plain(&self.message).replace('\n', " "));
         if let Some(next) = &self.next {
             for line in next.lines() {
-                let _ = writeln!(err, "  {line}");
+                let _ = writeln!(err, "  {}", plain(line));
             }
         }
     }

@@ -81,7 +81,7 @@ impl Local {
 
 /// The engine.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
-    Runtime::new().map_err(|error| Error::new(Code::Host, format!("the engine could not start: {error:#}")))
+    Runtime::new().map_err(|error| Error::new(Code::Host, error.to_string()))
 }
 
 /// Text given as it is, or as `@FILE`.

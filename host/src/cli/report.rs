@@ -4,6 +4,7 @@ use std::io::Write;
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
+use bulkhead_core::text::plain;
 use bulkhead_runtime::Outcome;
 use tracing_subscriber::EnvFilter;
 
@@ -47,7 +48,7 @@ fn lines(err: &mut impl Write, lines: &[Line], dropped: u64) -> std::io::Result<
     for line in lines {
         let level = format!("{:?}", line.level).to_lowercase();
         let context = if line.context.is_empty() { String::new() } else { format!(" {}:", line.context) };
-        writeln!(err, "connector {level}{context} {}", line.text)?;
+        writeln!(err, "{}", plain(&format!("connector {level}{context} {}", line.text)))?;
     }
     if dropped > 0 {
         writeln!(err, "connector: {dropped} more lines were dropped (`log-bytes` under [limits])")?;

@@ -56,8 +56,8 @@ impl<B: Body<Data = Bytes, Error = WasiError> + Unpin> Body for Outgoing<B> {
     }
 }
 
-/// An upstream's answer: counted, cut off at its limit or after too long a silence, masked. It owns the connection's
-/// driver, so that dropping the body closes the socket.
+/// An upstream's answer: counted, cut off at its limit or after too long a silence, masked. It owns what the
+/// exchange holds, so that dropping the body closes the socket and frees its place.
 pub(super) struct Incoming<B, D> {
     inner: Option<B>,
     left: u64,
@@ -67,18 +67,11 @@ pub(super) struct Incoming<B, D> {
     guard: Arc<Guard>,
     masking: Masking,
     journal: Journal,
-    _driver: D,
+    _hold: D,
 }
 
 impl<B, D> Incoming<B, D> {
-    pub(super) fn new(
-        inner: B,
-        limit: u64,
-        patience: Duration,
-        guard: Arc<Guard>,
-        journal: Journal,
-        driver: D,
-    ) -> Self {
+    pub(super) fn new(inner: B, limit: u64, patience: Duration, guard: Arc<Guard>, journal: Journal, hold: D) -> Self {
         Self {
             inner: Some(inner),
             left: limit,
@@ -88,7 +81,7 @@ impl<B, D> Incoming<B, D> {
             guard,
             masking: Masking::default(),
             journal,
-            _driver: driver,
+            _hold: hold,
         }
     }
 }

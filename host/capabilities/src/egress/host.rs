@@ -7,6 +7,7 @@ use bulkhead_core::authorize::Egress;
 use bulkhead_core::egress::{Target, reserved_header};
 use bulkhead_core::{Denial, Permit, Power, authorize};
 use futures::FutureExt;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::transport::{Company, Failure};
@@ -14,6 +15,8 @@ use super::{Error, Transport};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
 
+/// Most exchanges of one instance at once, bodies included; more wait. What a browser opens to one origin, twice over.
+const MOST_AT_ONCE: usize = 12;
 /// Largest piece of a request body that a guest hands over at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 
@@ -24,6 +27,7 @@ pub struct Gate {
     guard: Arc<Guard>,
     transport: Arc<Transport>,
     journal: Journal,
+    places: Arc<Semaphore>,
 }
 
 type Exchange = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), WasiError>> + Send>);
@@ -37,7 +41,7 @@ impl Gate {
         transport: Arc<Transport>,
         journal: Journal,
     ) -> Self {
-        Self { power, vault, guard, transport, journal }
+        Self { power, vault, guard, transport, journal, places: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     fn judge(&self, head: http::request::Parts) -> Result<Permit<Egress>, Denial> {
@@ -89,7 +93,12 @@ impl WasiHttpHooks for Gate {
             options: options.unwrap_or_default(),
         };
         let transport = Arc::clone(&self.transport);
-        let sent = async move { transport.send(permit, body, company).await };
+        let places = Arc::clone(&self.places);
+        let sent = async move {
+            // The semaphore is never closed, so there is always a place in the end.
+            let place = places.acquire_owned().await.ok();
+            transport.send(permit, body, company, place).await
+        };
         // The future is spawned: a panic in it would be the host's, so it becomes this request's.
         Box::new(AssertUnwindSafe(sent).catch_unwind().map(move |outcome| match outcome {
             Ok(Ok(response)) => {

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
@@ -77,12 +78,14 @@ impl Transport {
         Ok(Self { tls: Arc::new(tls) })
     }
 
-    /// Sends the permitted request with `body`.
+    /// Sends the permitted request with `body`. Whoever holds `place` until the answer's body is dropped counts as one
+    /// exchange under way.
     pub(super) async fn send(
         &self,
         permit: Permit<Egress>,
         body: WasiBody,
         company: Company,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Result<http::Response<WasiBody>, Failure> {
         let target = &permit.request().target;
         let host = target.authority();
@@ -114,7 +117,7 @@ impl Transport {
             .await
             .map_err(|_| Error::Silent { host: host.clone(), after: patience })?
             .map_err(exchange)?;
-        receive(response, &permit, company, driver).map_err(Into::into)
+        receive(response, &permit, company, (driver, place)).map_err(Into::into)
     }
 
     /// The first of `addresses` that answers, with TLS where the scheme wants it.
@@ -184,7 +187,7 @@ fn receive(
     response: http::Response<hyper::body::Incoming>,
     permit: &Permit<Egress>,
     company: Company,
-    driver: AbortOnDropJoinHandle<()>,
+    hold: (AbortOnDropJoinHandle<()>, Option<OwnedSemaphorePermit>),
 ) -> Result<http::Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
     if !company.guard.is_idle() {
@@ -205,6 +208,6 @@ fn receive(
     }
     let silence = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
     let limit = permit.response_bytes().bytes();
-    let body = Incoming::new(body, limit, silence, company.guard, company.journal, driver);
+    let body = Incoming::new(body, limit, silence, company.guard, company.journal, hold);
     Ok(http::Response::from_parts(head, body.boxed_unsync()))
 }

@@ -75,7 +75,7 @@ impl Log {
 
     /// Keeps a line, or counts it as dropped when the budget is spent.
     pub fn write(&self, level: Level, context: &str, text: &str) {
-        let (context, text) = (self.presentable(context), self.presentable(text));
+        let (context, text) = (presentable(&self.1, context, LONGEST_LINE), presentable(&self.1, text, LONGEST_LINE));
         let cost = (context.len() + text.len()) as u64 + LINE_COST;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match kept.budget.checked_sub(cost) {
@@ -97,16 +97,17 @@ impl Log {
         let dropped = std::mem::take(&mut kept.dropped);
         (kept.lines.drain(..).collect(), dropped)
     }
+}
 
-    fn presentable(&self, text: &str) -> String {
-        let masked = self.1.masked(cut(text, LONGEST_LINE));
-        let plain = masked.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
-        let mut plain: String = plain.collect();
-        if text.len() > LONGEST_LINE {
-            plain.push_str(" … (cut)");
-        }
-        plain
+/// `text` as a person may see it: secrets masked, control characters replaced, no longer than `longest` bytes.
+pub fn presentable(guard: &Guard, text: &str, longest: usize) -> String {
+    let masked = guard.masked(cut(text, longest));
+    let plain = masked.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    let mut plain: String = plain.collect();
+    if text.len() > longest {
+        plain.push_str(" … (cut)");
     }
+    plain
 }
 
 fn cut(text: &str, longest: usize) -> &str {

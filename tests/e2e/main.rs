@@ -1,0 +1,22 @@
+//! Drives connectors from outside, against an upstream on loopback, and checks by exit code, by what was printed, by what
+//! lies in files afterwards and by what the upstream saw.
+//!
+//! *Why one program*: what a refusal means is decided over several floors, and only the whole shows whether they agree.
+//!
+//! *Invariants*: 1. every test has a counterpart that succeeds, in the same test or beside it, so that it can fail; 2. no
+//! test reaches past loopback; 3. each works in a folder of its own.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "it prepares files and servers for the host, outside of it")]
+
+mod canary;
+mod crafted;
+mod inside;
+mod outside;
+
+mod egress;
+mod load;
+mod resources;
+mod secrets;
+mod sync;
+mod tls;
