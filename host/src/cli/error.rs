@@ -162,7 +162,7 @@ fn ways_to_load(imports: &[Import]) -> String {
     if !unknown.is_empty() {
         let lines = indented(&format!("[wasi]\ninert = [\n{}\n]", unknown.join("\n")));
         ways.push(format!(
-            "never granted. If the language runtime imports these without using them, list them in connector.toml:\n{lines}"
+            "not offered by this host. If the language runtime imports these without using them, list them in connector.toml:\n{lines}"
         ));
     }
     ways.join("\n")

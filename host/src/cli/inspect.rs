@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
             Status::Types => "types alone".to_owned(),
             Status::Baseline => "baseline: always linked, powerless".to_owned(),
             Status::Capability(capability) => format!("{}: linked when asked for and granted", word(capability)),
-            Status::Unknown => "NEVER GRANTED: refused at load unless listed as inert".to_owned(),
+            Status::Unknown => "NOT OFFERED by this host: refused at load unless listed as inert".to_owned(),
         };
         let _ = writeln!(text, "  {:<44} {meaning}", import.name);
     }
@@ -70,7 +70,7 @@ fn skeleton(candidate: &Candidate) -> String {
     if !unknown.is_empty() {
         let _ = write!(
             text,
-            "\n# Never granted. Keep a line only if the language runtime imports it without using it.\n[wasi]\ninert = [\n{}]\n",
+            "\n# Not offered by this host. Keep a line only if the language runtime imports it without using it.\n[wasi]\ninert = [\n{}]\n",
             unknown.concat()
         );
     }
