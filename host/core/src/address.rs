@@ -48,6 +48,7 @@ const BLOCKS: &[(&str, &str)] = &[
     ("::1/128", "loopback address"),
     ("::/96", "IPv4-compatible address"),
     ("::ffff:0:0/96", "IPv4-mapped address"),
+    ("::ffff:0:0:0/96", "IPv4-translated address"),
     ("64:ff9b::/96", "IPv4-IPv6 translation"),
     ("64:ff9b:1::/48", "IPv4-IPv6 translation"),
     ("100::/64", "discard-only address block"),
@@ -104,6 +105,70 @@ mod tests {
         }
         for block in METADATA {
             assert!(block.parse::<IpNet>().is_ok(), "{block}");
+        }
+    }
+
+    /// Every address block of the two registries, whether "globally reachable" or not.
+    const REGISTRY: &[&str] = &[
+        "0.0.0.0/8",
+        "0.0.0.0/32",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.0.0/29",
+        "192.0.0.8/32",
+        "192.0.0.9/32",
+        "192.0.0.10/32",
+        "192.0.0.170/32",
+        "192.0.0.171/32",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.88.99.2/32",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "240.0.0.0/4",
+        "255.255.255.255/32",
+        "::1/128",
+        "::/128",
+        "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+        "2001::/23",
+        "2001::/32",
+        "2001:1::1/128",
+        "2001:1::2/128",
+        "2001:1::3/128",
+        "2001:2::/48",
+        "2001:3::/32",
+        "2001:4:112::/48",
+        "2001:10::/28",
+        "2001:20::/28",
+        "2001:30::/28",
+        "2001:db8::/32",
+        "2002::/16",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+    ];
+
+    #[test]
+    fn every_row_of_the_registries_is_forbidden_from_its_first_address_to_its_last() {
+        for row in REGISTRY {
+            let block: IpNet = row.parse().unwrap();
+            assert!(forbidden(block.network()).is_some(), "{row}");
+            assert!(forbidden(block.broadcast()).is_some(), "{row}");
         }
     }
 

@@ -76,7 +76,12 @@ impl Action for Egress {
 
     fn judge(&self, power: &Power) -> Result<EgressTerms, Denial> {
         let denied = |reason, remedy| Denial { attempt: self.to_string(), reason, remedy };
-        let Some(opening) = power.openings.iter().find(|opening| opening.permits(self)) else {
+        let openings: Vec<&Opening> = power.openings.iter().filter(|opening| opening.permits(self)).collect();
+        // Each opening lets the request through by itself, so the widest of their bounds holds.
+        let widest = |bound: fn(&Opening) -> Size| openings.iter().map(|opening| bound(opening)).max();
+        let (Some(request_bytes), Some(response_bytes)) =
+            (widest(|opening| opening.request_bytes), widest(|opening| opening.response_bytes))
+        else {
             return Err(self.uncovered(power));
         };
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
@@ -114,9 +119,9 @@ impl Action for Egress {
         }
         Ok(EgressTerms {
             injections,
-            addresses: opening.addresses.clone(),
-            request_bytes: opening.request_bytes,
-            response_bytes: opening.response_bytes,
+            addresses: openings.iter().flat_map(|opening| opening.addresses.iter().copied()).collect(),
+            request_bytes,
+            response_bytes,
         })
     }
 }

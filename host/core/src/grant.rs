@@ -234,7 +234,7 @@ mod tests {
     fn a_grant_cannot_give_more() {
         for (text, part) in [
             ("[[egress]]\nhost = \"evil.com\"", "line 2"),
-            ("[[egress]]\nhost = \"*.com\"", "top-level domain"),
+            ("[[egress]]\nhost = \"*.com\"", "public suffix"),
             ("[[egress]]\nhost = \"a.example.com\"\nmethods = [\"DELETE\"]", "can only narrow"),
             ("[[egress]]\nhost = \"a.example.com\"\npaths = [\"/**\"]", "can only narrow"),
             ("[[egress]]\nhost = \"a.example.com\"\nport = 8443", "can only narrow"),

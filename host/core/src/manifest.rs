@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn each_bad_value_is_refused_at_its_line() {
         for (rest, line, part) in [
-            ("[[egress]]\nhost = \"*.com\"\n", 5, "top-level domain"),
+            ("[[egress]]\nhost = \"*.com\"\n", 5, "public suffix"),
             ("[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\n", 6, "CONNECT"),
             ("[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\n", 6, "path pattern"),
             ("[[egress]]\nhost = \"a.com\"\nscheme = \"ftp\"\n", 6, "ftp"),

@@ -158,6 +158,19 @@ fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
 }
 
 #[test]
+fn addresses_opened_for_one_path_are_not_open_for_another() {
+    let grant = format!(
+        "{LOOPBACK}\n[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8080\npaths = [\"/closed\", \"/open/**\"]\n"
+    );
+    let admits = |path: &str| {
+        let request = request("GET", &format!("http://localhost:8080{path}"), &[]);
+        authorize(&power(Some(&grant)), request).unwrap().admits(&["127.0.0.1".parse().unwrap()]).is_ok()
+    };
+    assert!(admits("/open/x"), "whichever of two openings comes first");
+    assert!(!admits("/closed"));
+}
+
+#[test]
 fn a_grant_for_one_release_is_no_grant_for_another() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let granted = Digest::of(&[b"old"]);

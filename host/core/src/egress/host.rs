@@ -145,10 +145,13 @@ impl FromStr for HostPattern {
         let refused = || Error::Pattern(text.chars().take(80).collect());
         if let Some(parent) = text.strip_prefix("*.") {
             let parent: DnsName = parent.parse().map_err(|_| refused())?;
-            return if parent.as_str().contains('.') {
-                Ok(Self::Below(parent))
-            } else {
+            // Anyone can register a name below a public suffix. The list knows `co.uk` and `github.io`; what it does not
+            // know counts as one from its last label on.
+            let is_public_suffix = psl::suffix_str(parent.as_str()) == Some(parent.as_str());
+            return if is_public_suffix {
                 Err(Error::WholeDomain(parent.to_string()))
+            } else {
+                Ok(Self::Below(parent))
             };
         }
         if let Some((key, parent)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}.")) {
@@ -252,8 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_over_a_top_level_domain_is_refused() {
-        assert_eq!("*.com".parse::<HostPattern>(), Err(Error::WholeDomain("com".into())));
+    fn a_wildcard_over_a_public_suffix_is_refused() {
+        for suffix in ["com", "co.uk", "github.io", "internal", "s3.amazonaws.com"] {
+            assert_eq!(format!("*.{suffix}").parse::<HostPattern>(), Err(Error::WholeDomain(suffix.into())));
+        }
+        assert!("*.example.co.uk".parse::<HostPattern>().is_ok());
         for text in ["*", "a.*.com", "*a.com", "{}.example.com", "{a}", "{a b}.example.com"] {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }

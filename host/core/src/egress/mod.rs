@@ -24,7 +24,7 @@ pub enum Error {
     AmbiguousAddress(String),
     #[error("`{0}` is not a host pattern: write `host`, `*.domain` or `{{config-key}}.domain`")]
     Pattern(String),
-    #[error("`*.{0}` would cover a whole top-level domain")]
+    #[error("`*.{0}` would cover a public suffix, below which anyone can register a name")]
     WholeDomain(String),
     #[error("user information in an authority")]
     UserInfo,

@@ -1,0 +1,287 @@
+//! Follows the README to the letter, and holds the other documents to what they name.
+//!
+//! *Why*: a newcomer's first ten minutes are spent in the README, and nobody notices when it drifts.
+//!
+//! *Invariants*: 1. a file that the tutorial shows is, to the byte, the one in this folder that is built and run; 2. a
+//! command that it shows prints what it shows, where `…` stands for any text and a line of `…` for any lines; 3. a table
+//! is compared with the program or with the code it speaks of; 4. a test or a file that a document names is there.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "it reads documents and lays out folders, outside of the host")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, bail, ensure};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use bulkhead_core::limits::{Limits, Size, Time};
+use bulkhead_core::{Grant, Manifest};
+use bulkhead_tests::aimed::{program, repository};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+/// Every document, from the root of the repository.
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "guest-sdk/rust/README.md"];
+
+/// The port that the tutorial's upstream has. The test's has another, so that the two can run side by side.
+const PORT: &str = "8471";
+
+/// What stands for text left out.
+const ANY: &str = "…";
+
+/// A fenced block: what stands behind the fence, and the lines up to the next one.
+struct Block {
+    language: String,
+    name: String,
+    text: String,
+}
+
+#[test]
+fn the_tutorials_files_are_those_that_are_built_here() -> anyhow::Result<()> {
+    let blocks = blocks("README.md")?;
+    let tutorial = repository().join("tests/tutorial");
+    let here: BTreeSet<String> = ["hello", "hello/src", "upstream/lists"]
+        .into_iter()
+        .flat_map(|folder| files_in(&tutorial, folder))
+        .filter(|name| !name.ends_with("Cargo.lock"))
+        .collect();
+    // A file may be shown more than once; the last time is how it ends up.
+    let shown: BTreeMap<&str, &Block> =
+        blocks.iter().filter(|block| is_tutorials(block)).map(|block| (block.name.as_str(), block)).collect();
+    ensure!(shown.keys().copied().eq(here.iter().map(String::as_str)), "shown {:?}, here {here:?}", shown.keys());
+    for (name, block) in shown {
+        let built = std::fs::read_to_string(tutorial.join(name))?;
+        let expected = if name == "hello/Cargo.toml" { at_home(&block.text) } else { block.text.clone() };
+        ensure!(built == expected, "tests/tutorial/{name} is not what the README shows");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tutorials_commands_print_what_it_shows() -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let folder = scratch.path().join("hello");
+    let built = folder.join("target/wasm32-wasip2/release");
+    std::fs::create_dir_all(&built)?;
+    let component = repository().join("connectors/target/wasm32-wasip2/release/hello.wasm");
+    std::fs::copy(&component, built.join("hello.wasm")).context("hello.wasm: run `make guests`")?;
+    let port = serve(scratch.path().join("upstream")).await?.to_string();
+    let mut commands = 0;
+    for block in blocks("README.md")? {
+        let text = block.text.replace(PORT, &port);
+        if is_tutorials(&block) {
+            let path = scratch.path().join(&block.name);
+            std::fs::create_dir_all(path.parent().context("a file without a folder")?)?;
+            std::fs::write(path, text)?;
+        } else if block.language == "console" {
+            let (command, expected) = text.split_once('\n').context("a console without a command")?;
+            let command = command.strip_prefix("$ ").context("a console that begins with no command")?;
+            if command.starts_with("bulkhead ") {
+                run(command, expected, &folder).await?;
+                commands += 1;
+            }
+        }
+    }
+    ensure!(commands >= 6, "only {commands} commands were run");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tables_of_verbs_and_exit_codes_are_the_programs() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    let help = Command::new(program()?).arg("--help").output().await?;
+    let help = String::from_utf8(help.stdout)?;
+    let section = |from: &str, to: &str| help.split_once(from).and_then(|(_, rest)| rest.split_once(to));
+    let (verbs, _) = section("Commands:", "Options:").context("no list of verbs")?;
+    for verb in verbs.lines().filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help") {
+        ensure!(readme.contains(&format!("\n| `{verb} ")), "the README has no row for `{verb}`");
+    }
+    let (codes, _) = section("Exit codes:", "Environment:").context("no table of exit codes")?;
+    let from_help: Vec<String> = codes
+        .lines()
+        .filter_map(|line| line.trim().split_once("  "))
+        .map(|(code, meaning)| format!("| {code} | {meaning} |"))
+        .collect();
+    let numbered = |line: &&str| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
+    let from_readme: Vec<&str> = readme.lines().filter(numbered).collect();
+    ensure!(!from_help.is_empty() && from_help == from_readme, "{from_help:#?}\n{from_readme:#?}");
+    Ok(())
+}
+
+#[test]
+fn the_examples_of_the_reference_are_valid() -> anyhow::Result<()> {
+    let blocks = blocks("README.md")?;
+    let example = |name: &str| {
+        let found = blocks.iter().find(|block| block.name == name);
+        found.map(|block| block.text.as_str()).with_context(|| format!("no {name}"))
+    };
+    let manifest = Manifest::parse(example("reference/connector.toml")?)?;
+    Grant::parse(example("reference/grant.toml")?, &manifest)?;
+    Ok(())
+}
+
+#[test]
+fn the_table_of_limits_is_the_codes() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    let (default, most) = (Limits::DEFAULT, Limits::CEILING);
+    for (key, default, most) in [
+        ("memory", default.memory, most.memory),
+        ("log-bytes", default.log_bytes, most.log_bytes),
+        ("output-bytes", default.output_bytes, most.output_bytes),
+    ] {
+        let (shown, bound) = row(&readme, key)?;
+        ensure!(shown.parse::<Size>()? == default && bound.parse::<Size>()? == most, "{key}");
+    }
+    for (key, default, most) in [("time", default.time, most.time), ("cpu", default.cpu, most.cpu)] {
+        let (shown, bound) = row(&readme, key)?;
+        ensure!(shown.parse::<Time>()? == default && bound.parse::<Time>()? == most, "{key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() -> anyhow::Result<()> {
+    for document in DOCUMENTS {
+        let folder = repository().join(document);
+        let folder = folder.parent().context("a document without a folder")?;
+        for target in read(document)?.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            let elsewhere = target.contains("://");
+            ensure!(elsewhere || folder.join(path).exists(), "{document} links to {target}, which is not there");
+        }
+    }
+    Ok(())
+}
+
+/// A document names a test as `path.rs::name`, and a hostile guest as `tests/hostile/name`.
+#[test]
+fn every_test_and_guest_that_a_document_names_is_there() -> anyhow::Result<()> {
+    let mut tests = 0;
+    for document in DOCUMENTS {
+        for name in read(document)?.split('`').skip(1).step_by(2) {
+            if let Some((file, test)) = name.split_once(".rs::") {
+                let code = std::fs::read_to_string(repository().join(format!("{file}.rs"))).with_context(|| name.to_owned())?;
+                ensure!(code.contains(&format!("fn {test}(")), "{document} names {name}, which is not there");
+                tests += 1;
+            } else if name.starts_with("tests/hostile/") {
+                ensure!(repository().join(name).is_dir(), "{document} names {name}, which is not there");
+            }
+        }
+    }
+    ensure!(tests > 0, "no document names a test in the form that is looked for");
+    Ok(())
+}
+
+fn read(document: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(repository().join(document)).with_context(|| document.to_owned())
+}
+
+fn blocks(document: &str) -> anyhow::Result<Vec<Block>> {
+    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
+    for line in read(document)?.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(info), None) => {
+                let (language, name) = info.split_once(' ').unwrap_or((info, ""));
+                open = Some(Block { language: language.to_owned(), name: name.to_owned(), text: String::new() });
+            }
+            (Some(_), Some(block)) => blocks.push(block),
+            (None, Some(block)) => open = Some(Block { text: format!("{}{line}\n", block.text), ..block }),
+            (None, None) => {}
+        }
+    }
+    ensure!(open.is_none(), "{document} has a fence that is never closed");
+    Ok(blocks)
+}
+
+fn is_tutorials(block: &Block) -> bool {
+    block.name.starts_with("hello/") || block.name.starts_with("upstream/")
+}
+
+/// A newcomer's folder lies beside the clone. Here it lies within it, and belongs to the guests' workspace.
+fn at_home(manifest: &str) -> String {
+    manifest
+        .replacen("[package]\n", "[package]\nworkspace = \"../../../connectors\"\n", 1)
+        .replacen("\"../bulkhead/", "\"../../../", 1)
+}
+
+/// The files right in `folder`, named from `root`.
+fn files_in(root: &Path, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    files.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy())).collect()
+}
+
+/// Runs `command` in `folder` and compares stdout, then stderr, with `expected`. It fails where `error:` is expected.
+async fn run(command: &str, expected: &str, folder: &Path) -> anyhow::Result<()> {
+    let program = program()?;
+    let path = program.parent().context("a program without a folder")?;
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).current_dir(folder).env("PATH", path).env_remove("BULKHEAD_LOG");
+    let output = shell.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (wanted, got) = (lines(expected), lines(&printed));
+    let fails = wanted.iter().any(|line| line.starts_with("error:"));
+    let holds = fit(&wanted, &got) && output.status.success() != fails;
+    ensure!(holds, "{command}\nends with {} and prints\n{printed}\ninstead of\n{expected}", output.status);
+    Ok(())
+}
+
+/// Whether `got` is `wanted`, where a line of [`ANY`] stands for any lines, and [`ANY`] within a line for any text.
+fn fit(wanted: &[String], got: &[String]) -> bool {
+    match (wanted.split_first(), got.split_first()) {
+        (None, got) => got.is_none(),
+        (Some((line, rest)), _) if line == ANY => (0..=got.len()).any(|skip| fit(rest, got.get(skip..).unwrap_or(&[]))),
+        (Some(_), None) => false,
+        (Some((line, rest)), Some((first, others))) => fits(line, first) && fit(rest, others),
+    }
+}
+
+fn fits(wanted: &str, got: &str) -> bool {
+    match wanted.split_once(ANY) {
+        None => wanted == got,
+        Some((before, after)) => got
+            .strip_prefix(before)
+            .is_some_and(|rest| rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| {
+                rest.get(at..).is_some_and(|tail| fits(after, tail))
+            })),
+    }
+}
+
+/// What the table of the manifest says of a limit: its default and its bound.
+fn row(readme: &str, key: &str) -> anyhow::Result<(String, String)> {
+    let start = format!("| `limits.{key}` |");
+    let line = readme.lines().find(|line| line.starts_with(&start)).with_context(|| start.clone())?;
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    let [_, _, _, default, meaning, ..] = cells.as_slice() else { bail!("{line}") };
+    let bound = meaning.strip_prefix("at most ").and_then(|rest| rest.split(';').next()).context("no bound")?;
+    Ok(((*default).to_owned(), bound.to_owned()))
+}
+
+/// A server as small as the tutorial's: files of `folder` by their path.
+async fn serve(folder: PathBuf) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    let file = async |State(folder): State<PathBuf>, uri: Uri| {
+        std::fs::read(folder.join(uri.path().trim_start_matches('/'))).map_err(|_| StatusCode::NOT_FOUND)
+    };
+    let router = Router::new().fallback(file).with_state(folder);
+    tokio::spawn(axum::serve(listener, router).into_future());
+    Ok(port)
+}
+
+#[test]
+fn text_left_out_fits_anything_and_nothing_else_does() {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let check = |wanted: &str, got: &str, expected| assert_eq!(fit(&lines(wanted), &lines(got)), expected, "{wanted:?}");
+    check("a\nb", "a\nb", true);
+    check("a\nb", "a\nb\nc", false);
+    check("a\n…\nc", "a\nb\nb\nc", true);
+    check("…\nc", "c", true);
+    check("read … in …;", "read 2 records in 1 page;", true);
+    check("read …;", "wrote 2;", false);
+}
