@@ -130,9 +130,11 @@ impl HostPattern {
         let Self::Configured { key, parent } = self else {
             return Ok(self.clone());
         };
-        let label = lookup(key).unwrap_or_default();
-        if !is_label(label) {
-            return Err(Error::Name(label.chars().take(80).collect()));
+        let written = lookup(key).unwrap_or_default();
+        let label = ascii(written)?;
+        // Checked after the conversion, which turns other scripts' full stops into dots.
+        if !is_label(&label) {
+            return Err(Error::Name(written.chars().take(80).collect()));
         }
         format!("{label}.{parent}").parse().map(|name| Self::Exactly(Host::Name(name)))
     }
@@ -141,10 +143,11 @@ impl HostPattern {
 impl FromStr for HostPattern {
     type Err = Error;
 
+    /// Names may be written in any script here (UTS #46); requests carry them in ASCII.
     fn from_str(text: &str) -> Result<Self, Error> {
         let refused = || Error::Pattern(text.chars().take(80).collect());
         if let Some(parent) = text.strip_prefix("*.") {
-            let parent: DnsName = parent.parse().map_err(|_| refused())?;
+            let parent: DnsName = ascii(parent)?.parse().map_err(|_| refused())?;
             // Anyone can register a name below a public suffix. The list knows `co.uk` and `github.io`; what it does not
             // know counts as one from its last label on.
             let is_public_suffix = psl::suffix_str(parent.as_str()) == Some(parent.as_str());
@@ -157,7 +160,7 @@ impl FromStr for HostPattern {
         if let Some((key, parent)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}.")) {
             let is_key =
                 !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-            return match parent.parse() {
+            return match ascii(parent)?.parse() {
                 Ok(parent) if is_key => Ok(Self::Configured { key: key.to_owned(), parent }),
                 _ => Err(refused()),
             };
@@ -165,7 +168,7 @@ impl FromStr for HostPattern {
         if text.contains(['*', '{', '}']) {
             return Err(refused());
         }
-        text.parse().map(Self::Exactly)
+        ascii(text)?.parse().map(Self::Exactly)
     }
 }
 
@@ -185,6 +188,14 @@ impl fmt::Display for HostPattern {
             Self::Configured { key, parent } => write!(f, "{{{key}}}.{parent}"),
         }
     }
+}
+
+/// `text` with labels of other scripts in their ASCII form (RFC 5891). ASCII text stays as it is.
+fn ascii(text: &str) -> Result<std::borrow::Cow<'_, str>, Error> {
+    if text.is_ascii() {
+        return Ok(text.into());
+    }
+    idna::domain_to_ascii_strict(text).map(Into::into).map_err(|_| Error::Name(text.chars().take(80).collect()))
 }
 
 fn is_label(label: &str) -> bool {
@@ -276,6 +287,17 @@ mod tests {
         }
         assert!(with(Box::leak("a".repeat(64).into_boxed_str())).is_err());
         assert!(pattern.resolved(|_| None).is_err());
+    }
+
+    #[test]
+    fn names_of_other_scripts_are_read_in_patterns_and_never_in_requests() {
+        assert!(covers("bücher.example", "xn--bcher-kva.example"));
+        assert!(covers("*.bücher.example", "a.xn--bcher-kva.example"));
+        assert!("bücher.example".parse::<Host>().is_err());
+        let pattern: HostPattern = "{sub}.example.com".parse().unwrap();
+        let resolved = pattern.resolved(|_| Some("bücher")).unwrap();
+        assert!(resolved.covers(&"xn--bcher-kva.example.com".parse().unwrap()));
+        assert!("a\u{2024}b.example".parse::<HostPattern>().is_err());
     }
 
     #[test]
