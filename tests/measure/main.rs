@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bulkhead_capabilities::credentials::DevelopmentVault;
-use bulkhead_capabilities::egress::Transport;
+use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_runtime::Runtime;
 use bulkhead_services::{Release, connect};
@@ -34,7 +34,7 @@ async fn measure(connector: Shipped, action: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     let release = Release::open(&runtime, &repository().join(connector.folder), Some(&connector.wasm()))?;
     let opened = started.elapsed();
-    let transport = Arc::new(Transport::new([])?);
+    let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let grant = Grant::whole(&release.manifest);
     let connection = connect(&runtime, &release, &grant, &json!({}), DevelopmentVault::default(), transport)?;
     let input = "{}".to_owned();

@@ -3,12 +3,16 @@
 //! Why: a denial reaches the guest as a bare code; the reason belongs to the outcome and the operator.
 //! Invariants: equal denials are counted, not repeated; nothing a guest does makes the journal grow past its bounds.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_core::Denial;
 
 /// Most different denials kept of one instance. A connector that works has none; a person reads a handful.
 pub const MOST_DENIALS: usize = 32;
+
+/// Most different destinations kept of the denials beyond those.
+pub const MOST_DESTINATIONS: usize = 64;
 
 /// A denial, and how often it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Record {
     pub denials: Vec<Denied>,
     /// Denials that were different still, beyond [`MOST_DENIALS`].
     pub more_denials: u64,
+    /// Where those would have gone, up to [`MOST_DESTINATIONS`] places, so that decoys do not hide them.
+    pub more_destinations: BTreeSet<String>,
     /// The last request that was permitted and failed: its code and message.
     pub failure: Option<(&'static str, String)>,
     /// Requests sent.
@@ -52,6 +58,10 @@ impl Journal {
         }
         if record.denials.len() == MOST_DENIALS {
             record.more_denials += 1;
+            if record.more_destinations.len() < MOST_DESTINATIONS && record.more_destinations.insert(denial.destination)
+            {
+                tracing::warn!(attempt = %denial.attempt, reason = %denial.reason, "denied");
+            }
             return;
         }
         tracing::warn!(code = denial.code(), attempt = %denial.attempt, reason = %denial.reason, "denied");
@@ -92,6 +102,7 @@ mod tests {
         assert_eq!(record.denials.len(), MOST_DENIALS);
         assert_eq!(record.denials[0].times, 1000);
         assert_eq!(record.more_denials, 1000 - (MOST_DENIALS as u64 - 1));
+        assert_eq!(record.more_destinations.len(), 1);
         assert!(journal.take().denials.is_empty());
     }
 }

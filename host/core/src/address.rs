@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 /// Single addresses that clouds serve credentials on.
 const METADATA: &[&str] = &[
@@ -65,9 +65,64 @@ const BLOCKS: &[(&str, &str)] = &[
     ("ff00::/8", "multicast"),
 ];
 
-/// Why an address may not be dialled: the registry's name of the block it lies in, or of the service that answers there.
-/// `None` when it is an ordinary public address.
-pub fn forbidden(address: IpAddr) -> Option<&'static str> {
+/// What no table can know: which addresses belong to this machine and its operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Addresses of this machine's own interfaces.
+    pub own: Vec<IpAddr>,
+    /// Blocks that the operator names as its own.
+    pub reserved: Vec<IpNet>,
+    /// Prefixes under which a translator reaches IPv4 addresses (RFC 6052).
+    pub nat64: Vec<Ipv6Net>,
+}
+
+/// Why an address may not be dialled: the registry's name of the block it lies in, or whose it is. `None` when it is an
+/// ordinary public address.
+pub fn forbidden(address: IpAddr, surroundings: &Surroundings) -> Option<&'static str> {
+    if let Some(name) = special(address) {
+        return Some(name);
+    }
+    if surroundings.own.contains(&address) {
+        return Some("this machine's own address");
+    }
+    if surroundings.reserved.iter().any(|block| block.contains(&address)) {
+        return Some("reserved by the operator");
+    }
+    let IpAddr::V6(v6) = address else {
+        return None;
+    };
+    let prefix = surroundings.nat64.iter().find(|prefix| prefix.contains(&v6))?;
+    forbidden(embedded(v6, prefix.prefix_len())?.into(), surroundings)
+}
+
+/// The IPv4 address that an IPv6 address under a translation prefix of this length carries (RFC 6052 §2.2).
+fn embedded(address: Ipv6Addr, prefix_len: u8) -> Option<Ipv4Addr> {
+    let [.., b4, b5, b6, b7, _, b9, b10, b11, b12, b13, b14, b15] = address.octets();
+    let octets = match prefix_len {
+        32 => [b4, b5, b6, b7],
+        40 => [b5, b6, b7, b9],
+        48 => [b6, b7, b9, b10],
+        56 => [b7, b9, b10, b11],
+        64 => [b9, b10, b11, b12],
+        96 => [b12, b13, b14, b15],
+        _ => return None,
+    };
+    Some(Ipv4Addr::from(octets))
+}
+
+/// The translation prefix under which `address` carries one of the two well-known IPv4 addresses that a resolver is asked
+/// for to find it (RFC 7050 §3).
+pub fn translation_prefix(address: Ipv6Addr) -> Option<Ipv6Net> {
+    const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+    [96, 64, 56, 48, 40, 32]
+        .into_iter()
+        .find(|length| embedded(address, *length).is_some_and(|v4| WELL_KNOWN.contains(&v4)))
+        .and_then(|length| Ipv6Net::new(address, length).ok())
+        .map(|net| net.trunc())
+}
+
+/// The name of the special block that `address` lies in.
+fn special(address: IpAddr) -> Option<&'static str> {
     let within = |block: &str| block.parse::<IpNet>().is_ok_and(|block| block.contains(&address));
     if METADATA.iter().any(|block| within(block)) {
         return Some("cloud metadata service");
@@ -167,8 +222,8 @@ mod tests {
     fn every_row_of_the_registries_is_forbidden_from_its_first_address_to_its_last() {
         for row in REGISTRY {
             let block: IpNet = row.parse().unwrap();
-            assert!(forbidden(block.network()).is_some(), "{row}");
-            assert!(forbidden(block.broadcast()).is_some(), "{row}");
+            assert!(special(block.network()).is_some(), "{row}");
+            assert!(special(block.broadcast()).is_some(), "{row}");
         }
     }
 
@@ -191,15 +246,51 @@ mod tests {
             ("fd00:ec2::254", "cloud metadata service"),
             ("fe80::1", "link-local unicast"),
         ] {
-            assert_eq!(forbidden(address.parse().unwrap()), Some(name), "{address}");
+            assert_eq!(special(address.parse().unwrap()), Some(name), "{address}");
         }
     }
 
     #[test]
     fn public_addresses_are_not() {
         for address in ["8.8.8.8", "140.82.121.6", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"] {
-            assert_eq!(forbidden(address.parse().unwrap()), None, "{address}");
+            assert_eq!(special(address.parse().unwrap()), None, "{address}");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_this_machine_or_its_operator_is_forbidden() {
+        let surroundings = Surroundings {
+            own: vec!["198.41.0.4".parse().unwrap()],
+            reserved: vec!["199.9.14.0/24".parse().unwrap()],
+            nat64: vec!["2a00:1:2::/96".parse().unwrap(), "2a01:1::/32".parse().unwrap()],
+        };
+        let check = |address: &str, expected: Option<&str>| {
+            assert_eq!(forbidden(address.parse().unwrap(), &surroundings), expected, "{address}");
+        };
+        check("198.41.0.4", Some("this machine's own address"));
+        check("199.9.14.201", Some("reserved by the operator"));
+        check("198.41.0.5", None);
+        check("2a00:1:2::a9fe:a9fe", Some("cloud metadata service"));
+        check("2a00:1:2::c629:4", Some("this machine's own address"));
+        check("2a00:1:2::808:808", None);
+        check("2a01:1:7f00:1::", Some("loopback"));
+        check("2a01:1:808:808::", None);
+    }
+
+    #[test]
+    fn a_translation_prefix_is_found_from_the_well_known_addresses() {
+        // The examples of RFC 6052 §2.4, with 192.0.0.170 in place of theirs.
+        for (address, prefix) in [
+            ("2001:db8:c000:aa::", "2001:db8::/32"),
+            ("2001:db8:1c0:0:aa::", "2001:db8:100::/40"),
+            ("2001:db8:122:c000:0:aa00::", "2001:db8:122::/48"),
+            ("2001:db8:122:3c0:0:aa::", "2001:db8:122:300::/56"),
+            ("2001:db8:122:344:c0:0:aa00:0", "2001:db8:122:344::/64"),
+            ("2001:db8:122:344::192.0.0.171", "2001:db8:122:344::/96"),
+        ] {
+            assert_eq!(translation_prefix(address.parse().unwrap()), Some(prefix.parse().unwrap()), "{address}");
+        }
+        assert_eq!(translation_prefix("2001:db8::1".parse().unwrap()), None);
     }
 
     #[test]

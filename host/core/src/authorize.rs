@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address;
+use crate::address::{self, Surroundings};
 use crate::egress::{self, Host, Miss, Rule, Scheme, Target};
 use crate::id::SecretName;
 use crate::limits::Size;
@@ -75,7 +75,7 @@ impl Action for Egress {
     type Terms = EgressTerms;
 
     fn judge(&self, power: &Power) -> Result<EgressTerms, Denial> {
-        let denied = |reason, remedy| Denial { attempt: self.to_string(), reason, remedy };
+        let denied = |reason, remedy| self.denied(reason, remedy);
         let openings: Vec<&Opening> = power.openings.iter().filter(|opening| opening.permits(self)).collect();
         // Each opening lets the request through by itself, so the widest of their bounds holds.
         let widest = |bound: fn(&Opening) -> Size| openings.iter().map(|opening| bound(opening)).max();
@@ -86,6 +86,10 @@ impl Action for Egress {
         };
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
             return Err(denied(Reason::ReservedHeader(name.to_string()), None));
+        }
+        let partial = |name: &&http::HeaderName| **name == http::header::RANGE || **name == http::header::IF_RANGE;
+        if !power.secrets.is_empty() && self.headers.keys().any(|name| partial(&name)) {
+            return Err(denied(Reason::Range, None));
         }
         // Two lengths are two readings of where the request ends.
         if self.headers.get_all(http::header::CONTENT_LENGTH).iter().count() > 1 {
@@ -108,9 +112,10 @@ impl Action for Egress {
         }
         // With a secret bound, the host alone says who the request speaks for.
         let bound = |name: &&http::HeaderName| {
-            **name == http::header::AUTHORIZATION
-                || **name == http::header::COOKIE
-                || injections.iter().any(|injection| injection.header == **name)
+            let name = egress::folded(name.as_str());
+            name == "authorization"
+                || name == "cookie"
+                || injections.iter().any(|injection| egress::folded(injection.header.as_str()) == name)
         };
         if !injections.is_empty()
             && let Some(name) = self.headers.keys().find(bound)
@@ -135,7 +140,13 @@ impl Egress {
         } else {
             (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
         };
-        Denial { attempt: self.to_string(), reason, remedy: Some(remedy) }
+        // A remedy that is too long to be read is no help.
+        let readable = remedy.lines.len() <= LONGEST_REMEDY;
+        self.denied(reason, readable.then_some(remedy))
+    }
+
+    fn denied(&self, reason: Reason, remedy: Option<Remedy>) -> Denial {
+        Denial { attempt: shortened(&self.to_string()), destination: self.target.authority(), reason, remedy }
     }
 
     fn manifest_lines(&self) -> String {
@@ -214,20 +225,17 @@ impl Permit<Egress> {
 
     /// Whether every one of the addresses that the host's name stands for may be dialled. One forbidden address denies
     /// them all, since the name's owner chooses which answer comes first.
-    pub fn admits(&self, addresses: &[IpAddr]) -> Result<(), Denial> {
+    pub fn admits(&self, addresses: &[IpAddr], surroundings: &Surroundings) -> Result<(), Denial> {
         for address in addresses {
-            let Some(block) = address::forbidden(*address) else {
+            let Some(block) = address::forbidden(*address, surroundings) else {
                 continue;
             };
             if address::opened(*address, &self.terms.addresses) {
                 continue;
             }
             let lines = format!("{}\naddresses = [\"{}\"]", self.action.destination_lines(), IpNet::from(*address));
-            return Err(Denial {
-                attempt: self.action.to_string(),
-                reason: Reason::Address { address: *address, block },
-                remedy: Some(Remedy::grant(lines)),
-            });
+            let reason = Reason::Address { address: *address, block };
+            return Err(self.action.denied(reason, Some(Remedy::grant(lines))));
         }
         Ok(())
     }
@@ -238,8 +246,10 @@ impl Permit<Egress> {
 /// Why something was not done. Data, not an error: it is shown, counted and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// What was tried, without query strings or header values.
+    /// What was tried, without query strings or header values, in at most some 200 characters.
     pub attempt: String,
+    /// Where it would have gone: a host and port, or an interface.
+    pub destination: String,
     /// Why not.
     pub reason: Reason,
     /// What would allow it, where anything could.
@@ -260,6 +270,8 @@ pub enum Reason {
     ReservedHeader(String),
     #[error("a connector may not set the header `{0}` where the host adds a secret")]
     CredentialHeader(String),
+    #[error("a connector with secrets may not ask for ranges: a secret could come back in pieces")]
+    Range,
     #[error("the secret `{0}` would travel without TLS")]
     SecretNeedsTls(SecretName),
     #[error("{address} is not a public address ({block})")]
@@ -336,16 +348,18 @@ impl Denial {
             Reason::NotGranted => "egress-not-granted",
             Reason::ReservedHeader(_) => "egress-header-reserved",
             Reason::CredentialHeader(_) => "egress-header-credential",
+            Reason::Range => "egress-range",
             Reason::SecretNeedsTls(_) => "secret-needs-tls",
             Reason::Address { .. } => "egress-address",
             Reason::Inert { .. } => "interface-inert",
         }
     }
 
-    /// A request that could not be read. `attempt` is shown escaped and cut short.
-    pub fn malformed(attempt: &str, error: egress::Error) -> Self {
+    /// A request that could not be read. `attempt` and `destination` are shown escaped and cut short.
+    pub fn malformed(attempt: &str, destination: &str, error: egress::Error) -> Self {
         Self {
-            attempt: attempt.chars().take(200).flat_map(char::escape_debug).collect(),
+            attempt: shortened(attempt),
+            destination: shortened(destination),
             reason: Reason::Malformed(error),
             remedy: None,
         }
@@ -354,7 +368,8 @@ impl Denial {
     /// A call into an interface that is linked inert.
     pub fn inert(interface: &str, function: &str) -> Self {
         Self {
-            attempt: format!("{interface}#{function}"),
+            attempt: shortened(&format!("{interface}#{function}")),
+            destination: shortened(interface),
             reason: Reason::Inert { interface: interface.to_owned() },
             remedy: None,
         }
@@ -384,6 +399,20 @@ impl Host {
             Self::Name(_) => None,
         }
     }
+}
+
+/// Longest attempt that is kept, in characters before escaping.
+const LONGEST_ATTEMPT: usize = 200;
+/// Longest remedy that is kept, in bytes.
+const LONGEST_REMEDY: usize = 600;
+
+/// `text` as a record can keep it: escaped, and cut short.
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(LONGEST_ATTEMPT).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST_ATTEMPT).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 #[cfg(test)]

@@ -95,6 +95,18 @@ pub struct Injection {
 pub struct Header(http::HeaderName);
 
 impl Header {
+    /// Headers with a meaning of their own, which a secret would change.
+    const OTHERWISE_USED: [http::HeaderName; 8] = [
+        http::header::ACCEPT_ENCODING,
+        http::header::CONTENT_ENCODING,
+        http::header::CONTENT_LENGTH,
+        http::header::CONTENT_TYPE,
+        http::header::IF_RANGE,
+        http::header::ORIGIN,
+        http::header::RANGE,
+        http::header::REFERER,
+    ];
+
     /// The name as the `http` crate has it.
     pub fn as_http(&self) -> &http::HeaderName {
         &self.0
@@ -106,7 +118,7 @@ impl TryFrom<String> for Header {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.parse::<http::HeaderName>() {
-            Ok(name) if !crate::egress::reserved_header(name.as_str()) && name != http::header::CONTENT_LENGTH => {
+            Ok(name) if !crate::egress::reserved_header(name.as_str()) && !Self::OTHERWISE_USED.contains(&name) => {
                 Ok(Self(name))
             }
             _ => Err(format!("`{}` is not a header that a secret can go into", text.escape_debug())),
@@ -167,6 +179,10 @@ impl Manifest {
                 ));
             }
         }
+        if let Some((first, second)) = rivals(&raw.secrets) {
+            let message = format!("`{first}` goes into the same header at the same host; only one of them could");
+            return Err(problem(&["secrets", second.as_str(), "inject"], &message));
+        }
         if let Some(schema) = &raw.config.schema
             && (schema.contains(['/', '\\']) || schema.starts_with('.') || schema.is_empty())
         {
@@ -185,6 +201,21 @@ impl Manifest {
             inert: raw.wasi.inert,
         })
     }
+}
+
+/// Two secrets that would go into one header of one request.
+fn rivals(secrets: &BTreeMap<SecretName, SecretRequest>) -> Option<(&SecretName, &SecretName)> {
+    let overlap = |a: &SecretRequest, b: &SecretRequest| {
+        a.hosts.iter().any(|x| b.hosts.iter().any(|y| x == y || x.covers_all_of(y) || y.covers_all_of(x)))
+    };
+    let pairs = secrets
+        .iter()
+        .enumerate()
+        .flat_map(|(at, first)| secrets.iter().skip(at + 1).map(move |second| (first, second)));
+    pairs
+        .filter(|((_, a), (_, b))| a.inject.header == b.inject.header && overlap(a, b))
+        .map(|((first, _), (second, _))| (first, second))
+        .next()
 }
 
 // What serde reads, before the parts are checked against one another.
@@ -330,10 +361,29 @@ mod tests {
     }
 
     #[test]
+    fn two_secrets_cannot_go_into_one_header_of_one_request() {
+        let secrets = |hosts: &str, header: &str| {
+            let egress = "[[egress]]\nhost = \"*.a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n";
+            let secret = |name: &str, hosts: &str, header: &str| {
+                format!("[secrets.{name}]\nwhy = \"w\"\nhosts = [\"{hosts}\"]\ninject = {{ header = \"{header}\" }}\n")
+            };
+            Manifest::parse(&format!(
+                "{HEAD}{egress}{}{}",
+                secret("one", "*.a.com", "x-key"),
+                secret("two", hosts, header)
+            ))
+        };
+        assert!(secrets("b.a.com", "X-Key").unwrap_err().message.contains("same header"));
+        assert!(secrets("b.a.com", "x-other").is_ok());
+    }
+
+    #[test]
     fn a_secret_cannot_be_injected_where_it_would_change_the_request() {
         for inject in [
             "{ header = \"host\" }",
             "{ header = \"content-length\" }",
+            "{ header = \"accept-encoding\" }",
+            "{ header = \"x_forwarded_host\" }",
             "{ header = \"x y\" }",
             "{ header = \"x\", format = \"no hole\" }",
             "{ header = \"x\", format = \"{}{}\" }",

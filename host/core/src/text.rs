@@ -47,6 +47,9 @@ impl TryFrom<String> for Line {
         if text.chars().any(is_treacherous) {
             return Err("control and direction characters have no place in a text that people will read");
         }
+        if text.contains("  ") {
+            return Err("two spaces in a row have no place in a text that people will read");
+        }
         if text.chars().count() > LONGEST_LINE { Err("longer than 300 characters") } else { Ok(Self(text)) }
     }
 }
@@ -57,11 +60,32 @@ impl fmt::Display for Line {
     }
 }
 
-/// Whether a character would change how the text around it looks: control characters, and those that turn the direction
-/// of writing (Unicode UAX #9).
+/// Whether a character would change how the text around it looks, or hide in it: control characters, those that turn the
+/// direction of writing (Unicode UAX #9), end lines, join words or have no width.
 pub fn is_treacherous(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `json` with treacherous characters escaped, which in a JSON text stand only in strings: the same value, and nothing
+/// that a terminal would obey.
+pub fn plain_json(json: &str) -> std::borrow::Cow<'_, str> {
+    if !json.chars().any(|c| is_treacherous(c) && !c.is_ascii_whitespace()) {
+        return json.into();
+    }
+    let mut plain = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_treacherous(character) && !character.is_ascii_whitespace() {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                plain.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            plain.push(character);
+        }
+    }
+    plain.into()
 }
 
 /// `text` with treacherous characters replaced, but for line breaks and tabs.
@@ -173,6 +197,20 @@ mod tests {
         assert_eq!(problem(text, &["a", "b", "1"], "m").line, 4);
         assert_eq!(problem(text, &["a", "missing"], "m").line, 1);
         assert_eq!(problem(text, &["missing"], "m").line, 1);
+    }
+
+    #[test]
+    fn json_is_shown_with_nothing_that_a_terminal_would_obey() {
+        assert_eq!(plain_json("{\"a\": \"\u{9b}31m\u{202e}\u{e0001}\"}"), r#"{"a": "\u009b31m\u202e\udb40\udc01"}"#);
+        assert_eq!(plain_json("{\n  \"ä\": 1\n}"), "{\n  \"ä\": 1\n}");
+    }
+
+    #[test]
+    fn an_authors_line_cannot_pretend_to_be_two() {
+        for text in ["a\nb", "a  b", "a\u{2028}b", "a\u{61c}b", "a\u{200b}b", "a\u{9b}b"] {
+            assert!(Line::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+        assert!(Line::try_from("Reads issues, and überhaupt".to_owned()).is_ok());
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::clocks::{CoarseMonotonicClock, CoarseWallClock};
 use crate::invoke::Connection;
 use crate::limiter::Limiter;
 
-/// Most handles to host resources (streams, requests, fields) open at once. A page of requests needs some tens.
-const MOST_RESOURCES: usize = 4096;
+/// Most handles to host resources (streams, requests, fields) open at once. A page of requests needs some tens; each may
+/// keep up to [`LARGEST_FIELDS`] of the host's memory.
+const MOST_RESOURCES: usize = 512;
 /// Most random bytes of one call: more than any key or nonce needs.
 const MOST_RANDOM: u64 = 64 * 1024;
 /// Largest set of header fields, in bytes: what common servers accept, twice over.

@@ -59,7 +59,15 @@ impl Candidate {
             .imports(&runtime.engine)
             .map(|(name, import)| Import { name: name.to_owned(), status: status(name, &import.ty, runtime) })
             .collect();
-        Ok(Self { component, imports })
+        let candidate = Self { component, imports };
+        let exports = candidate.exports();
+        let strange =
+            candidate.imports.iter().map(|import| &import.name).chain(&exports).find(|name| !is_ordinary(name));
+        if let Some(name) = strange {
+            let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+            return Err(Refusal::Malformed(format!("it imports or exports something with a strange name: {shown}")));
+        }
+        Ok(candidate)
     }
 
     /// Its imports, in its own order.
@@ -106,6 +114,11 @@ fn status(name: &str, ty: &ComponentItem, runtime: &Runtime) -> Status {
         return Status::Baseline;
     }
     Capability::of(name).map_or(Status::Unknown, Status::Capability)
+}
+
+/// Whether a name is one that WIT could have given. Others, such as URLs, may hold anything, and people read names.
+fn is_ordinary(name: &str) -> bool {
+    name.len() <= 200 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/@.+-[]".contains(&byte))
 }
 
 fn one_line(text: &str) -> String {

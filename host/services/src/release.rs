@@ -20,8 +20,10 @@ pub const MANIFEST: &str = "connector.toml";
 pub const COMPONENT: &str = "connector.wasm";
 /// Largest component file, in bytes; the runtime refuses larger ones too.
 const LARGEST_COMPONENT: u64 = 64 * 1024 * 1024;
-/// Largest manifest or schema file, in bytes.
+/// Largest manifest, configuration or secret file, in bytes.
 const LARGEST_TEXT: u64 = 1024 * 1024;
+/// Largest schema, in bytes: a form that a person could fill in.
+const LARGEST_SCHEMA: usize = 64 * 1024;
 
 /// Why a release could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +137,10 @@ fn text(dir: &Dir, name: &str, shown: &Path) -> Result<String, Error> {
 
 fn read(dir: &Dir, name: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let failed = |source| unreadable(shown, source);
+    // Opening a pipe would wait for someone to write into it.
+    if !dir.metadata(name).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("it is not a file")));
+    }
     let file = dir.open(name).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -151,20 +157,35 @@ fn unreadable(path: &Path, source: std::io::Error) -> Error {
 /// A validator for a configuration's schema. A schema that asks for credentials is refused: they would lie in the
 /// configuration, where the guest reads them.
 fn compile(text: &str) -> Result<jsonschema::Validator, String> {
+    if text.len() > LARGEST_SCHEMA {
+        return Err(format!("longer than {LARGEST_SCHEMA} bytes"));
+    }
     let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if let Some(place) = credential(&schema, &mut String::new()) {
+    let asks_for_credential = |map: &serde_json::Map<String, Value>| {
+        map.get("format").is_some_and(|format| format == "password")
+            || map.get("writeOnly").is_some_and(|flag| flag == true)
+    };
+    if let Some(place) = find(&schema, &mut String::new(), &asks_for_credential) {
         return Err(format!(
             "`{place}` asks for a credential (format \"password\" or writeOnly): declare it under [secrets] in {MANIFEST} instead"
         ));
     }
+    // A few references to references take longer to follow than anyone would wait.
+    if let Some(place) = find(&schema, &mut String::new(), &|map| {
+        ["$ref", "$dynamicRef", "$recursiveRef"].iter().any(|key| map.contains_key(*key))
+    }) {
+        return Err(format!("`{place}` refers to another schema: write it out instead"));
+    }
     jsonschema::draft202012::new(&schema).map_err(|error| error.to_string())
 }
 
-/// The first place in `schema` that asks for a credential.
-fn credential(schema: &Value, place: &mut String) -> Option<String> {
-    let asks = schema.get("format").is_some_and(|format| format == "password")
-        || schema.get("writeOnly").is_some_and(|flag| flag == true);
-    if asks {
+/// The first object in `schema`, from the outside in, that `wanted` holds for, by its place.
+fn find(
+    schema: &Value,
+    place: &mut String,
+    wanted: &dyn Fn(&serde_json::Map<String, Value>) -> bool,
+) -> Option<String> {
+    if schema.as_object().is_some_and(wanted) {
         return Some(if place.is_empty() { "/".to_owned() } else { place.clone() });
     }
     let inner: Vec<(String, &Value)> = match schema {
@@ -176,7 +197,7 @@ fn credential(schema: &Value, place: &mut String) -> Option<String> {
         let length = place.len();
         place.push('/');
         place.push_str(&key);
-        let found = credential(value, place);
+        let found = find(value, place, wanted);
         place.truncate(length);
         found
     })
@@ -191,6 +212,7 @@ mod tests {
         let refused = |schema: &str| compile(schema).err().unwrap_or_default();
         assert!(refused(r#"{"properties":{"pw":{"type":"string","format":"password"}}}"#).contains("/properties/pw"));
         assert!(refused(r#"{"$defs":{"a":{"anyOf":[{"writeOnly":true}]}}}"#).contains("/$defs/a/anyOf/0"));
+        assert!(refused(r##"{"properties":{"a":{"$ref":"#/$defs/a"}}}"##).contains("/properties/a"));
         assert!(refused("{").contains("EOF"));
         assert_eq!(refused(r#"{"properties":{"owner":{"type":"string"}}}"#), "");
     }

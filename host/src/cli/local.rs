@@ -1,16 +1,18 @@
 //! What the local verbs share: a folder, a configuration, secrets and a grant become a connection.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::DevelopmentVault;
-use bulkhead_capabilities::egress::Transport;
+use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::SecretName;
 use bulkhead_runtime::{Connection, Runtime};
 use bulkhead_services::connect;
 use bulkhead_services::release::{self, Release};
+use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::SecretString;
@@ -38,6 +40,12 @@ pub(crate) struct Local {
     /// A certificate authority to trust besides the public ones, in PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A DNS server to ask instead of the system's; may be given more than once.
+    #[arg(long = "dns", value_name = "ADDRESS:PORT")]
+    dns: Vec<SocketAddr>,
+    /// Addresses that no connector may reach, public or not; may be given more than once.
+    #[arg(long = "reserve", value_name = "CIDR")]
+    reserved: Vec<IpNet>,
 }
 
 impl Local {
@@ -54,7 +62,7 @@ impl Local {
                 .insert(source.name.clone(), source.value()?)
                 .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
         }
-        let transport = Transport::new(self.authorities()?)
+        let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
         let connection = connect(&runtime, &release, &grant, &config, vault, Arc::new(transport))?;
         Ok((release, grant, connection))
@@ -67,6 +75,15 @@ impl Local {
         let text = release::read_text(path)?;
         Grant::parse(&text, &release.manifest)
             .map_err(|problem| Error::new(Code::Setup, format!("{}: {problem}", path.display())))
+    }
+
+    fn resolver(&self) -> Result<Resolver, Error> {
+        let reserved = self.reserved.clone();
+        let resolver = match self.dns.as_slice() {
+            [] => Resolver::system(reserved),
+            servers => Resolver::with_servers(servers, reserved),
+        };
+        resolver.map_err(|error| Error::new(Code::Host, error.to_string()))
     }
 
     fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, Error> {

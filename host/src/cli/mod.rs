@@ -52,7 +52,12 @@ pub(crate) fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Host, format!("the executor could not start: {error}")))
-        .and_then(|executor| executor.block_on(run(arguments.verb)));
+        .and_then(|executor| {
+            let result = executor.block_on(run(arguments.verb));
+            // What still computes after an interrupt is not waited for.
+            executor.shutdown_background();
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,7 +68,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn run(verb: Verb) -> Result<(), Error> {
-    let work = async {
+    // A task of its own, so that an interrupt is heard while it computes.
+    let work = tokio::spawn(async move {
         match verb {
             Verb::Inspect(arguments) => inspect::run(&arguments),
             Verb::Check(arguments) => check::run(&arguments).await,
@@ -71,9 +77,9 @@ async fn run(verb: Verb) -> Result<(), Error> {
             Verb::Read(arguments) => read::run(&arguments).await,
             Verb::Invoke(arguments) => invoke::run(&arguments).await,
         }
-    };
+    });
     tokio::select! {
-        result = work => result,
+        result = work => result.unwrap_or_else(|error| Err(Error::new(Code::Host, format!("the verb broke off: {error}")))),
         _ = tokio::signal::ctrl_c() => Err(Error::new(Code::Interrupted, "interrupted")),
     }
 }

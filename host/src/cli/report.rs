@@ -65,10 +65,16 @@ fn denials(err: &mut impl Write, record: &Record) -> std::io::Result<()> {
         }
     }
     if record.more_denials > 0 {
-        writeln!(err, "denied {} more different attempts", record.more_denials)?;
+        let destinations: Vec<&str> = record.more_destinations.iter().map(String::as_str).collect();
+        writeln!(
+            err,
+            "denied {} more different attempts, at {}",
+            record.more_denials,
+            plain(&destinations.join(", "))
+        )?;
     }
     if let Some((code, message)) = &record.failure {
-        writeln!(err, "request failed: {message} [{code}]")?;
+        writeln!(err, "request failed: {} [{code}]", plain(message))?;
     }
     if record.masked > 0 {
         writeln!(err, "a secret stood {} times in what an upstream answered, and was masked", record.masked)?;

@@ -7,16 +7,16 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
-use base64::alphabet::{STANDARD, URL_SAFE};
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
-use percent_encoding::NON_ALPHANUMERIC;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What stands where a secret stood.
 const MASK: u8 = b'*';
 
-/// Recognises a connection's secrets in several spellings: plain, base64 (both alphabets, every alignment), hexadecimal
-/// (both cases), percent-encoded and JSON-escaped.
+/// Recognises a connection's secrets in the spellings that common software writes: plain and in lower case, base64 (both
+/// alphabets, every alignment) and what it decodes to, hexadecimal, percent-encoded by the usual sets, JSON- and
+/// HTML-escaped, UTF-16. A spelling that mixes these is not found.
 pub struct Guard {
     matcher: Option<AhoCorasick>,
     longest: usize,
@@ -33,6 +33,11 @@ impl Guard {
         let matcher =
             if spellings.is_empty() { None } else { Some(build().map_err(|_| super::Error::TooMuchToGuard)?) };
         Ok(Self { matcher, longest })
+    }
+
+    /// Length of the longest spelling, in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Whether there is anything to look for.
@@ -111,24 +116,73 @@ impl Masking {
 
 /// How a value may be written. Spellings shorter than the value cannot occur, so short secrets are refused elsewhere.
 fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
-    let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-    let every_percent: String = value.iter().map(|byte| format!("%{byte:02X}")).collect();
-    let mut all = vec![
-        value.to_vec(),
-        lower.to_uppercase().into_bytes(),
-        lower.into_bytes(),
-        percent_encoding::percent_encode(value, NON_ALPHANUMERIC).to_string().into_bytes(),
-        every_percent.to_lowercase().into_bytes(),
-        every_percent.into_bytes(),
-    ];
+    let mut all = vec![value.to_vec(), value.to_ascii_lowercase()];
+    all.extend(hexadecimal(value));
+    all.extend(percent(value));
+    all.extend(base64(value));
     if let Ok(text) = std::str::from_utf8(value) {
-        let json = serde_json::Value::from(text).to_string();
-        let json = json.trim_matches('"');
-        all.push(json.as_bytes().to_vec());
-        all.push(json.replace('/', "\\/").into_bytes());
+        all.extend(escaped(text));
+        all.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+        all.push(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
     }
-    for alphabet in [STANDARD, URL_SAFE] {
-        let engine = GeneralPurpose::new(&alphabet, NO_PAD);
+    // A credential for basic authentication is often kept encoded, and echoed decoded.
+    for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+        all.extend(engine.decode(value).ok().filter(|decoded| decoded.len() >= super::SHORTEST_SECRET));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn hexadecimal(value: &[u8]) -> [Vec<u8>; 2] {
+    let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    [lower.to_uppercase().into_bytes(), lower.into_bytes()]
+}
+
+/// Percent-encodings by the sets that are in use, in both cases of their digits, and with `+` for a space.
+fn percent(value: &[u8]) -> Vec<Vec<u8>> {
+    const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+    const WHOLE: &AsciiSet = &COMPONENT
+        .remove(b';')
+        .remove(b',')
+        .remove(b'/')
+        .remove(b'?')
+        .remove(b':')
+        .remove(b'@')
+        .remove(b'&')
+        .remove(b'=')
+        .remove(b'+')
+        .remove(b'$')
+        .remove(b'#');
+    const SEGMENTS: &AsciiSet = &UNRESERVED.remove(b'/');
+    const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
+    let every: String = value.iter().map(|byte| format!("%{byte:02X}")).collect();
+    let mut upper = vec![every];
+    for set in [NON_ALPHANUMERIC, UNRESERVED, COMPONENT, WHOLE, SEGMENTS, FORM] {
+        let text = percent_encode(value, set).to_string();
+        upper.push(text.replace("%20", "+"));
+        upper.push(text);
+    }
+    let lower: Vec<Vec<u8>> = upper.iter().map(|text| lower_digits(text.as_bytes())).collect();
+    upper.into_iter().map(String::into_bytes).chain(lower).collect()
+}
+
+/// `text` with the digits after each percent sign in lower case.
+fn lower_digits(text: &[u8]) -> Vec<u8> {
+    let mut digits = 0;
+    let lower = |byte: &u8| {
+        let is_digit = digits > 0;
+        digits = if *byte == b'%' { 2 } else { i32::max(digits - 1, 0) };
+        if is_digit { byte.to_ascii_lowercase() } else { *byte }
+    };
+    text.iter().map(lower).collect()
+}
+
+/// Base64 in both alphabets, at each of the three places a value can have among what stands before it.
+fn base64(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         for before in 0..3 {
             let mut padded = vec![0; before];
             padded.extend_from_slice(value);
@@ -139,10 +193,43 @@ fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
             all.extend(text.get(skip..end).map(<[u8]>::to_vec));
         }
     }
-    all.sort();
-    all.dedup();
-    all.retain(|spelling| !spelling.is_empty());
     all
+}
+
+/// JSON strings as the common writers escape them, and HTML.
+fn escaped(text: &str) -> Vec<Vec<u8>> {
+    let json = serde_json::Value::from(text).to_string();
+    let json = json.trim_matches('"').to_owned();
+    let write = |escape: &dyn Fn(char) -> Option<String>| -> String {
+        json.chars().map(|c| escape(c).unwrap_or_else(|| c.to_string())).collect()
+    };
+    let unit = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    let web = |c: char| matches!(c, '&' | '<' | '>' | '\'').then(|| unit(c));
+    let ascii = |c: char| (!c.is_ascii()).then(|| unit(c));
+    let both = |c: char| web(c).or_else(|| ascii(c));
+    let mut all = vec![json.clone(), write(&web), write(&ascii), write(&both)];
+    all.extend(all.clone().into_iter().map(|text| upper_units(&text)));
+    all.extend(all.clone().into_iter().map(|text| text.replace('/', "\\/")));
+    let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    for (double, single) in
+        [("\"", "'"), ("&quot;", "'"), ("&quot;", "&#39;"), ("&#34;", "&#39;"), ("&quot;", "&#x27;")]
+    {
+        all.push(html.replace('"', double).replace('\'', single));
+    }
+    all.into_iter().map(String::into_bytes).collect()
+}
+
+/// `text` with the digits of each `\\uXXXX` in upper case.
+fn upper_units(text: &str) -> String {
+    let mut parts = text.split("\\u");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.get(..4).unwrap_or_default();
+        out.push_str("\\u");
+        out.push_str(&digits.to_uppercase());
+        out.push_str(part.get(4..).unwrap_or(part));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -158,8 +245,6 @@ mod tests {
 
     /// The secret as an upstream may write it, and how many characters of that tell of its surroundings instead.
     fn encodings() -> Vec<(String, usize)> {
-        let std = GeneralPurpose::new(&STANDARD, NO_PAD);
-        let url = GeneralPurpose::new(&URL_SAFE, NO_PAD);
         let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
         let mut all = vec![
             (SECRET.to_owned(), 0),
@@ -172,8 +257,8 @@ mod tests {
             for after in ["", "x", "yz"] {
                 // Four characters for three bytes, and one at either end that mixes both.
                 let around = (before.len() + after.len()) * 4 / 3 + 2;
-                all.push((std.encode(format!("{before}{SECRET}{after}")), around));
-                all.push((url.encode(format!("{before}{SECRET}{after}")), around));
+                all.push((STANDARD_NO_PAD.encode(format!("{before}{SECRET}{after}")), around));
+                all.push((URL_SAFE_NO_PAD.encode(format!("{before}{SECRET}{after}")), around));
             }
         }
         all
@@ -187,6 +272,39 @@ mod tests {
             let left = bytes.iter().filter(|byte| **byte != MASK).count();
             assert!(left <= around, "{encoding} -> {}", String::from_utf8_lossy(&bytes));
         }
+    }
+
+    /// What other software writes for `s3cr-et/val_ue+&x<9y'"ä`, each written down from that software's documentation.
+    #[test]
+    fn what_common_software_writes_is_masked() {
+        let secret = "s3cr-et/val_ue+&x<9y'\"ä".to_owned().into();
+        let guard = Guard::new([&secret]).unwrap();
+        for written in [
+            "s3cr-et%2Fval_ue%2B%26x%3C9y'%22%C3%A4",             // encodeURIComponent
+            "s3cr-et/val_ue+&x%3C9y'%22%C3%A4",                   // encodeURI
+            "s3cr-et/val_ue%2B%26x%3C9y%27%22%C3%A4",             // Python's quote
+            "s3cr-et%2Fval_ue%2B%26x%3C9y%27%22%C3%A4",           // forms
+            "s3cr-et%2fval_ue%2b%26x%3c9y%27%22%c3%a4",           // .NET
+            "s3cr-et/val_ue+\\u0026x\\u003c9y'\\\"ä",             // Go
+            "s3cr-et/val_ue+\\u0026x\\u003c9y\\u0027\\\"ä",       // Rails with escaped quotes
+            "s3cr-et/val_ue+&x<9y'\\\"\\u00e4",                   // Python's json
+            "s3cr-et\\/val_ue+&x<9y'\\\"\\u00e4",                 // PHP
+            "s3cr-et/val_ue+\\u0026x\\u003C9y\\u0027\\\"\\u00E4", // upper-case digits
+            "s3cr-et/val_ue+&amp;x&lt;9y&#39;&quot;ä",            // HTML, most libraries
+            "s3cr-et/val_ue+&amp;x&lt;9y&#x27;&quot;ä",           // HTML, Python
+            "s3cr-et/val_ue+&amp;x&lt;9y&#39;&#34;ä",             // HTML, Go
+        ] {
+            assert_eq!(guard.masked(written), "*".repeat(written.len()), "{written}");
+        }
+        let utf16: Vec<u8> = "s3cr-et/val_ue+&x<9y'\"ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let mut bytes = utf16.clone();
+        assert!(guard.mask(&mut bytes) > 0 && bytes.iter().all(|byte| *byte == MASK));
+    }
+
+    #[test]
+    fn a_secret_kept_in_base64_is_found_decoded() {
+        let secret = STANDARD.encode("user:open sesame").into();
+        assert_eq!(Guard::new([&secret]).unwrap().masked("you are user:open sesame."), "you are ****************.");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Gate {
         let target = Target::parse(scheme, authority, path).map_err(|error| {
             // Without the query, and without user information, either of which may carry a credential.
             let host = authority.rsplit('@').next().unwrap_or_default();
-            Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), error)
+            Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), host, error)
         })?;
         authorize(&self.power, Egress { method: head.method, target, headers: head.headers })
     }
@@ -129,7 +129,7 @@ fn for_guest(error: Error) -> WasiError {
         Error::Connect { .. } => WasiError::ConnectionRefused,
         Error::Tls { .. } => WasiError::TlsCertificateError,
         Error::SecretMissing(_) | Error::SecretUnfit(_) => WasiError::ConfigurationError,
-        Error::Encoded { .. } => WasiError::HttpResponseContentCoding(None),
+        Error::Encoded { .. } | Error::Partial { .. } => WasiError::HttpResponseContentCoding(None),
         Error::Exchange { source, .. } => WasiError::Hyper(source),
         Error::Silent { .. } => WasiError::HttpResponseTimeout,
     }

@@ -16,7 +16,10 @@ pub(super) fn inject(permit: &Permit<Egress>, vault: &dyn Vault, headers: &mut H
         let text = format!("{}{}{}", injection.format.before, secret.expose_secret(), injection.format.after);
         let mut value = HeaderValue::from_str(&text).map_err(|_| Error::SecretUnfit(injection.secret.clone()))?;
         value.set_sensitive(true);
-        headers.insert(injection.header.clone(), value);
+        // Injection replaces nothing: not what the guest set, which was denied, and not another secret.
+        if headers.insert(injection.header.clone(), value).is_some() {
+            return Err(Error::SecretUnfit(injection.secret.clone()));
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! Order: `host.rs` (WIT call → action → permit) → `resolve.rs` → `inject.rs` → `transport.rs` → `body.rs`.
 
 mod body;
+mod bounded;
 mod host;
 mod inject;
 mod resolve;
@@ -16,9 +17,12 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 pub use host::Gate;
+pub use resolve::Resolver;
 pub use transport::Transport;
 
-pub(crate) const INTERFACES: &[&str] = &["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12"];
+/// The types a request is built from.
+const TYPES: &str = "wasi:http/types@0.2.12";
+pub(crate) const INTERFACES: &[&str] = &[TYPES, "wasi:http/outgoing-handler@0.2.12"];
 pub(crate) const MANIFEST_LINES: &str =
     "[[egress]]\nhost = \"TODO\"\nmethods = [\"GET\"]\npaths = [\"/TODO\"]\nwhy = \"TODO\"";
 
@@ -26,8 +30,8 @@ pub(crate) const MANIFEST_LINES: &str =
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum Error {
-    #[error("the name of {host} could not be resolved")]
-    Resolve { host: String, source: Option<std::io::Error> },
+    #[error("the name of {host} could not be resolved: {reason}")]
+    Resolve { host: String, reason: String },
     #[error("no connection to {host} within {} s", transport::CONNECT.as_secs())]
     ConnectTimeout { host: String },
     #[error("no connection to {host}")]
@@ -40,6 +44,8 @@ pub enum Error {
     SecretUnfit(bulkhead_core::id::SecretName),
     #[error("{host} answered in an encoding that was not asked for, so secrets could not be looked for in it")]
     Encoded { host: String },
+    #[error("{host} answered with a part of what was asked for, so a secret could come back in pieces")]
+    Partial { host: String },
     #[error("the exchange with {host} broke off")]
     Exchange { host: String, source: hyper::Error },
     #[error("{host} sent nothing for {} s", .after.as_secs())]
@@ -66,6 +72,7 @@ impl Error {
             Self::SecretMissing(_) => "secret-missing",
             Self::SecretUnfit(_) => "secret-unfit",
             Self::Encoded { .. } => "egress-encoded",
+            Self::Partial { .. } => "egress-partial",
             Self::Exchange { .. } => "egress-exchange",
             Self::Silent { .. } => "egress-silent",
         }
@@ -75,5 +82,6 @@ impl Error {
 pub(crate) fn link<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
     http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, T::http)?;
-    http::types::add_to_linker::<T, WasiHttp>(linker, &(&LinkOptions::default()).into(), T::http)
+    http::types::add_to_linker::<T, WasiHttp>(linker, &(&LinkOptions::default()).into(), T::http)?;
+    bounded::link(linker)
 }

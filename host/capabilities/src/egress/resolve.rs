@@ -1,31 +1,157 @@
-//! Asks the resolver which addresses a permitted host stands for. With `transport.rs` the only opener of sockets.
+//! Asks which addresses a permitted host stands for, and which addresses are this machine's own.
+//!
+//! Why: whoever answers for a name chooses where a request goes. Invariants: 1. a name is asked for as it stands, fully
+//! qualified: no search domain can turn it into another; 2. every address of the answer is handed on, none is left out;
+//! 3. an answer too long to be checked whole is no answer.
+//! Never: judging addresses; the permit does. With `transport.rs` the only opener of sockets.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use bulkhead_core::egress::Host;
+use bulkhead_core::address::{Surroundings, translation_prefix};
+use bulkhead_core::egress::{DnsName, Host};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use ipnet::{IpNet, Ipv6Net};
+use tokio::sync::OnceCell;
 
 use super::Error;
 
-/// Longest wait for the resolver: two of glibc's default attempts.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for one server's answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Attempts before a name counts as not resolvable.
+const ATTEMPTS: usize = 2;
 /// Most addresses looked at of one answer; a large service names about ten.
 const MOST_ADDRESSES: usize = 64;
+/// Names whose answers are kept, each for as long as it says, at most [`LONGEST_KEPT`].
+const MOST_KEPT: u64 = 4096;
+/// Longest that an answer is kept, whatever it says: a withdrawn address should not be dialled for a day.
+const LONGEST_KEPT: Duration = Duration::from_secs(300);
+/// How long a list of this machine's own addresses is good. Interfaces change seldom.
+const OWN_GOOD_FOR: Duration = Duration::from_secs(10);
+/// The name that a translating resolver answers with its prefix (RFC 7050).
+const TRANSLATED: &str = "ipv4only.arpa.";
 
-/// Every address of `host`, at least one.
-pub(super) async fn addresses(host: &Host) -> Result<Vec<IpAddr>, Error> {
-    if let Some(address) = host.literal() {
-        return Ok(vec![address]);
+/// A resolver with its cache, and what it knows of this machine's network.
+pub struct Resolver {
+    dns: TokioResolver,
+    reserved: Vec<IpNet>,
+    own: Mutex<Option<(Instant, Vec<IpAddr>)>>,
+    nat64: OnceCell<Vec<Ipv6Net>>,
+}
+
+/// The resolver could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the resolver could not be set up: {0}")]
+pub struct Unavailable(String);
+
+impl Resolver {
+    /// A resolver that asks the servers of the system's configuration (`/etc/resolv.conf`) and its hosts file.
+    /// `reserved` are blocks that the operator names as its own.
+    pub fn system(reserved: Vec<IpNet>) -> Result<Self, Unavailable> {
+        let unavailable = |error: &dyn std::fmt::Display| Unavailable(error.to_string());
+        let (system, _) = hickory_resolver::system_conf::read_system_conf().map_err(|error| unavailable(&error))?;
+        Self::asking(system.name_servers().to_vec(), reserved)
     }
-    let failed = |source| Error::Resolve { host: host.to_string(), source };
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let lookup = tokio::net::lookup_host((host.to_string(), 0));
-    let answer = tokio::time::timeout(PATIENCE, lookup)
-        .await
-        .map_err(|_| failed(None))?
-        .map_err(|source| failed(Some(source)))?;
-    let mut addresses: Vec<IpAddr> = answer.map(|socket| socket.ip()).take(MOST_ADDRESSES + 1).collect();
-    addresses.dedup();
-    // More than can be checked is not cut short: an unchecked address must not be a second answer's first.
-    if addresses.is_empty() || addresses.len() > MOST_ADDRESSES { Err(failed(None)) } else { Ok(addresses) }
+
+    /// A resolver that asks exactly these servers, over UDP and TCP.
+    pub fn with_servers(servers: &[SocketAddr], reserved: Vec<IpNet>) -> Result<Self, Unavailable> {
+        let server = |address: &SocketAddr| {
+            let with_port = |mut connection: ConnectionConfig| {
+                connection.port = address.port();
+                connection
+            };
+            let connections = vec![with_port(ConnectionConfig::udp()), with_port(ConnectionConfig::tcp())];
+            NameServerConfig::new(address.ip(), true, connections)
+        };
+        Self::asking(servers.iter().map(server).collect(), reserved)
+    }
+
+    fn asking(servers: Vec<NameServerConfig>, reserved: Vec<IpNet>) -> Result<Self, Unavailable> {
+        // Without a domain and a search list: names are asked for as they stand.
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let mut options = ResolverOpts::default();
+        options.timeout = PATIENCE;
+        options.attempts = ATTEMPTS;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.cache_size = MOST_KEPT;
+        options.positive_max_ttl = Some(LONGEST_KEPT);
+        options.negative_max_ttl = Some(LONGEST_KEPT);
+        options.case_randomization = true;
+        let dns = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .map_err(|error| Unavailable(error.to_string()))?;
+        Ok(Self { dns, reserved, own: Mutex::new(None), nat64: OnceCell::new() })
+    }
+
+    /// Every address of `host`, at least one.
+    pub(super) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Error> {
+        let name = match host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(name) => name,
+        };
+        let failed = |reason: String| Error::Resolve { host: host.to_string(), reason };
+        let answer = self.dns.lookup_ip(qualified(name).map_err(failed)?).await;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let mut addresses: Vec<IpAddr> = answer.iter().take(MOST_ADDRESSES + 1).collect();
+        addresses.dedup();
+        match addresses.len() {
+            0 => Err(failed("the answer has no address".to_owned())),
+            // More than can be checked is not cut short: an unchecked address must not be a second answer's first.
+            count if count > MOST_ADDRESSES => Err(failed("the answer has too many addresses".to_owned())),
+            _ => Ok(addresses),
+        }
+    }
+
+    /// What is known of this machine's network, for judging `addresses`.
+    pub(super) async fn surroundings(&self, addresses: &[IpAddr]) -> Surroundings {
+        let nat64 = if addresses.iter().any(IpAddr::is_ipv6) { self.translation_prefixes().await } else { Vec::new() };
+        Surroundings { own: self.own(), reserved: self.reserved.clone(), nat64 }
+    }
+
+    /// Addresses of this machine's interfaces.
+    fn own(&self) -> Vec<IpAddr> {
+        let mut kept = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, own)) = &*kept
+            && read.elapsed() < OWN_GOOD_FOR
+        {
+            return own.clone();
+        }
+        let own = match if_addrs::get_if_addrs() {
+            Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
+            Err(error) => {
+                tracing::error!(%error, "this machine's addresses cannot be read");
+                kept.take().map(|(_, own)| own).unwrap_or_default()
+            }
+        };
+        own.clone_into(&mut kept.insert((Instant::now(), Vec::new())).1);
+        own
+    }
+
+    /// Prefixes under which the network's translator reaches IPv4, asked for once (RFC 7050).
+    async fn translation_prefixes(&self) -> Vec<Ipv6Net> {
+        let discover = async {
+            let answer = self.dns.lookup(TRANSLATED, RecordType::AAAA).await;
+            let records = answer.iter().flat_map(|answer| answer.answers());
+            let found = records.filter_map(|record| match &record.data {
+                RData::AAAA(address) => translation_prefix(address.0),
+                _ => None,
+            });
+            let mut found: Vec<Ipv6Net> = found.collect();
+            found.dedup();
+            found
+        };
+        self.nat64.get_or_init(|| discover).await.clone()
+    }
+}
+
+/// `name` with its final dot, so that nothing is appended to it.
+fn qualified(name: &DnsName) -> Result<Name, String> {
+    let mut name = Name::from_ascii(name.as_str()).map_err(|error| error.to_string())?;
+    name.set_fqdn(true);
+    Ok(name)
 }

@@ -22,7 +22,8 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
 use super::body::{Incoming, Outgoing};
-use super::{Error, inject, resolve};
+use super::resolve::Resolver;
+use super::{Error, inject};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
 
@@ -38,6 +39,7 @@ const MOST_HEADERS: usize = 100;
 /// How requests leave.
 pub struct Transport {
     tls: Arc<rustls::ClientConfig>,
+    resolver: Resolver,
 }
 
 /// Why nothing came back.
@@ -61,8 +63,11 @@ pub(super) struct Company {
 }
 
 impl Transport {
-    /// A transport that trusts Mozilla's roots and `extra` ones.
-    pub fn new(extra: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, rustls::Error> {
+    /// A transport that asks `resolver` for addresses, and trusts Mozilla's roots and `extra` ones.
+    pub fn new(
+        resolver: Resolver,
+        extra: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, rustls::Error> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for certificate in extra {
             roots.add(certificate)?;
@@ -75,7 +80,7 @@ impl Transport {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Nothing is resumed, so nothing is shared between connections.
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { tls: Arc::new(tls) })
+        Ok(Self { tls: Arc::new(tls), resolver })
     }
 
     /// Sends the permitted request with `body`. Whoever holds `place` until the answer's body is dropped counts as one
@@ -89,8 +94,9 @@ impl Transport {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let target = &permit.request().target;
         let host = target.authority();
-        let addresses = resolve::addresses(target.host()).await?;
-        permit.admits(&addresses).map_err(Failure::Denied)?;
+        let addresses = self.resolver.addresses(target.host()).await?;
+        let surroundings = self.resolver.surroundings(&addresses).await;
+        permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
 
         let patience = company.options.connect_timeout.unwrap_or(CONNECT).min(CONNECT);
         let connect = self.connect(&permit, &addresses, &host);
@@ -167,7 +173,10 @@ fn assemble(
     company: &Company,
 ) -> Result<http::Request<Outgoing<WasiBody>>, Failure> {
     let judged = permit.request();
-    let unfit = || Failure::Denied(Denial::malformed(&judged.to_string(), bulkhead_core::egress::Error::Character));
+    let unfit = || {
+        let reason = bulkhead_core::egress::Error::Character;
+        Failure::Denied(Denial::malformed(&judged.to_string(), &judged.target.authority(), reason))
+    };
     let mut request = http::Request::new(Outgoing::new(body, permit.request_bytes().bytes(), company.journal.clone()));
     *request.method_mut() = judged.method.clone();
     *request.uri_mut() = judged.target.origin_form().parse().map_err(|_| unfit())?;
@@ -191,11 +200,25 @@ fn receive(
 ) -> Result<http::Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
     if !company.guard.is_idle() {
-        let encoded = head.headers.get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity");
-        if encoded {
-            return Err(Error::Encoded { host: permit.request().target.authority() });
+        let host = || permit.request().target.authority();
+        let other = |name, plain: &str| head.headers.get_all(name).iter().any(|value| value != plain);
+        if other(header::CONTENT_ENCODING, "identity") || other(header::TRANSFER_ENCODING, "chunked") {
+            return Err(Error::Encoded { host: host() });
+        }
+        if head.status == http::StatusCode::PARTIAL_CONTENT {
+            return Err(Error::Partial { host: host() });
         }
         let mut found = 0;
+        let telling: Vec<http::HeaderName> = head
+            .headers
+            .keys()
+            .filter(|name| company.guard.mask(&mut name.as_str().as_bytes().to_vec()) > 0)
+            .cloned()
+            .collect();
+        for name in telling {
+            head.headers.remove(name);
+            found += 1;
+        }
         for value in head.headers.values_mut() {
             let mut bytes = value.as_bytes().to_vec();
             let hits = company.guard.mask(&mut bytes);

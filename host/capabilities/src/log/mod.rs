@@ -101,8 +101,9 @@ impl Log {
 
 /// `text` as a person may see it: secrets masked, control characters replaced, no longer than `longest` bytes.
 pub fn presentable(guard: &Guard, text: &str, longest: usize) -> String {
-    let masked = guard.masked(cut(text, longest));
-    let plain = masked.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    // A secret that lies across the cut has to be seen whole to be masked.
+    let masked = guard.masked(cut(text, longest.saturating_add(guard.longest())));
+    let plain = cut(&masked, longest).chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
     let mut plain: String = plain.collect();
     if text.len() > longest {
         plain.push_str(" … (cut)");

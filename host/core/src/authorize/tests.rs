@@ -146,7 +146,9 @@ fn a_guest_cannot_set_what_the_host_writes() {
 #[test]
 fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
     let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
-    let admits = |list: &[&str]| permit.admits(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+    let admits = |list: &[&str]| {
+        permit.admits(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>(), &Surroundings::default())
+    };
     assert!(admits(&["8.8.8.8"]).is_ok());
     assert!(admits(&["127.0.0.1"]).is_ok());
     let denial = admits(&["8.8.8.8", "127.0.0.1", "169.254.169.254"]).unwrap_err();
@@ -164,7 +166,10 @@ fn addresses_opened_for_one_path_are_not_open_for_another() {
     );
     let admits = |path: &str| {
         let request = request("GET", &format!("http://localhost:8080{path}"), &[]);
-        authorize(&power(Some(&grant)), request).unwrap().admits(&["127.0.0.1".parse().unwrap()]).is_ok()
+        authorize(&power(Some(&grant)), request)
+            .unwrap()
+            .admits(&["127.0.0.1".parse().unwrap()], &Surroundings::default())
+            .is_ok()
     };
     assert!(admits("/open/x"), "whichever of two openings comes first");
     assert!(!admits("/closed"));

@@ -12,7 +12,7 @@ mod target;
 pub use host::{DnsName, Host, HostPattern};
 pub use path::{Path, PathPattern};
 pub use rule::{Method, Miss, Rule, Scheme};
-pub use target::{Target, reserved_header};
+pub use target::{Target, folded, reserved_header};
 
 /// Why a piece of a rule or a request was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]

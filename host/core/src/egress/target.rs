@@ -94,37 +94,36 @@ pub fn reserved_header(name: &str) -> bool {
         "host",
         "connection",
         "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
         "te",
         "trailer",
         "transfer-encoding",
         "upgrade",
         "expect",
         "http2-settings",
+        "alt-used",
         "forwarded",
         "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
-        "x-forwarded-server",
-        "x-forwarded-prefix",
         "x-real-ip",
         "x-client-ip",
         "x-cluster-client-ip",
+        "client-ip",
         "true-client-ip",
         "cf-connecting-ip",
-        "x-original-url",
-        "x-rewrite-url",
-        "x-original-host",
         "x-host",
-        "x-http-method",
-        "x-http-method-override",
+        "x-method",
         "x-method-override",
+        "x-override-url",
     ];
-    NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+    const BEGINNINGS: &[&str] =
+        &["proxy-", "x-forwarded", "x-original-", "x-rewrite-", "x-envoy-", "x-http-method", "x-http-host"];
+    let name = folded(name);
+    NAMES.contains(&name.as_str()) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// A header name as servers that hand headers over as variables (RFC 3875 §4.1.18) see it: without case, and with `_`
+/// and `-` the same.
+pub fn folded(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
@@ -194,7 +193,15 @@ mod tests {
 
     #[test]
     fn headers_that_would_change_what_was_decided_are_reserved() {
-        for name in ["Host", "transfer-encoding", "X-HTTP-Method-Override", "x-original-url", "Forwarded"] {
+        for name in [
+            "Host",
+            "transfer-encoding",
+            "X-HTTP-Method-Override",
+            "x-original-url",
+            "Forwarded",
+            "x_forwarded_host",
+            "X-Envoy-Original-Path",
+        ] {
             assert!(reserved_header(name), "{name}");
         }
         assert!(!reserved_header("accept"));
