@@ -5,34 +5,62 @@
 //! length, so that framing stays true.
 //! Never: looking inside compressed bodies; `egress` asks for none and refuses them where secrets are in play.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use regex::bytes::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What stands where a secret stood.
 const MASK: u8 = b'*';
 
-/// Recognises a connection's secrets in the spellings that common software writes: plain and in lower case, base64 (both
-/// alphabets, every alignment) and what it decodes to, hexadecimal, percent-encoded by the usual sets, JSON- and
-/// HTML-escaped, UTF-16. A spelling that mixes these is not found.
+/// Most memory of one secret's compiled pattern, in bytes. A secret of [`super::LONGEST_SECRET`] needs some 20 MiB.
+const LARGEST_PATTERN: usize = 64 * 1024 * 1024;
+
+/// Recognises a connection's secrets in the spellings that common software writes: plain, percent-encoded, JSON- and
+/// HTML-escaped in any mixture; in lower case; base64 (both alphabets, every alignment) and what it decodes to;
+/// hexadecimal; UTF-16.
 pub struct Guard {
-    matcher: Option<AhoCorasick>,
+    /// Spellings that encode the whole value at once.
+    whole: Option<AhoCorasick>,
+    /// One pattern for each secret, for spellings that go character by character.
+    textual: Vec<Regex>,
     longest: usize,
 }
 
 impl Guard {
-    /// A guard over `secrets`; over none it lets everything through untouched. Fails when there are more spellings than
-    /// a matcher can hold.
+    /// A guard over `secrets`; over none it lets everything through untouched. Fails when there is more to look for than
+    /// fits in [`LARGEST_PATTERN`].
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Result<Self, super::Error> {
-        let spellings: Vec<Vec<u8>> =
-            secrets.into_iter().flat_map(|secret| spellings(secret.expose_secret().as_bytes())).collect();
-        let longest = spellings.iter().map(Vec::len).max().unwrap_or(0);
-        let build = || AhoCorasick::builder().match_kind(MatchKind::Standard).build(&spellings);
-        let matcher =
-            if spellings.is_empty() { None } else { Some(build().map_err(|_| super::Error::TooMuchToGuard)?) };
-        Ok(Self { matcher, longest })
+        let (mut whole, mut patterns, mut longest) = (Vec::new(), Vec::new(), 0);
+        for secret in secrets {
+            let value = secret.expose_secret();
+            whole.extend(spellings(value.as_bytes()));
+            let (pattern, length) = textual(value);
+            let pattern = RegexBuilder::new(&pattern).size_limit(LARGEST_PATTERN).build();
+            patterns.push(pattern.map_err(|_| super::Error::TooMuchToGuard)?);
+            longest = longest.max(length);
+        }
+        longest = longest.max(whole.iter().map(Vec::len).max().unwrap_or(0));
+        let build = || AhoCorasick::builder().match_kind(MatchKind::Standard).build(&whole);
+        let whole = if whole.is_empty() { None } else { Some(build().map_err(|_| super::Error::TooMuchToGuard)?) };
+        Ok(Self { whole, textual: patterns, longest })
+    }
+
+    /// Where spellings stand in `bytes`. They may overlap.
+    fn find(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> =
+            self.whole.iter().flat_map(|whole| whole.find_overlapping_iter(bytes)).map(|found| found.range()).collect();
+        for pattern in &self.textual {
+            let mut from = 0;
+            while let Some(spelling) = pattern.find_at(bytes, from) {
+                from = spelling.start() + 1;
+                found.push(spelling.range());
+            }
+        }
+        found
     }
 
     /// Length of the longest spelling, in bytes.
@@ -42,15 +70,12 @@ impl Guard {
 
     /// Whether there is anything to look for.
     pub fn is_idle(&self) -> bool {
-        self.matcher.is_none()
+        self.textual.is_empty()
     }
 
     /// Masks every spelling in `bytes`; the number found.
     pub fn mask(&self, bytes: &mut [u8]) -> u64 {
-        let Some(matcher) = &self.matcher else {
-            return 0;
-        };
-        let found: Vec<_> = matcher.find_overlapping_iter(&*bytes).map(|found| found.range()).collect();
+        let found = self.find(bytes);
         for range in &found {
             if let Some(spelling) = bytes.get_mut(range.clone()) {
                 spelling.fill(MASK);
@@ -83,14 +108,12 @@ impl Masking {
         self.marks.resize(self.raw.len(), false);
         let fresh_from = self.raw.len() - chunk.len();
         let mut found = 0;
-        if let Some(matcher) = &guard.matcher {
-            for spelling in matcher.find_overlapping_iter(&self.raw) {
-                // One that lies wholly in what was held back was found when that came in.
-                if spelling.end() > fresh_from {
-                    found += 1;
-                    if let Some(marks) = self.marks.get_mut(spelling.range()) {
-                        marks.fill(true);
-                    }
+        for spelling in guard.find(&self.raw) {
+            // One that lies wholly in what was held back was found when that came in.
+            if spelling.end > fresh_from {
+                found += 1;
+                if let Some(marks) = self.marks.get_mut(spelling) {
+                    marks.fill(true);
                 }
             }
         }
@@ -114,14 +137,12 @@ impl Masking {
     }
 }
 
-/// How a value may be written. Spellings shorter than the value cannot occur, so short secrets are refused elsewhere.
+/// How a value may be written as a whole.
 fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
     let mut all = vec![value.to_vec(), value.to_ascii_lowercase()];
     all.extend(hexadecimal(value));
-    all.extend(percent(value));
     all.extend(base64(value));
     if let Ok(text) = std::str::from_utf8(value) {
-        all.extend(escaped(text));
         all.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
         all.push(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
     }
@@ -137,46 +158,6 @@ fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
 fn hexadecimal(value: &[u8]) -> [Vec<u8>; 2] {
     let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     [lower.to_uppercase().into_bytes(), lower.into_bytes()]
-}
-
-/// Percent-encodings by the sets that are in use, in both cases of their digits, and with `+` for a space.
-fn percent(value: &[u8]) -> Vec<Vec<u8>> {
-    const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
-    const WHOLE: &AsciiSet = &COMPONENT
-        .remove(b';')
-        .remove(b',')
-        .remove(b'/')
-        .remove(b'?')
-        .remove(b':')
-        .remove(b'@')
-        .remove(b'&')
-        .remove(b'=')
-        .remove(b'+')
-        .remove(b'$')
-        .remove(b'#');
-    const SEGMENTS: &AsciiSet = &UNRESERVED.remove(b'/');
-    const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
-    let every: String = value.iter().map(|byte| format!("%{byte:02X}")).collect();
-    let mut upper = vec![every];
-    for set in [NON_ALPHANUMERIC, UNRESERVED, COMPONENT, WHOLE, SEGMENTS, FORM] {
-        let text = percent_encode(value, set).to_string();
-        upper.push(text.replace("%20", "+"));
-        upper.push(text);
-    }
-    let lower: Vec<Vec<u8>> = upper.iter().map(|text| lower_digits(text.as_bytes())).collect();
-    upper.into_iter().map(String::into_bytes).chain(lower).collect()
-}
-
-/// `text` with the digits after each percent sign in lower case.
-fn lower_digits(text: &[u8]) -> Vec<u8> {
-    let mut digits = 0;
-    let lower = |byte: &u8| {
-        let is_digit = digits > 0;
-        digits = if *byte == b'%' { 2 } else { i32::max(digits - 1, 0) };
-        if is_digit { byte.to_ascii_lowercase() } else { *byte }
-    };
-    text.iter().map(lower).collect()
 }
 
 /// Base64 in both alphabets, at each of the three places a value can have among what stands before it.
@@ -196,40 +177,38 @@ fn base64(value: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// JSON strings as the common writers escape them, and HTML.
-fn escaped(text: &str) -> Vec<Vec<u8>> {
-    let json = serde_json::Value::from(text).to_string();
-    let json = json.trim_matches('"').to_owned();
-    let write = |escape: &dyn Fn(char) -> Option<String>| -> String {
-        json.chars().map(|c| escape(c).unwrap_or_else(|| c.to_string())).collect()
-    };
-    let unit = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
-    let web = |c: char| matches!(c, '&' | '<' | '>' | '\'').then(|| unit(c));
-    let ascii = |c: char| (!c.is_ascii()).then(|| unit(c));
-    let both = |c: char| web(c).or_else(|| ascii(c));
-    let mut all = vec![json.clone(), write(&web), write(&ascii), write(&both)];
-    all.extend(all.clone().into_iter().map(|text| upper_units(&text)));
-    all.extend(all.clone().into_iter().map(|text| text.replace('/', "\\/")));
-    let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    for (double, single) in
-        [("\"", "'"), ("&quot;", "'"), ("&quot;", "&#39;"), ("&#34;", "&#39;"), ("&quot;", "&#x27;")]
-    {
-        all.push(html.replace('"', double).replace('\'', single));
+/// A pattern for `text` in which each character may be written as it is, percent-encoded, as a JSON escape or as an HTML
+/// reference, in any mixture, and the length of its longest match in bytes.
+fn textual(text: &str) -> (String, usize) {
+    let mut pattern = String::from("(?s-u)");
+    let mut longest = 0;
+    for character in text.chars() {
+        let mut ways = vec![escape(character.encode_utf8(&mut [0; 4]).as_bytes())];
+        let percent: String =
+            character.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%(?i:{byte:02x})")).collect();
+        let json: String =
+            character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\\\u(?i:{unit:04x})")).collect();
+        let code = u32::from(character);
+        ways.extend([percent, json, format!("&#0{{0,4}}{code};"), format!("&#[xX]0{{0,4}}(?i:{code:x});")]);
+        ways.extend(match character {
+            ' ' => vec!["\\+".to_owned()],
+            '"' => vec!["\\\\\"".to_owned(), "&quot;".to_owned()],
+            '\\' | '/' => vec![format!("\\\\{}", escape(character.to_string().as_bytes()))],
+            '\'' => vec!["&apos;".to_owned()],
+            '&' => vec!["&amp;".to_owned()],
+            '<' => vec!["&lt;".to_owned()],
+            '>' => vec!["&gt;".to_owned()],
+            _ => vec![],
+        });
+        pattern.push_str(&format!("(?:{})", ways.join("|")));
+        // The longest way is a reference with all its zeros, `&#x0000` and six digits and a semicolon.
+        longest += 16;
     }
-    all.into_iter().map(String::into_bytes).collect()
+    (pattern, longest)
 }
 
-/// `text` with the digits of each `\\uXXXX` in upper case.
-fn upper_units(text: &str) -> String {
-    let mut parts = text.split("\\u");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.get(..4).unwrap_or_default();
-        out.push_str("\\u");
-        out.push_str(&digits.to_uppercase());
-        out.push_str(part.get(4..).unwrap_or(part));
-    }
-    out
+fn escape(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -250,7 +229,7 @@ mod tests {
             (SECRET.to_owned(), 0),
             (hex.clone(), 0),
             (hex.to_uppercase(), 0),
-            (percent_encoding::utf8_percent_encode(SECRET, NON_ALPHANUMERIC).to_string(), 0),
+            (SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect(), 0),
             (serde_json::Value::from(SECRET).to_string().trim_matches('"').to_owned(), 0),
         ];
         for before in ["", "u", "us", "user:"] {
@@ -299,6 +278,21 @@ mod tests {
         let utf16: Vec<u8> = "s3cr-et/val_ue+&x<9y'\"ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let mut bytes = utf16.clone();
         assert!(guard.mask(&mut bytes) > 0 && bytes.iter().all(|byte| *byte == MASK));
+    }
+
+    #[test]
+    fn a_mixture_of_spellings_is_masked() {
+        let secret = "s3cr-et/+\"value".to_owned().into();
+        let guard = Guard::new([&secret]).unwrap();
+        for written in ["s%33cr-et\\/%2b\\u0022val&#x75;e", "\\u0073\\u0033cr%2Det%2F+\\\"v&#0097;lue"] {
+            assert_eq!(guard.masked(written), "*".repeat(written.len()), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_overlaps_itself_is_masked_whole() {
+        let secret = "abcabcab".to_owned().into();
+        assert_eq!(Guard::new([&secret]).unwrap().masked("xabcabcabcabx"), "x***********x");
     }
 
     #[test]
