@@ -3,6 +3,7 @@
 //! Invariants: every line that says "ok" was checked, by the exit code, by what was printed and by what the upstream saw;
 //! the program fails unless every part came out as it should.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it shows people what happens, outside the host")]
 
 use std::collections::BTreeSet;

@@ -28,7 +28,7 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
 const PIECE: usize = 8;
 
 /// Which spelling of `token` is in `haystack`, if any is.
-pub(crate) fn found<'a>(token: &str, haystack: &'a [u8]) -> Option<&'static str> {
+pub(crate) fn found(token: &str, haystack: &[u8]) -> Option<&'static str> {
     let unescaped = unescape(haystack);
     let undone = [haystack.to_vec(), unescape(&unescaped), unescaped, unpercent(haystack)];
     let spellings = spellings(token);

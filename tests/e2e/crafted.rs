@@ -21,9 +21,10 @@ pub(crate) fn connector(exports: &[&str], changes: &[(&str, &str)]) -> anyhow::R
     }
     ensure!(made.iter().all(|made| *made), "the contract has no longer what is to be changed: {changes:?}");
     // Only the lines below name the version a second time, so that a change of it has to reach them too.
-    let version = changes.iter().find(|(from, _)| from.starts_with("package ")).map_or("0.1.0", |(_, to)| {
-        to.rsplit('@').next().unwrap_or_default().trim_end_matches(';')
-    });
+    let version = changes
+        .iter()
+        .find(|(from, _)| from.starts_with("package "))
+        .map_or("0.1.0", |(_, to)| to.rsplit('@').next().unwrap_or_default().trim_end_matches(';'));
     let exports: String = exports.iter().map(|interface| format!("export {interface}; ")).collect();
     sources.push_str("crafted.wit", format!("package bulkhead:connector@{version}; world crafted {{ {exports} }}"));
     component(sources, "crafted")

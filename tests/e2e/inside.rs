@@ -37,7 +37,11 @@ pub(crate) async fn invoke(connection: &Connection, action: &str, input: &Value)
 }
 
 /// Calls an action that has to return.
-pub(crate) async fn answer(connection: &Connection, action: &str, input: &Value) -> anyhow::Result<(Value, Outcome<()>)> {
+pub(crate) async fn answer(
+    connection: &Connection,
+    action: &str,
+    input: &Value,
+) -> anyhow::Result<(Value, Outcome<()>)> {
     let Outcome { result, record, lines, dropped_lines, usage } = invoke(connection, action, input).await?;
     let text = result.with_context(|| format!("{action} {input}"))?;
     Ok((serde_json::from_str(&text)?, Outcome { result: Ok(()), record, lines, dropped_lines, usage }))

@@ -91,7 +91,9 @@ async fn without_a_grant_plain_http_stays_closed() -> anyhow::Result<()> {
     let acme_crm = Acme::start(Options::default()).await?;
     let laid = acme(acme_crm.address().port())?;
     laid.aimed.write("token", &Options::default().token)?;
-    laid.bare(&["check", ".", "--config", "@config.json", "--secret", "token=@token"]).await?.refused(8, &["wasi:http"]);
+    laid.bare(&["check", ".", "--config", "@config.json", "--secret", "token=@token"])
+        .await?
+        .refused(8, &["wasi:http"]);
     assert_eq!(acme_crm.requests(), []);
     Ok(())
 }
@@ -225,7 +227,11 @@ async fn an_export_that_differs_from_the_contract_in_one_place_is_refused_with_i
         ("spec: func() -> json;", "spec: func() -> u32;", "`spec`"),
         ("spec: func() -> json;", "", "`spec`"),
         ("check: func(config: json)", "check: func()", "`check`"),
-        ("check: func(config: json) -> result<_, error>", "check: func(config: json) -> result<json, error>", "`check`"),
+        (
+            "check: func(config: json) -> result<_, error>",
+            "check: func(config: json) -> result<json, error>",
+            "`check`",
+        ),
         ("retry-after-ms: option<u32>,", "retry-after-ms: option<u64>,", "`check`"),
         ("retry-after-ms: option<u32>,", "", "`check`"),
         ("rate-limited,", "", "`check`"),
@@ -269,20 +275,34 @@ async fn a_verb_that_needs_a_role_the_connector_lacks_says_which() -> anyhow::Re
     laid.run(&["read", ".", "--stream", "x", "--state", "state.json"], None).await?.refused(7, &["source"]);
     laid.run(&["discover", "."], None).await?.refused(7, &["source"]);
     assert!(!laid.path().join("state.json").exists());
-    let source = Laid::new(GITHUB, 1, &json!({ "repositories": ["a/b"] }))?;
+    let source = Laid::new(GITHUB, 1, &json!({ "owner": "a", "repo": "b" }))?;
     source.run(&["invoke", ".", "x"], Some("long-enough-token")).await?.refused(7, &["actions"]);
     Ok(())
 }
 
 // === Manifest, grant, configuration, secrets ===
 
-/// Writes `text` into `file` of a folder with Acme's connector, and expects `check` to refuse it with code 6.
-async fn unfit(file: &str, text: &str, parts: &[&str]) -> anyhow::Result<()> {
+/// Acme's connector around a component that does nothing: it compiles in no time, and nothing of it is to run.
+fn hollow() -> anyhow::Result<Laid> {
     let laid = acme(8470)?;
+    crafted::install(laid.path(), &crafted::connector(&["meta", "actions"], &[])?)?;
+    Ok(laid)
+}
+
+/// Writes `text` into `file` of that connector's folder, and expects `check` to refuse it with code 6.
+async fn unfit(file: &str, text: &str, parts: &[&str]) -> anyhow::Result<()> {
+    let laid = hollow()?;
     laid.aimed.write(file, text)?;
     let ended = laid.run(&["check", "."], Some("long-enough-token")).await?;
     assert_eq!(ended.code, Some(6), "{file} = {text}\n{}", ended.stderr);
     ended.refused(6, parts);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_tables_below_spoil_is_whole_before() -> anyhow::Result<()> {
+    // Its `check` is `unreachable`, which is as far as it can come.
+    hollow()?.run(&["check", "."], Some("long-enough-token")).await?.failed(10, &["unreachable"]);
     Ok(())
 }
 
@@ -296,11 +316,17 @@ async fn a_manifest_that_cannot_be_meant_is_refused_with_its_line() -> anyhow::R
         (format!("{head}descripton = \"x\""), &["line 4", "did you mean `description`?"]),
         (format!("{head}[[egres]]"), &["line 4", "did you mean `egress`?"]),
         (format!("{head}[[egress]]\nhost = \"a.com\"\npath = [\"/\"]\nwhy = \"w\""), &["line 6", "`paths`?"]),
-        (format!("{head}[[egress]]\nhost = \"*.com\"\npaths = [\"/\"]\nwhy = \"w\""), &["line 5", "top-level domain"]),
+        (format!("{head}[[egress]]\nhost = \"*.com\"\npaths = [\"/\"]\nwhy = \"w\""), &["line 5", "public suffix"]),
         (format!("{head}[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\nwhy = \"w\""), &["line 6", "path pattern"]),
-        (format!("{head}[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\npaths = [\"/\"]\nwhy = \"w\""), &["line 6", "CONNECT"]),
+        (
+            format!("{head}[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\npaths = [\"/\"]\nwhy = \"w\""),
+            &["line 6", "CONNECT"],
+        ),
         (format!("{head}[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]"), &["line 4", "why"]),
-        (format!("{head}[secrets.t]\nwhy = \"w\"\nhosts = [\"a.com\"]\ninject = {{ header = \"x\" }}"), &["line 6", "a.com"]),
+        (
+            format!("{head}[secrets.t]\nwhy = \"w\"\nhosts = [\"a.com\"]\ninject = {{ header = \"x\" }}"),
+            &["line 6", "a.com"],
+        ),
         (format!("{head}[limits]\nmemory = \"lots\""), &["line 5", "64MiB"]),
         (format!("{head}[limits]\ncpu = \"0s\""), &["line 5", "more than zero"]),
         (format!("{head}[config]\nschema = \"../../etc/passwd\""), &["line 5", "beside the manifest"]),
@@ -322,7 +348,10 @@ async fn a_grant_only_narrows_and_only_its_own_release() -> anyhow::Result<()> {
         ("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8471", &["line 3", "can only narrow"]),
         ("[[egress]]\nhost = \"localhost\"\nport = 8470", &["line 2", "can only narrow"]),
         ("[[egress]]\nhost = \"example.com\"", &["line 2", "can only narrow"]),
-        ("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8470\nmethods = [\"DELETE\"]", &["can only narrow"]),
+        (
+            "[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8470\nmethods = [\"DELETE\"]",
+            &["can only narrow"],
+        ),
         ("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8470\npaths = [\"/**\"]", &["can only narrow"]),
         ("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8470\naddresses = [\"localhost\"]", &["line 5"]),
         ("[secrets.tokens]", &["line 1", "no secret `tokens`"]),
@@ -361,7 +390,7 @@ async fn a_configuration_that_does_not_fit_the_schema_is_refused_without_being_r
     ] {
         unfit("config.json", text, parts).await?;
     }
-    let laid = acme(8470)?;
+    let laid = hollow()?;
     laid.aimed.write("config.json", r#"{"base_url": "hunter2-hunter2", "x": "hunter3-hunter3"}"#)?;
     let ended = laid.run(&["check", "."], Some("long-enough-token")).await?;
     assert!(!ended.refused(6, &[]).stderr.contains("hunter"), "a value was repeated: {}", ended.stderr);
@@ -376,7 +405,7 @@ async fn a_schema_that_is_missing_damaged_or_asks_for_a_credential_is_refused() 
     unfit("config.schema.json", r#"{"type": "objekt"}"#, &["config.schema.json"]).await?;
     let asks = r#"{"properties": {"key": {"type": "string", "writeOnly": true}}}"#;
     unfit("config.schema.json", asks, &["/properties/key", "[secrets]"]).await?;
-    let laid = acme(8470)?;
+    let laid = hollow()?;
     std::fs::remove_file(laid.path().join("config.schema.json"))?;
     laid.run(&["check", "."], Some("long-enough-token")).await?.refused(3, &["config.schema.json"]);
     Ok(())
@@ -394,7 +423,7 @@ async fn a_schema_elsewhere_is_not_fetched() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_secret_comes_from_a_file_or_the_environment_and_has_to_be_fit() -> anyhow::Result<()> {
-    let laid = acme(8470)?;
+    let laid = hollow()?;
     laid.run(&["check", "."], None).await?.refused(6, &["`token`", "--secret token=@FILE"]);
     laid.run(&["check", "."], Some("short")).await?.refused(6, &["`token`", "8 bytes"]);
     laid.run(&["check", "."], Some("two\nlines-of-it")).await?.refused(6, &["`token`", "line break"]);

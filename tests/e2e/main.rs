@@ -20,3 +20,4 @@ mod resources;
 mod secrets;
 mod sync;
 mod tls;
+mod upstreams;

@@ -107,7 +107,11 @@ impl Ended {
         self.failed(code, parts);
         let mut lines = self.stderr.lines();
         assert!(lines.next().is_some_and(|line| line.starts_with("error: ")), "{}", self.stderr);
-        assert!(lines.all(|line| line.starts_with("  ")), "a line that is neither error nor next step:\n{}", self.stderr);
+        assert!(
+            lines.all(|line| line.starts_with("  ")),
+            "a line that is neither error nor next step:\n{}",
+            self.stderr
+        );
         assert_eq!(self.stdout, "", "a refused connector has no results");
         self
     }

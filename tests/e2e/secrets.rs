@@ -6,6 +6,7 @@ use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_SECRETS};
 use serde_json::json;
 
 use crate::canary::{self, AWKWARD, ORDINARY};
+use crate::inside;
 use crate::outside::{Ended, Laid};
 
 /// What stands for a masked secret of that length.
@@ -25,7 +26,8 @@ fn thief(acme: &Acme) -> anyhow::Result<Laid> {
 /// The upstream was sent `token`, and neither output nor any file holds it.
 fn kept(token: &str, acme: &Acme, laid: &Laid, ended: &Ended) -> anyhow::Result<()> {
     let bearer = format!("Bearer {token}");
-    let sent = acme.requests().iter().any(|seen| seen.path == "/v1/echo" && seen.authorization.as_deref() == Some(&bearer));
+    let sent =
+        acme.requests().iter().any(|seen| seen.path == "/v1/echo" && seen.authorization.as_deref() == Some(&bearer));
     assert!(sent, "the upstream was not sent the secret, so that nothing was shown: {ended:#?}");
     for (name, text) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
         assert_eq!(canary::found(token, text.as_bytes()), None, "{name} holds the secret:\n{text}");
@@ -97,7 +99,8 @@ async fn a_secret_does_not_leave_in_a_trap() -> anyhow::Result<()> {
 async fn through_trap(token: &str) -> anyhow::Result<(Laid, String)> {
     let acme = upstream(token).await?;
     let laid = thief(&acme)?;
-    let output = laid.command(&["read", ".", "--stream", "trap", "--state", "state.json"], Some(token)).output().await?;
+    let output =
+        laid.command(&["read", ".", "--stream", "trap", "--state", "state.json"], Some(token)).output().await?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(10), "{stderr}");
     let ended = Ended { code: output.status.code(), stdout: String::from_utf8(output.stdout)?, stderr };
@@ -139,18 +142,39 @@ async fn a_handle_on_a_sent_request_does_not_show_its_secret() -> anyhow::Result
 
 #[tokio::test]
 async fn an_upstream_that_echoes_the_secret_in_another_spelling_does_not_tell_it() -> anyhow::Result<()> {
+    let runtime = inside::runtime()?;
     for token in [ORDINARY, AWKWARD] {
         let acme = upstream(token).await?;
         let port = acme.address().port();
         let laid = Laid::new(HOSTILE_EGRESS, port, &json!({}))?;
+        let connection = inside::connection(&runtime, &laid, Some(token))?;
         for spelling in ["", "?as=base64", "?as=hex", "?as=percent", "?as=json", "?as=reverse-chunks"] {
-            let input = json!({ "url": format!("http://localhost:{port}/v1/echo{spelling}") }).to_string();
-            let ended = laid.run(&["invoke", ".", "fetch", "--input", &input], Some(token)).await?;
-            assert_eq!(ended.succeeded().json()?.get("status"), Some(&json!(200)), "{}", ended.stdout);
-            assert_eq!(canary::found(token, ended.stdout.as_bytes()), None, "{spelling}:\n{}", ended.stdout);
-            kept(token, &acme, &laid, &ended)?;
-            ended.says(&["masked"]);
+            let input = json!({ "url": format!("http://localhost:{port}/v1/echo{spelling}") });
+            let (answer, outcome) = inside::answer(&connection, "fetch", &input).await?;
+            let sent = acme.requests().last().and_then(|seen| seen.authorization.clone());
+            assert_eq!(sent, Some(format!("Bearer {token}")), "{spelling}");
+            assert_eq!(answer.get("status"), Some(&json!(200)), "{answer}");
+            assert_eq!(canary::found(token, answer.to_string().as_bytes()), None, "{spelling}: {answer}");
+            assert!(outcome.record.masked > 0, "{spelling} was not masked: {answer}");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_that_a_guest_was_told_is_not_shown_when_it_names_it() -> anyhow::Result<()> {
+    let acme = upstream(ORDINARY).await?;
+    let port = acme.address().port();
+    let laid = Laid::new(HOSTILE_EGRESS, port, &json!({}))?;
+    // Someone wrote the token where it does not belong, and the guest puts it into a path and a name.
+    let path = json!({ "url": format!("http://localhost:{port}/v1/{ORDINARY}") });
+    for (arguments, code) in [
+        (["invoke", ".", "fetch", "-v", "--input", &path.to_string()].as_slice(), 0),
+        (&["invoke", ".", ORDINARY, "-v"], 9),
+    ] {
+        let ended = laid.run(arguments, Some(ORDINARY)).await?;
+        assert_eq!(ended.code, Some(code), "{ended:#?}");
+        assert_eq!(canary::found(ORDINARY, ended.stderr.as_bytes()), None, "{}", ended.stderr);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! A first figure, not a benchmark: one machine, one run, no comparison.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it shows figures, outside the host")]
 
 use std::sync::Arc;

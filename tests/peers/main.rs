@@ -8,6 +8,7 @@
 //!
 //! Run by `make peers`, with `BULKHEAD_BIN` naming the `bulkhead` program and the connector built. Needs Node and npm.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it prepares folders and talks to its own children, outside the host")]
 
 mod aimed;
