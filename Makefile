@@ -12,7 +12,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build guests ## Run the main job against a small upstream, then a hostile connector, and say how it went
-	@cargo run --quiet -p bulkhead-tests --bin demo
+	@target/debug/demo
 
 test: build guests ## Run every test
 	cargo test --workspace
@@ -21,7 +21,7 @@ test: build guests ## Run every test
 build: system ## Build the host and the test programs
 	cargo build --workspace
 
-guests: system ## Build every connector and hostile guest for wasm32-wasip2
+guests: system ## Build every connector and hostile guest for wasm32-wasip2 (as root on Debian, installs its compiler)
 	@scripts/guests.sh
 
 check: fmt-check lint test doc ## Everything that has to hold before a change goes in
@@ -31,7 +31,7 @@ lint: fmt-check ## Clippy with warnings denied, and formatting
 	cargo clippy $(CONNECTORS) --workspace --all-targets -- -D warnings
 
 .PHONY: fmt-check
-fmt-check:
+fmt-check: ## Say whether code is formatted
 	cargo fmt --all --check
 	cargo fmt $(CONNECTORS) --all --check
 
@@ -45,16 +45,16 @@ doc: ## Build the host's documentation
 peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20 and npm)
 	@scripts/require.sh node nodejs
 	@scripts/require.sh npm npm
-	BULKHEAD_BIN=target/debug/bulkhead cargo run --quiet -p bulkhead-tests --bin peers
+	@target/debug/peers
 
 measure: guests ## Measure the smallest connector and one invocation with a fresh instance (release build)
-	cargo run --release -p bulkhead-tests --bin measure
+	cargo build --release --workspace
+	@target/release/measure
 
 clean: ## Remove what was built here
 	cargo clean
 	cargo clean $(CONNECTORS)
 
-# What the build needs from the system. Installs it where that is possible without asking, else says how.
-system:
+system: ## Make sure that a C compiler and cargo are there; as root on Debian, install the compiler
 	@scripts/require.sh cc build-essential
 	@scripts/require.sh cargo cargo

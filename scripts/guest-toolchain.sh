@@ -88,7 +88,7 @@ use_debian() {
 }
 
 lock_cache() {
-    mkdir -p "$cache"
+    mkdir -p -m 700 "$cache"
     # Every process of a build inherits descriptor 9, so a killed run's cargo keeps the next run out until it has ended.
     exec 9>>"$cache/guest-sysroot.lock"
     if ! flock -n 9; then

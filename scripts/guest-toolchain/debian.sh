@@ -24,7 +24,8 @@ find_built_sysroot() {
     llvm=$(sed -n 's/^LLVM version: \([0-9]*\).*/\1/p' <<<"$facts")
     key=$(cat - "$here"/guest-toolchain/* <<<"$facts" | sha256sum)
     sysroot=$cache/guest-sysroot-${key:0:16}
-    [[ -x $sysroot/bin/rustc && -x $sysroot/lib/rustlib/$host/bin/wasm-ld ]]
+    # -O: a compiler that somebody else put there is not run.
+    [[ -O $sysroot && -O $cache && -x $sysroot/bin/rustc && -x $sysroot/lib/rustlib/$host/bin/wasm-ld ]]
 }
 
 is_debian_root() { ((EUID == 0)) && grep -qsx 'ID=debian' /etc/os-release && command -v apt-get >/dev/null; }

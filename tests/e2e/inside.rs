@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bulkhead_capabilities::credentials::DevelopmentVault;
-use bulkhead_capabilities::egress::Transport;
+use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
@@ -22,7 +22,7 @@ pub(crate) fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) ->
     if let Some(token) = token {
         vault.insert("token".parse()?, token.to_owned().into())?;
     }
-    let transport = Arc::new(Transport::new([])?);
+    let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     Ok(connect(runtime, &release, &grant, &config, vault, transport)?)
 }
 

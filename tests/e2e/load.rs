@@ -395,7 +395,7 @@ async fn a_configuration_that_does_not_fit_the_schema_is_refused_without_being_r
     let ended = laid.run(&["check", "."], Some("long-enough-token")).await?;
     assert!(!ended.refused(6, &[]).stderr.contains("hunter"), "a value was repeated: {}", ended.stderr);
     let laid = plain()?;
-    laid.bare(&["check", ".", "--config", r#"{"a": 1}"#]).await?.refused(6, &["takes no configuration"]);
+    laid.bare(&["check", ".", "--config", r#"{"a": 1}"#]).await?.refused(6, &["it takes none", "[config]"]);
     Ok(())
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_core::Denial;
 
+use crate::credentials::Guard;
+
 /// Most different denials kept of one instance. A connector that works has none; a person reads a handful.
 pub const MOST_DENIALS: usize = 32;
 
@@ -45,13 +47,23 @@ pub struct Record {
 }
 
 /// A shared handle on the record: host futures outlive the borrow of the store.
-#[derive(Debug, Clone, Default)]
-pub struct Journal(Arc<Mutex<Record>>);
+#[derive(Clone)]
+pub struct Journal {
+    record: Arc<Mutex<Record>>,
+    guard: Arc<Guard>,
+}
 
 impl Journal {
+    /// An empty journal in which secrets are masked.
+    pub fn new(guard: Arc<Guard>) -> Self {
+        Self { record: Arc::default(), guard }
+    }
+
     /// Keeps a denial, and tells the operator's log the first time.
     pub fn deny(&self, denial: Denial) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A guest that was told a secret could name it in a path or a header.
+        let denial = denial.masked(|text| self.guard.masked(text));
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = record.denials.iter_mut().find(|known| known.denial == denial) {
             known.times += 1;
             return;
@@ -71,17 +83,17 @@ impl Journal {
     /// Keeps why a permitted request failed; the last one stands.
     pub fn fail(&self, error: &crate::egress::Error) {
         tracing::warn!(code = error.code(), %error, cause = ?std::error::Error::source(error).map(ToString::to_string), "request failed");
-        self.count(|record| record.failure = Some((error.code(), error.to_string())));
+        self.count(|record| record.failure = Some((error.code(), self.guard.masked(&error.to_string()))));
     }
 
     /// Changes the counters.
     pub fn count(&self, change: impl FnOnce(&mut Record)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// What was kept since the last call.
     pub fn take(&self) -> Record {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.record.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -91,7 +103,7 @@ mod tests {
 
     #[test]
     fn equal_denials_are_counted_and_different_ones_are_bounded() {
-        let journal = Journal::default();
+        let journal = Journal::new(Arc::new(Guard::new([]).unwrap()));
         for _ in 0..1000 {
             journal.deny(Denial::inert("a", "f"));
         }

@@ -130,23 +130,35 @@ fn special(address: IpAddr) -> Option<&'static str> {
     if let Some((_, name)) = BLOCKS.iter().find(|(block, _)| within(block)) {
         return Some(name);
     }
-    None
+    // IANA has given out nothing else for global unicast (RFC 4291 §2.4).
+    if address.is_ipv6() && !within("2000::/3") { Some("not global unicast") } else { None }
 }
 
 /// Whether an operator's `opened` blocks let `address` through although it is special.
 ///
-/// An address that carries an IPv4 address is let through only when the blocks open it as it stands: opening
-/// 127.0.0.0/8 does not open `::ffff:127.0.0.1`, unless the two are the same destination (mapped addresses are).
+/// An IPv4-mapped address is the IPv4 address. Any other that carries an IPv4 address is two destinations, and both have
+/// to be open: a translation prefix that is opened does not open the metadata service behind it.
 pub fn opened(address: IpAddr, opened: &[IpNet]) -> bool {
-    let address = match address {
-        IpAddr::V6(v6) => mapped(v6).map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
+    let within = |address: IpAddr| opened.iter().any(|block| block.contains(&address));
+    let IpAddr::V6(v6) = address else {
+        return within(address);
     };
-    opened.iter().any(|block| block.contains(&address))
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return within(v4.into());
+    }
+    let carried = carried(v6).is_none_or(|v4| special(v4.into()).is_none() || within(v4.into()));
+    within(address) && carried
 }
 
-fn mapped(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    address.to_ipv4_mapped()
+/// The IPv4 address that an address under a well-known prefix carries.
+fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [b0, b1, b2, b3, b4, b5, ..] = address.octets();
+    match (b0, b1, b2, b3) {
+        (0x20, 0x02, ..) => Some(Ipv4Addr::new(b2, b3, b4, b5)),
+        (0, 0x64, 0xff, 0x9b) => embedded(address, 96),
+        (0, 0, 0, 0) if !address.is_loopback() && !address.is_unspecified() => embedded(address, 96),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +312,9 @@ mod tests {
         assert!(opened("::ffff:127.0.0.1".parse().unwrap(), &blocks));
         assert!(!opened("64:ff9b::7f00:1".parse().unwrap(), &blocks));
         assert!(!opened("::1".parse().unwrap(), &blocks));
+        let translated = ["64:ff9b::/96".parse().unwrap()];
+        assert!(opened("64:ff9b::808:808".parse().unwrap(), &translated));
+        assert!(!opened("64:ff9b::a9fe:a9fe".parse().unwrap(), &translated));
         assert!(!opened("127.0.0.1".parse().unwrap(), &[]));
     }
 }

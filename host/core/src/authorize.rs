@@ -162,16 +162,7 @@ impl Egress {
     }
 
     fn destination_lines(&self) -> String {
-        let target = &self.target;
-        let mut lines = String::from("[[egress]]");
-        if target.scheme() == Scheme::Http {
-            lines.push_str("\nscheme = \"http\"");
-        }
-        lines.push_str(&format!("\nhost = \"{}\"", target.host()));
-        if target.port() != target.scheme().default_port() {
-            lines.push_str(&format!("\nport = {}", target.port()));
-        }
-        lines
+        egress::destination_lines(self.target.scheme(), self.target.host(), self.target.port())
     }
 }
 
@@ -281,6 +272,8 @@ pub enum Reason {
         /// The block it lies in.
         block: &'static str,
     },
+    #[error("the reason holds a secret, and is not shown")]
+    Withheld,
     #[error("`{interface}` is linked inert, because the manifest says that it is imported without being used")]
     Inert {
         /// The interface.
@@ -351,6 +344,7 @@ impl Denial {
             Reason::Range => "egress-range",
             Reason::SecretNeedsTls(_) => "secret-needs-tls",
             Reason::Address { .. } => "egress-address",
+            Reason::Withheld => "withheld",
             Reason::Inert { .. } => "interface-inert",
         }
     }
@@ -363,6 +357,20 @@ impl Denial {
             reason: Reason::Malformed(error),
             remedy: None,
         }
+    }
+
+    /// The same denial with every text passed through `mask`. A reason that holds a secret is withheld whole.
+    pub fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
+        self.attempt = mask(&self.attempt);
+        self.destination = mask(&self.destination);
+        if let Some(remedy) = &mut self.remedy {
+            remedy.lines = mask(&remedy.lines);
+        }
+        let reason = self.reason.to_string();
+        if mask(&reason) != reason {
+            self.reason = Reason::Withheld;
+        }
+        self
     }
 
     /// A call into an interface that is linked inert.

@@ -40,6 +40,8 @@ pub struct Power {
 /// One agreed way out.
 #[derive(Debug, Clone)]
 pub(crate) struct Opening {
+    /// Which of the manifest's requests it answers, from 0.
+    pub asked: usize,
     /// What was asked, narrowed to the grant's hosts and methods.
     pub rule: Rule,
     /// The grant's paths; as asked when absent.
@@ -83,7 +85,7 @@ impl Power {
         };
         let mut openings = Vec::new();
         let mut asked = Vec::new();
-        for request in &manifest.egress {
+        for (index, request) in manifest.egress.iter().enumerate() {
             for opening in grant.egress.iter().filter(|opening| same_destination(opening, &request.rule)) {
                 let requested = resolve(&request.rule.host)?;
                 let granted = resolve(&opening.host)?;
@@ -97,6 +99,7 @@ impl Power {
                     None => request.rule.methods.clone(),
                 };
                 openings.push(Opening {
+                    asked: index,
                     rule: Rule { host: granted, methods, ..request.rule.clone() },
                     paths: opening.paths.clone(),
                     addresses: opening.addresses.clone(),
@@ -126,15 +129,9 @@ impl Power {
         })
     }
 
-    /// Whether anything that `asked` asks was granted.
-    pub fn grants(&self, asked: &Rule) -> bool {
-        self.openings.iter().any(|opening| {
-            opening.rule.scheme == asked.scheme
-                && opening.rule.port == asked.port
-                && opening.rule.paths == asked.paths
-                && (asked.host.covers_all_of(&opening.rule.host)
-                    || matches!(asked.host, HostPattern::Configured { .. }))
-        })
+    /// What was granted of the manifest's request number `asked`, in plain words; nothing when nothing was.
+    pub fn granted(&self, asked: usize) -> Vec<String> {
+        self.openings.iter().filter(|opening| opening.asked == asked).map(Opening::describe).collect()
     }
 
     /// Whether any request could be permitted, so that `wasi:http` is linked.
@@ -160,5 +157,26 @@ impl Power {
     /// Limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+}
+
+impl Opening {
+    fn describe(&self) -> String {
+        let list = |items: &mut dyn Iterator<Item = String>, none: &str| {
+            let joined = items.collect::<Vec<_>>().join(" ");
+            if joined.is_empty() { none.to_owned() } else { joined }
+        };
+        let rule = &self.rule;
+        let methods = list(&mut rule.methods.iter().map(ToString::to_string), "no method");
+        // Both lists have to cover a path.
+        let asked = list(&mut rule.paths.iter().map(ToString::to_string), "no path");
+        let paths = match &self.paths {
+            Some(paths) => list(&mut paths.iter().map(ToString::to_string), "no path"),
+            None => asked,
+        };
+        let addresses = list(&mut self.addresses.iter().map(ToString::to_string), "");
+        let addresses =
+            if addresses.is_empty() { addresses } else { format!(", also at the private addresses {addresses}") };
+        format!("{methods} {}://{}:{} {paths}{addresses}", rule.scheme, rule.host, rule.port)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Compartment {
 impl Compartment {
     pub(crate) fn new(connection: &Connection) -> Self {
         let limits = connection.power.limits();
-        let journal = Journal::default();
+        let journal = Journal::new(Arc::clone(&connection.guard));
         let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard));
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();

@@ -4,8 +4,10 @@
 //! the guest runs no further.
 
 use bulkhead_core::Denial;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{Component, ComponentItem};
 use wasmtime::component::{Linker, ResourceType};
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError};
 
 use crate::compartment::Compartment;
 
@@ -16,8 +18,35 @@ pub(crate) struct Touched;
 
 struct Nothing;
 
+/// The host's type of a resource that the interface only uses, and the baseline owns.
+fn owner(component: &Component, engine: &wasmtime::Engine, resource: &ResourceType) -> Option<ResourceType> {
+    component.imports(engine).find_map(|(name, import)| {
+        let (interface, _) = name.split_once('@')?;
+        let ComponentItem::ComponentInstance(instance) = import.ty else {
+            return None;
+        };
+        instance.exports(engine).find_map(|(item, export)| match export.ty {
+            ComponentItem::Resource(found) if found == *resource => baseline(interface, item),
+            _ => None,
+        })
+    })
+}
+
+fn baseline(interface: &str, resource: &str) -> Option<ResourceType> {
+    match (interface, resource) {
+        ("wasi:io/poll", "pollable") => Some(ResourceType::host::<DynPollable>()),
+        ("wasi:io/error", "error") => Some(ResourceType::host::<IoError>()),
+        ("wasi:io/streams", "input-stream") => Some(ResourceType::host::<DynInputStream>()),
+        ("wasi:io/streams", "output-stream") => Some(ResourceType::host::<DynOutputStream>()),
+        ("wasi:filesystem/types", "descriptor") => Some(ResourceType::host::<Descriptor>()),
+        _ => None,
+    }
+}
+
+/// Links the import `name` of `component`, whose type is `ty`.
 pub(crate) fn link(
     linker: &mut Linker<Compartment>,
+    component: &Component,
     engine: &wasmtime::Engine,
     name: &str,
     ty: &ComponentItem,
@@ -35,7 +64,10 @@ pub(crate) fn link(
                     Err(Touched.into())
                 })?;
             }
-            ComponentItem::Resource(_) => target.resource(item, ResourceType::host::<Nothing>(), |_, _| Ok(()))?,
+            ComponentItem::Resource(resource) => {
+                let host = owner(component, engine, &resource).unwrap_or_else(ResourceType::host::<Nothing>);
+                target.resource(item, host, |_, _| Ok(()))?;
+            }
             _ => {}
         }
     }

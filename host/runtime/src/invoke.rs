@@ -16,6 +16,7 @@ use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
 use crate::roles::{actions, meta, source};
+use crate::weight::Weight;
 use crate::{Refusal, Role};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
@@ -229,7 +230,7 @@ struct Run {
 
 impl Run {
     /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
-    async fn plain<T>(
+    async fn plain<T: Weight>(
         &mut self,
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
@@ -238,6 +239,9 @@ impl Run {
         match tokio::time::timeout_at(self.deadline.into(), metered).await {
             Err(_) => Err(Failure::Time(limits.time)),
             Ok(Err(_)) => Err(Failure::Cpu(limits.cpu)),
+            Ok(Ok(Ok(value))) if value.bytes() > limits.output_bytes.as_usize() => {
+                Err(Failure::Output(limits.output_bytes))
+            }
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(error))) => {
                 let refused = self.store.data().limiter.refused();
@@ -247,7 +251,7 @@ impl Run {
     }
 
     /// The same for a call that has an error of its own.
-    async fn fallible<T>(
+    async fn fallible<T: Weight>(
         &mut self,
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<Result<T, GuestError>>,
     ) -> Result<T, Failure> {

@@ -18,6 +18,7 @@ mod meter;
 mod outcome;
 mod prepare;
 mod roles;
+mod weight;
 
 pub use component::{Candidate, Import, Status};
 pub use engine::{Runtime, Unavailable};

@@ -58,7 +58,7 @@ pub(crate) fn linker(candidate: &Candidate, power: &Power) -> wasmtime::Result<L
             Status::Unknown => false,
         };
         if !linked && is_inert(power, name) {
-            inert::link(&mut linker, engine, name, &external.ty)?;
+            inert::link(&mut linker, &ty, engine, name, &external.ty)?;
         }
     }
     Ok(linker)

@@ -88,7 +88,11 @@ impl Release {
     pub fn complaints(&self, config: &Value) -> Vec<String> {
         let Some(schema) = &self.schema else {
             let empty = config.as_object().is_some_and(serde_json::Map::is_empty);
-            return if empty { vec![] } else { vec!["this connector takes no configuration".to_owned()] };
+            return if empty {
+                vec![]
+            } else {
+                vec!["it takes none, since its manifest names no [config] schema".to_owned()]
+            };
         };
         // The value itself stays out of the message: someone may have put a credential there.
         schema

@@ -30,29 +30,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 
 /// What was asked and what of it was granted, in plain words.
 fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) {
-    let _ = writeln!(text, "may send:");
-    for request in &release.manifest.egress {
-        let rule = &request.rule;
-        let methods: Vec<String> = rule.methods.iter().map(ToString::to_string).collect();
-        let paths: Vec<String> = rule.paths.iter().map(ToString::to_string).collect();
-        let granted = if power.grants(rule) { "granted" } else { "NOT GRANTED" };
-        let _ = writeln!(
-            text,
-            "  {granted}: {} {}://{}:{} {} ({})",
-            methods.join(","),
-            rule.scheme,
-            rule.host,
-            rule.port,
-            paths.join(" "),
-            request.why
-        );
-    }
-    for opening in &grant.egress {
-        let blocks: Vec<String> = opening.addresses.iter().map(ToString::to_string).collect();
-        if !blocks.is_empty() {
-            let _ =
-                writeln!(text, "  opened by the grant for {}: private addresses {}", opening.host, blocks.join(", "));
+    let _ = writeln!(text, "may send:{}", if release.manifest.egress.is_empty() { " nothing" } else { "" });
+    for (index, request) in release.manifest.egress.iter().enumerate() {
+        let granted = power.granted(index);
+        for opening in &granted {
+            let _ = writeln!(text, "  granted: {opening}");
         }
+        if granted.is_empty() {
+            let rule = &request.rule;
+            let _ = writeln!(text, "  NOT GRANTED: {}://{}:{}", rule.scheme, rule.host, rule.port);
+        }
+        let _ = writeln!(text, "    because \"{}\"", request.why);
     }
     for (name, secret) in &release.manifest.secrets {
         let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
@@ -61,7 +49,16 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
             Some(_) => "granted",
             None => "NOT GRANTED",
         };
-        let _ = writeln!(text, "secret {name}: {granted}, for {} only ({})", hosts.join(", "), secret.why);
+        let format = &secret.inject.format;
+        let _ = writeln!(
+            text,
+            "secret {name}: {granted}, for {} only, as {}: {}…{}\n    because \"{}\"",
+            hosts.join(", "),
+            secret.inject.header.as_http(),
+            format.before,
+            format.after,
+            secret.why
+        );
     }
     let limits = power.limits();
     let _ = writeln!(text, "limits: memory {}, time {}, cpu {}", limits.memory, limits.time, limits.cpu);

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use bulkhead_core::text::plain_json;
 use bulkhead_runtime::types::{StreamDefinition, SyncMode};
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let shown = streams.iter().map(show).collect::<Result<Vec<_>, _>>()?;
     let mut text = serde_json::to_string_pretty(&shown).map_err(|error| Error::new(Code::Host, error.to_string()))?;
     text.push('\n');
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
+    std::io::stdout().write_all(plain_json(&text).as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
 }
 
 fn show(stream: &StreamDefinition) -> Result<Value, Error> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
 use bulkhead_core::text::plain;
+use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status};
 use bulkhead_services::{connection, release, sync};
 
@@ -35,6 +36,7 @@ Environment:
 #[repr(u8)]
 pub(crate) enum Code {
     Host = 1,
+    Usage = 2,
     File = 3,
     NotWasm = 4,
     CoreModule = 5,
@@ -83,7 +85,13 @@ impl Error {
             Failure::Reported(_) => Code::Reported,
             _ => Code::Crashed,
         };
-        let error = Self::new(code, format!("{failure} [{}; to mend by: {}]", failure.code(), failure.blame()));
+        let kind = match failure {
+            Failure::Reported(error) => format!(": {}", word_of(error.kind)),
+            _ => String::new(),
+        };
+        // What was denied was shown with what would allow it, and that is what to mend.
+        let mend = if denied { "see what was denied".to_owned() } else { format!("to mend by: {}", failure.blame()) };
+        let error = Self::new(code, format!("{failure} [{}{kind}; {mend}]", failure.code()));
         match failure {
             Failure::Memory(_) => error.next("raise `memory` under [limits] in connector.toml"),
             Failure::Time(_) => error.next("raise `time` under [limits] in connector.toml"),
@@ -113,10 +121,13 @@ impl From<release::Error> for Error {
     fn from(error: release::Error) -> Self {
         let message = error.to_string();
         match error {
-            release::Error::Unreadable { .. } | release::Error::TooLarge { .. } => Self::new(Code::File, message),
             release::Error::NoComponent { .. } => {
                 Self::new(Code::File, message).next("build it: cargo build --release --target wasm32-wasip2")
             }
+            release::Error::Unreadable { path, .. } if path.ends_with(release::MANIFEST) => {
+                Self::new(Code::File, message).next("`bulkhead inspect FILE.wasm` prints one to begin with")
+            }
+            release::Error::Unreadable { .. } | release::Error::TooLarge { .. } => Self::new(Code::File, message),
             release::Error::Manifest { .. } | release::Error::Schema { .. } => Self::new(Code::Setup, message),
             release::Error::Component { source, .. } => Self { message, ..Self::from(source) },
         }
@@ -195,6 +206,18 @@ impl From<sync::Error> for Error {
             sync::Error::Sink(_) => Self::new(Code::Host, message),
             sync::Error::State(_) => Self::new(Code::Setup, message),
         }
+    }
+}
+
+/// The contract's word for a kind of error.
+fn word_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Config => "config",
+        Kind::Auth => "auth",
+        Kind::Transient => "transient",
+        Kind::RateLimited => "rate-limited",
+        Kind::Permanent => "permanent",
+        Kind::Internal => "internal",
     }
 }
 

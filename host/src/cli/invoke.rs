@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use bulkhead_core::text::plain_json;
 use rand::Rng as _;
 use serde_json::Value;
 
@@ -46,5 +47,5 @@ fn json(text: &str, what: &str) -> Result<Value, Error> {
 fn print(value: &Value) -> Result<(), Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::new(Code::Host, error.to_string()))?;
     text.push('\n');
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
+    std::io::stdout().write_all(plain_json(&text).as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
 }

@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::SecretName;
-use bulkhead_runtime::{Connection, Runtime};
-use bulkhead_services::connect;
+use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
+use bulkhead_services::{connect, connection};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::error::{Code, Error};
+use super::error::{Code, Error, indented};
 
 /// A connector and what it is connected with.
 #[derive(clap::Args)]
@@ -33,7 +34,7 @@ pub(crate) struct Local {
     config: Text,
     /// A secret's value, from a file or the environment; never written on the command line.
     #[arg(long = "secret", value_name = "NAME=@FILE|NAME=env:VARIABLE")]
-    secrets: Vec<SecretSource>,
+    secrets: Vec<String>,
     /// What is granted. Without it: everything the manifest asks, but for plain http, private addresses and the like.
     #[arg(long, value_name = "FILE")]
     grant: Option<PathBuf>,
@@ -57,15 +58,45 @@ impl Local {
         let config: Value = serde_json::from_str(&self.config.read()?)
             .map_err(|error| Error::new(Code::Setup, format!("the configuration is not JSON: {error}")))?;
         let mut vault = DevelopmentVault::default();
-        for source in &self.secrets {
+        for text in &self.secrets {
+            // Not by clap, whose error would repeat the text: it may hold the value.
+            let source: SecretSource =
+                text.parse().map_err(|reason: String| Error::new(Code::Usage, format!("--secret: {reason}")))?;
             vault
                 .insert(source.name.clone(), source.value()?)
                 .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
         }
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let connection = connect(&runtime, &release, &grant, &config, vault, Arc::new(transport))?;
+        let connection = connect(&runtime, &release, &grant, &config, vault, Arc::new(transport));
+        let connection = connection.map_err(|error| self.explained(error, &release))?;
         Ok((release, grant, connection))
+    }
+
+    /// An error that says how to grant what is asked for already.
+    fn explained(&self, error: connection::Error, release: &Release) -> Error {
+        let egress = |import: &Import| import.status == Status::Capability(Capability::Egress);
+        let withheld = match &error {
+            connection::Error::Refused(Refusal::Imports(imports)) if imports.iter().all(egress) => imports,
+            _ => return error.into(),
+        };
+        if release.manifest.egress.is_empty() {
+            return error.into();
+        }
+        let names: Vec<&str> = withheld.iter().map(|import| import.name.as_str()).collect();
+        let file = match &self.grant {
+            Some(path) => format!("add to {}", path.display()),
+            None => "put into a file and name it with --grant".to_owned(),
+        };
+        let lines: Vec<String> = release.manifest.egress.iter().map(|request| request.rule.grant_lines()).collect();
+        let message = format!(
+            "this component imports what connector.toml asks for, but what was not granted: {}",
+            names.join(", ")
+        );
+        Error::new(Code::Imports, message).next(format!(
+            "plain http and addresses written out are never granted by default. To grant them, {file}:\n{}",
+            indented(&lines.join("\n"))
+        ))
     }
 
     fn grant(&self, release: &Release) -> Result<Grant, Error> {
@@ -90,9 +121,13 @@ impl Local {
         let Some(path) = &self.ca else {
             return Ok(Vec::new());
         };
-        CertificateDer::pem_slice_iter(release::read_text(path)?.as_bytes())
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(release::read_text(path)?.as_bytes())
             .collect::<Result<_, _>>()
-            .map_err(|error| Error::new(Code::Setup, format!("{}: {error}", path.display())))
+            .map_err(|error| Error::new(Code::Setup, format!("{}: {error}", path.display())))?;
+        if certificates.is_empty() {
+            return Err(Error::new(Code::Setup, format!("{} holds no certificate in PEM", path.display())));
+        }
+        Ok(certificates)
     }
 }
 

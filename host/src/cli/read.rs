@@ -4,6 +4,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
 use bulkhead_runtime::types::{Entry, Operation, Selection, StreamDefinition, SyncMode};
 use bulkhead_services::sync::{self, Sink, StateFile, Watch};
@@ -47,6 +48,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let name = release.manifest.connector.name.clone();
     let mut state = StateFile::open(&arguments.state, name, arguments.streams.clone())
         .map_err(|error| Error::from(sync::Error::State(error)))?;
+    if let Some(twice) =
+        arguments.streams.iter().enumerate().find(|(at, name)| arguments.streams.iter().take(*at).any(|n| n == *name))
+    {
+        return Err(Error::new(Code::Usage, format!("stream `{}` is named twice", twice.1)));
+    }
     let offered = report::settle(connection.discover().await?)?;
     let selections =
         arguments.streams.iter().map(|stream| select(stream, &offered, arguments)).collect::<Result<Vec<_>, _>>()?;
@@ -59,9 +65,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             if !arguments.quiet {
                 let _ = writeln!(
                     std::io::stderr(),
-                    "read {} records in {} pages; state kept in {}",
-                    summary.entries,
-                    summary.pages,
+                    "read {} in {}; state kept in {}",
+                    counted(summary.entries, "record"),
+                    counted(summary.pages, "page"),
                     arguments.state.display()
                 );
             }
@@ -88,6 +94,10 @@ fn select(name: &str, offered: &[StreamDefinition], arguments: &Arguments) -> Re
         return Err(Error::new(Code::Setup, format!("stream `{name}` cannot be read in this mode")));
     }
     Ok(Selection { name: name.to_owned(), mode, fields: arguments.fields.clone() })
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One entry a line.
@@ -122,7 +132,8 @@ impl Sink for Ndjson {
                 operation,
                 record: compact.as_deref().unwrap_or(value),
             };
-            serde_json::to_writer(&mut self.0, &record)?;
+            let line = serde_json::to_string(&record)?;
+            self.0.write_all(plain_json(&line).as_bytes())?;
             self.0.write_all(b"\n")?;
         }
         self.0.flush()
@@ -132,6 +143,7 @@ impl Sink for Ndjson {
 /// A line on stderr that moves, when someone is there to see it.
 struct Progress {
     bar: ProgressBar,
+    quiet: bool,
     denied: bool,
 }
 
@@ -144,7 +156,7 @@ impl Progress {
         }
         bar.enable_steady_tick(Duration::from_millis(120));
         bar.set_message("opening");
-        Self { bar, denied: false }
+        Self { bar, quiet, denied: false }
     }
 }
 
@@ -155,13 +167,15 @@ impl Watch for Progress {
     }
 
     fn advanced(&mut self, entries: u64, pages: u64) {
-        self.bar.set_message(format!("{entries} records, {pages} pages"));
+        self.bar.set_message(format!("{}, {}", counted(entries, "record"), counted(pages, "page")));
     }
 
     fn waiting(&mut self, pause: Duration, why: &str) {
         let pause =
             humantime::format_duration(Duration::from_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)));
-        tracing::info!(%pause, why, "waiting");
+        if self.bar.is_hidden() && !self.quiet {
+            let _ = writeln!(std::io::stderr(), "waiting {pause}: {}", plain(why));
+        }
         self.bar.set_message(format!("waiting {pause}: {why}"));
     }
 }

@@ -1,6 +1,6 @@
 //! Tells people on stderr what a call did: log lines, denials with what would allow them, use.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
@@ -18,7 +18,11 @@ pub(crate) fn start_tracing(verbose: u8) {
         _ => "bulkhead=debug,bulkhead_capabilities=debug,bulkhead_runtime=debug,bulkhead_services=debug",
     };
     let filter = EnvFilter::try_from_env("BULKHEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Shows an outcome and turns it into the verb's result.

@@ -25,9 +25,7 @@ pub enum Error {
     #[error("the request's body does not become JSON: {0}")]
     Encode(String),
     /// The host denied the request.
-    #[error(
-        "{0}: the host denied this request. `bulkhead` shows the reason, and the manifest line that would ask for it."
-    )]
+    #[error("{0}: the host denied this request. `bulkhead` shows the reason, and the lines that would allow it.")]
     Denied(String),
     /// No answer in time.
     #[error("{request}: no answer within {after:?}")]

@@ -148,11 +148,8 @@ impl FromStr for HostPattern {
         let refused = || Error::Pattern(text.chars().take(80).collect());
         if let Some(parent) = text.strip_prefix("*.") {
             let parent: DnsName = ascii(parent)?.parse().map_err(|_| refused())?;
-            // Anyone can register a name below a public suffix. The list knows `co.uk` and `github.io`; what it does not
-            // know counts as one from its last label on.
-            let is_public_suffix = psl::suffix_str(parent.as_str()) == Some(parent.as_str());
-            return if is_public_suffix {
-                Err(Error::WholeDomain(parent.to_string()))
+            return if is_public_suffix(&parent) {
+                Err(Error::WholeDomain(format!("*.{parent}")))
             } else {
                 Ok(Self::Below(parent))
             };
@@ -161,6 +158,9 @@ impl FromStr for HostPattern {
             let is_key =
                 !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             return match ascii(parent)?.parse() {
+                Ok(parent) if is_key && is_public_suffix(&parent) => {
+                    Err(Error::WholeDomain(format!("{{{key}}}.{parent}")))
+                }
                 Ok(parent) if is_key => Ok(Self::Configured { key: key.to_owned(), parent }),
                 _ => Err(refused()),
             };
@@ -188,6 +188,12 @@ impl fmt::Display for HostPattern {
             Self::Configured { key, parent } => write!(f, "{{{key}}}.{parent}"),
         }
     }
+}
+
+/// Whether anyone can register a name below `parent`. The list knows `co.uk` and `github.io`; what it does not know counts
+/// as a public suffix when it is one label, but for `localhost`, below which nobody can (RFC 6761 §6.3).
+fn is_public_suffix(parent: &DnsName) -> bool {
+    parent.as_str() != "localhost" && psl::suffix_str(parent.as_str()) == Some(parent.as_str())
 }
 
 /// `text` with labels of other scripts in their ASCII form (RFC 5891). ASCII text stays as it is.
@@ -268,7 +274,8 @@ mod tests {
     #[test]
     fn a_wildcard_over_a_public_suffix_is_refused() {
         for suffix in ["com", "co.uk", "github.io", "internal", "s3.amazonaws.com"] {
-            assert_eq!(format!("*.{suffix}").parse::<HostPattern>(), Err(Error::WholeDomain(suffix.into())));
+            assert_eq!(format!("*.{suffix}").parse::<HostPattern>(), Err(Error::WholeDomain(format!("*.{suffix}"))));
+            assert!(format!("{{key}}.{suffix}").parse::<HostPattern>().is_err(), "{suffix}");
         }
         assert!("*.example.co.uk".parse::<HostPattern>().is_ok());
         for text in ["*", "a.*.com", "*a.com", "{}.example.com", "{a}", "{a b}.example.com"] {

@@ -11,6 +11,7 @@ mod target;
 
 pub use host::{DnsName, Host, HostPattern};
 pub use path::{Path, PathPattern};
+pub(crate) use rule::destination_lines;
 pub use rule::{Method, Miss, Rule, Scheme};
 pub use target::{Target, folded, reserved_header};
 
@@ -24,7 +25,7 @@ pub enum Error {
     AmbiguousAddress(String),
     #[error("`{0}` is not a host pattern: write `host`, `*.domain` or `{{config-key}}.domain`")]
     Pattern(String),
-    #[error("`*.{0}` would cover a public suffix, below which anyone can register a name")]
+    #[error("`{0}` would cover a public suffix, below which anyone can register a name")]
     WholeDomain(String),
     #[error("user information in an authority")]
     UserInfo,

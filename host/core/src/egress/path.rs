@@ -39,15 +39,9 @@ impl FromStr for Path {
         let mut path = String::with_capacity(text.len());
         let mut segments = rest.split('/').peekable();
         while let Some(segment) = segments.next() {
-            let segment = normalised(segment)?;
-            // Some servers cut `;parameters` off before they resolve dots: `/v1/..;/admin`.
-            let bare = segment.split(';').next().unwrap_or_default();
-            let empty_inside = segment.is_empty() && segments.peek().is_some();
-            if bare == "." || bare == ".." || empty_inside || (bare.is_empty() && !segment.is_empty()) {
-                return Err(Error::Segment);
-            }
             path.push('/');
-            path.push_str(&segment);
+            // A star is a pattern's, so that no path can read like one.
+            path.push_str(&judged(segment, segments.peek().is_none())?.replace('*', "%2A"));
         }
         Ok(Self(path))
     }
@@ -115,15 +109,18 @@ impl FromStr for PathPattern {
         if fixed.is_empty() && open {
             return Ok(Self { segments: Vec::new(), open });
         }
-        let path: Path = fixed.parse().map_err(|_| refused())?;
-        let segments = path
-            .segments()
-            .map(|segment| match segment {
-                "*" => Ok(Segment::Any),
-                literal if literal.contains('*') => Err(refused()),
-                literal => Ok(Segment::Literal(literal.to_owned())),
-            })
-            .collect::<Result<_, _>>()?;
+        let mut parts = fixed.strip_prefix('/').ok_or_else(refused)?.split('/').peekable();
+        let mut segments = Vec::new();
+        while let Some(part) = parts.next() {
+            segments.push(match part {
+                "*" => Segment::Any,
+                part if part.contains('*') => return Err(refused()),
+                part => Segment::Literal(judged(part, parts.peek().is_none() && !open).map_err(|_| refused())?),
+            });
+        }
+        if text.len() > LONGEST {
+            return Err(refused());
+        }
         Ok(Self { segments, open })
     }
 }
@@ -146,6 +143,21 @@ impl fmt::Display for PathPattern {
         }
         if self.open { f.write_str("/**") } else { Ok(()) }
     }
+}
+
+/// One segment, normalised, unless servers read it in different ways. Only a path's last one may be empty.
+fn judged(segment: &str, last: bool) -> Result<String, Error> {
+    let segment = normalised(segment)?;
+    let decoded = percent_encoding::percent_decode_str(&segment).decode_utf8().map_err(|_| Error::Encoding)?;
+    // Some servers cut `;parameters` off before they resolve dots (`/v1/..;/admin`), some trim spaces, and some take the
+    // full stops of other scripts for dots.
+    let bare = decoded.split(';').next().unwrap_or_default().trim();
+    let dots = |c: char| matches!(c, '.' | '\u{ff0e}' | '\u{2024}' | '\u{3002}' | '\u{ff61}' | '\u{fe52}');
+    let is_dots = (1..=2).contains(&bare.chars().count()) && bare.chars().all(dots);
+    if is_dots || (bare.is_empty() && !(segment.is_empty() && last)) {
+        return Err(Error::Segment);
+    }
+    Ok(segment)
 }
 
 /// One segment with unreserved characters decoded and other encodings in upper case.
@@ -229,6 +241,14 @@ mod tests {
     }
 
     #[test]
+    fn a_star_in_a_path_is_no_pattern() {
+        let path: Path = "/admin/**".parse().unwrap();
+        assert_eq!(path.as_str(), "/admin/%2A%2A");
+        check("/admin/%2A%2A", "/admin/**", true);
+        check("/admin/%2A%2A", "/admin/users", false);
+    }
+
+    #[test]
     fn a_path_with_two_readings_is_refused() {
         for (text, error) in [
             ("/v1/../admin", Error::Segment),
@@ -239,6 +259,10 @@ mod tests {
             ("//x", Error::Segment),
             ("/v1/..;x=1/admin", Error::Segment),
             ("/v1/;x/admin", Error::Segment),
+            ("/v1/..%3B/admin", Error::Segment),
+            ("/v1/..%20/admin", Error::Segment),
+            ("/v1/%EF%BC%8E%EF%BC%8E/admin", Error::Segment),
+            ("/v1/%C0%AE%C0%AE/admin", Error::Encoding),
             ("/v1%2fadmin", Error::Encoding),
             ("/v1%5cadmin", Error::Encoding),
             ("/v1%00", Error::Encoding),

@@ -133,6 +133,11 @@ pub enum Miss {
 }
 
 impl Rule {
+    /// The lines of a grant that open where this rule leads.
+    pub fn grant_lines(&self) -> String {
+        destination_lines(self.scheme, &self.host, self.port)
+    }
+
     /// Whether the rule lets the request through, or where it parts from it.
     pub fn judge(&self, method: &http::Method, target: &Target) -> Result<(), Miss> {
         let tests = [
@@ -147,6 +152,19 @@ impl Rule {
             None => Ok(()),
         }
     }
+}
+
+/// The lines of a manifest or grant that name a destination.
+pub(crate) fn destination_lines(scheme: Scheme, host: &dyn fmt::Display, port: u16) -> String {
+    let mut lines = String::from("[[egress]]");
+    if scheme == Scheme::Http {
+        lines.push_str("\nscheme = \"http\"");
+    }
+    lines.push_str(&format!("\nhost = \"{host}\""));
+    if port != scheme.default_port() {
+        lines.push_str(&format!("\nport = {port}"));
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod state;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bulkhead_runtime::types::{Entry, Kind, Page, Selection};
+use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
 use bulkhead_runtime::{Connection, Failure, Outcome, Reader, Refusal};
 
 pub use state::{Checkpoint, StateFile};
@@ -18,6 +18,8 @@ pub use state::{Checkpoint, StateFile};
 pub const MOST_ATTEMPTS: usize = 6;
 /// Longest wait on a connector's word. Longer, and a person should decide.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Wait after a page without entries that promises more: long enough that an endless promise costs next to nothing.
+const AFTER_NOTHING: Duration = Duration::from_millis(200);
 /// Entries asked of one page.
 const PAGE_ENTRIES: u32 = 1000;
 /// Bytes asked of one page; half the default output limit, so that a page has room to be over.
@@ -53,6 +55,17 @@ pub enum Error {
     Sink(std::io::Error),
     #[error(transparent)]
     State(#[from] state::Error),
+}
+
+/// Refuses a page whose records are not JSON, before any of it is passed on.
+fn judge(page: &Page) -> Result<(), Failure> {
+    for entry in &page.entries {
+        let (Operation::Upsert(record) | Operation::Delete(record)) = &entry.operation;
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(record) {
+            return Err(Failure::Malformed { role: "record", reason: format!("it is not JSON: {error}") });
+        }
+    }
+    Ok(())
 }
 
 fn humantime(duration: &Duration) -> String {
@@ -101,6 +114,7 @@ pub async fn run(
             Ok(None) => {}
             Ok(Some(page)) => {
                 backoff = patience();
+                judge(&page).map_err(Error::Connector)?;
                 sink.take(&page.entries).map_err(Error::Sink)?;
                 let Page { entries, state: next, more, wait_ms } = page;
                 state.store(next)?;
@@ -110,8 +124,10 @@ pub async fn run(
                 if !more {
                     return Ok(summary);
                 }
-                if let Some(wait) = wait_ms.filter(|wait| *wait > 0) {
-                    pause(Duration::from_millis(wait.into()), "the connector asked to", watch).await?;
+                let asked = wait_ms.map(|wait| Duration::from_millis(wait.into())).unwrap_or_default();
+                let least = if entries.is_empty() { AFTER_NOTHING } else { Duration::ZERO };
+                if asked.max(least) > Duration::ZERO {
+                    pause(asked.max(least), "the connector has nothing yet", watch).await?;
                 }
             }
             Err(failure) => {
