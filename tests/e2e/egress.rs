@@ -581,3 +581,21 @@ async fn a_configured_label_cannot_become_another_host() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn parts_of_a_request_that_are_too_long_are_refused_before_they_are_kept() -> anyhow::Result<()> {
+    let laid = Laid::new(HOSTILE_EGRESS, 1, &json!({}))?;
+    for (stage, input) in [
+        ("method", json!({ "method": "M".repeat(33), "url": "http://localhost:1/" })),
+        ("authority", json!({ "scheme": "http", "authority": "a".repeat(301), "path_with_query": "/" })),
+        ("path", json!({ "url": format!("http://localhost:1/{}", "p".repeat(16 * 1024)) })),
+    ] {
+        laid.aimed.write("input.json", &input.to_string())?;
+        let arguments = ["invoke", ".", "fetch", "--input", "@input.json"];
+        let ended = laid.run(&arguments, Some(&Options::default().token)).await?;
+        ended.succeeded();
+        assert!(ended.stdout.contains(&format!("\"stage\": \"{stage}\"")), "{stage}: {ended:?}");
+        assert!(ended.stderr.is_empty(), "{stage}: {ended:?}");
+    }
+    Ok(())
+}

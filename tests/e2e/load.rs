@@ -492,3 +492,23 @@ async fn a_guest_that_sends_any_request_still_needs_its_manifest() -> anyhow::Re
     laid.run(&["check", "."], Some("long-enough-token")).await?.succeeded();
     Ok(())
 }
+
+/// Component names of the form `url=<…>` may hold nearly any character.
+#[tokio::test]
+async fn a_component_with_names_that_wit_could_not_give_is_refused() -> anyhow::Result<()> {
+    let laid = Laid::new(PLAIN, 1, &json!({}))?;
+    let name = b"url=<http://x/\x1b]0;owned\x07\nbaseline: always linked>";
+    let length = u8::try_from(name.len())?;
+    // A component that imports one empty instance: preamble, type section, import section (Component Model, Binary.md).
+    let mut component = b"\0asm\x0d\0\x01\0\x07\x03\x01\x42\x00\x0a".to_vec();
+    component.extend([length + 5, 1, 0, length]);
+    component.extend(name);
+    component.extend([5, 0]);
+    crafted::install(laid.path(), &component)?;
+    for arguments in [&["check", "."][..], &["inspect", "connector.wasm"]] {
+        let ended = laid.bare(arguments).await?;
+        ended.refused(4, &["strange name"]);
+        assert!(!ended.stderr.contains('\x1b') && !ended.stdout.contains("always linked"), "{ended:?}");
+    }
+    Ok(())
+}

@@ -14,6 +14,7 @@ mod crafted;
 mod inside;
 mod outside;
 
+mod dns;
 mod egress;
 mod load;
 mod resources;

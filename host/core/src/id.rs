@@ -124,15 +124,9 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Serde's two string conversions, the same for every name.
-macro_rules! as_text {
+/// The way back, for serde.
+macro_rules! written_as_text {
     ($($name:ty),*) => {$(
-        impl TryFrom<String> for $name {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self, Error> {
-                text.parse()
-            }
-        }
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.to_string()
@@ -140,7 +134,8 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(ConnectorName, SecretName, Digest);
+parsed_from_text!(ConnectorName, SecretName, Digest);
+written_as_text!(ConnectorName, SecretName, Digest);
 
 fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())

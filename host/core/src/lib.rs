@@ -6,6 +6,18 @@
 //! Never: IO, async, clocks, randomness, environment, wasmtime.
 #![forbid(unsafe_code)]
 
+/// Lets serde read types that parse themselves from text.
+macro_rules! parsed_from_text {
+    ($($name:ty),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+    )*};
+}
+
 pub mod address;
 pub mod authorize;
 pub mod egress;

@@ -94,17 +94,7 @@ impl fmt::Display for Time {
     }
 }
 
-macro_rules! from_string {
-    ($($name:ty),*) => {$(
-        impl TryFrom<String> for $name {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self, Error> {
-                text.parse()
-            }
-        }
-    )*};
-}
-from_string!(Size, Time);
+parsed_from_text!(Size, Time);
 
 /// The `[limits]` table of a manifest or grant; what is absent is not asked, or not narrowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -172,13 +172,7 @@ impl FromStr for HostPattern {
     }
 }
 
-impl TryFrom<String> for HostPattern {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
+parsed_from_text!(HostPattern);
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

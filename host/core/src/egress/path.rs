@@ -125,13 +125,7 @@ impl FromStr for PathPattern {
     }
 }
 
-impl TryFrom<String> for PathPattern {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
+parsed_from_text!(PathPattern);
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

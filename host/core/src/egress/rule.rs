@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{Error, HostPattern, PathPattern, Target};
 
 /// The schemes a connector can speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Scheme {
     /// Plain text: only with an operator's explicit grant.
     Http,
@@ -83,23 +84,7 @@ impl fmt::Display for Method {
     }
 }
 
-macro_rules! from_string {
-    ($($name:ty),*) => {$(
-        impl TryFrom<String> for $name {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self, Error> {
-                text.parse()
-            }
-        }
-    )*};
-}
-from_string!(Scheme, Method);
-
-impl<'de> Deserialize<'de> for Scheme {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+parsed_from_text!(Scheme, Method);
 
 /// What one line of a manifest or grant opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
