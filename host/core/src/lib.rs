@@ -20,6 +20,7 @@ macro_rules! parsed_from_text {
 
 pub mod address;
 pub mod authorize;
+pub mod denial;
 pub mod egress;
 pub mod fault;
 pub mod grant;
@@ -29,7 +30,8 @@ pub mod manifest;
 pub mod power;
 pub mod text;
 
-pub use authorize::{Denial, Permit, authorize};
+pub use authorize::{Permit, authorize};
+pub use denial::Denial;
 pub use fault::Blame;
 pub use grant::Grant;
 pub use manifest::Manifest;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::denial::File;
 use crate::grant::Grant;
 use crate::id::Digest;
 use crate::limits::Limits;
