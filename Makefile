@@ -24,7 +24,7 @@ build: system ## Build the host and the test programs
 guests: system ## Build every connector and hostile guest for wasm32-wasip2 (as root on Debian, installs its compiler)
 	@scripts/guests.sh
 
-check: fmt-check lint test doc ## Everything that has to hold before a change goes in
+check: lint test doc ## Everything that has to hold before a change goes in
 
 lint: fmt-check ## Clippy with warnings denied, and formatting
 	cargo clippy --workspace --all-targets -- -D warnings

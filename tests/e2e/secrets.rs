@@ -170,7 +170,7 @@ async fn a_secret_that_a_guest_was_told_is_not_shown_when_it_names_it() -> anyho
     let path = json!({ "url": format!("http://localhost:{port}/v1/{ORDINARY}") });
     for (arguments, code) in [
         (["invoke", ".", "fetch", "-v", "--input", &path.to_string()].as_slice(), 0),
-        (&["invoke", ".", ORDINARY, "-v"], 9),
+        (&["invoke", ".", ORDINARY, "-v"], 6),
     ] {
         let ended = laid.run(arguments, Some(ORDINARY)).await?;
         assert_eq!(ended.code, Some(code), "{ended:#?}");

@@ -257,7 +257,7 @@ async fn actions_are_listed_and_run() -> anyhow::Result<()> {
     assert_eq!(noted, json!({ "status": 201 }));
     let notes: Vec<_> = acme.notes().into_iter().map(|note| (note.contact, note.text)).collect();
     assert_eq!(notes, [("c-002".to_owned(), "called".to_owned())]);
-    laid.run(&["invoke", ".", "fly"], Some(&token)).await?.failed(9, &["fly", "count-contacts"]);
+    laid.run(&["invoke", ".", "fly"], Some(&token)).await?.refused(6, &["fly", "count-contacts"]);
     // The identifier becomes one segment of the path, whatever is in it.
     let escape = r#"{"contact_id": "../admin/export?x=", "text": "x"}"#;
     let escaped = laid.run(&["invoke", ".", "add-note", "--input", escape], Some(&token)).await?;

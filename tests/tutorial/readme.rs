@@ -113,6 +113,22 @@ async fn the_tables_of_verbs_and_exit_codes_are_the_programs() -> anyhow::Result
     Ok(())
 }
 
+#[tokio::test]
+async fn every_option_of_every_verb_is_in_the_readme() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    for verb in ["inspect", "check", "discover", "read", "invoke"] {
+        let help = Command::new(program()?).args([verb, "--help"]).output().await?;
+        let help = String::from_utf8(help.stdout)?;
+        let options = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+        let options: BTreeSet<&str> = options.map(|option| option.trim_end_matches([',', '.', ';'])).collect();
+        ensure!(options.len() >= 2, "{verb} has only {options:?}");
+        for option in options.into_iter().filter(|option| *option != "--help") {
+            ensure!(readme.contains(option), "the README does not name {option} of {verb}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_examples_of_the_reference_are_valid() -> anyhow::Result<()> {
     let blocks = blocks("README.md")?;

@@ -32,5 +32,5 @@ pub fn error(message: impl Display) {
 }
 
 fn emit(level: Level, message: impl Display) {
-    log(level, "connector", &message.to_string());
+    log(level, "", &message.to_string());
 }

@@ -76,23 +76,45 @@ pub struct Surroundings {
     pub nat64: Vec<Ipv6Net>,
 }
 
+impl Surroundings {
+    /// Whether the operator keeps `address` from every connector, whatever a grant says.
+    pub fn reserves(&self, address: IpAddr) -> bool {
+        let carried = match address {
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().or_else(|| self.translated(v6)),
+            IpAddr::V4(_) => None,
+        };
+        let within = |address: IpAddr| self.reserved.iter().any(|block| block.contains(&address));
+        within(address) || carried.is_some_and(|v4| within(v4.into()))
+    }
+
+    /// The IPv4 address that the network's translator reaches under `address`.
+    fn translated(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let prefix = self.nat64.iter().find(|prefix| prefix.contains(&address))?;
+        embedded(address, prefix.prefix_len())
+    }
+}
+
+/// Whether an address is one of the special blocks, whatever surrounds the machine.
+pub fn is_special(address: IpAddr) -> bool {
+    special(address).is_some()
+}
+
 /// Why an address may not be dialled: the registry's name of the block it lies in, or whose it is. `None` when it is an
 /// ordinary public address.
 pub fn forbidden(address: IpAddr, surroundings: &Surroundings) -> Option<&'static str> {
+    if surroundings.reserves(address) {
+        return Some("reserved by the operator");
+    }
     if let Some(name) = special(address) {
         return Some(name);
     }
     if surroundings.own.contains(&address) {
         return Some("this machine's own address");
     }
-    if surroundings.reserved.iter().any(|block| block.contains(&address)) {
-        return Some("reserved by the operator");
-    }
     let IpAddr::V6(v6) = address else {
         return None;
     };
-    let prefix = surroundings.nat64.iter().find(|prefix| prefix.contains(&v6))?;
-    forbidden(embedded(v6, prefix.prefix_len())?.into(), surroundings)
+    forbidden(surroundings.translated(v6)?.into(), surroundings)
 }
 
 /// The IPv4 address that an IPv6 address under a translation prefix of this length carries (RFC 6052 §2.2).

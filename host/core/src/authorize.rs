@@ -218,18 +218,23 @@ impl Permit<Egress> {
     /// Whether every one of the addresses that the host's name stands for may be dialled. One forbidden address denies
     /// them all, since the name's owner chooses which answer comes first.
     pub fn admits(&self, addresses: &[IpAddr], surroundings: &Surroundings) -> Result<(), Denial> {
-        for address in addresses {
-            let Some(block) = address::forbidden(*address, surroundings) else {
-                continue;
-            };
-            if address::opened(*address, &self.terms.addresses) {
-                continue;
-            }
-            let lines = format!("{}\naddresses = [\"{}\"]", self.action.destination_lines(), IpNet::from(*address));
-            let reason = Reason::Address { address: *address, block };
-            return Err(self.action.denied(reason, Some(Remedy::grant(lines))));
-        }
-        Ok(())
+        let opened = &self.terms.addresses;
+        let forbidden: Vec<(IpAddr, &'static str)> = addresses
+            .iter()
+            .filter_map(|address| address::forbidden(*address, surroundings).map(|block| (*address, block)))
+            .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened))
+            .collect();
+        let Some((address, block)) = forbidden.first().copied() else {
+            return Ok(());
+        };
+        // No grant opens what the operator reserved. Otherwise the lines open every address that is in the way, and keep
+        // what is open already.
+        let remedy = (!forbidden.iter().any(|(address, _)| surroundings.reserves(*address))).then(|| {
+            let mut blocks: Vec<String> = opened.iter().map(|block| format!("\"{block}\"")).collect();
+            blocks.extend(forbidden.iter().map(|(address, _)| format!("\"{}\"", IpNet::from(*address))));
+            Remedy::grant(format!("{}\naddresses = [{}]", self.action.destination_lines(), blocks.join(", ")))
+        });
+        Err(self.action.denied(Reason::Address { address, block }, remedy))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use bulkhead_core::text::plain;
 use bulkhead_core::{Grant, Power};
 use bulkhead_services::Release;
 
@@ -24,6 +25,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         format!("{} {} ({})\nroles: {}\n", connector.name, connector.version, release.digest, roles.join(", "));
     describe(&mut text, &release, &grant, &connection.power);
     write(&text)?;
+    if let Some(name) = own_name(report::settle(connection.spec().await)?)
+        && name != connector.name.to_string()
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: the component calls itself {}, and connector.toml {}",
+            plain(&name),
+            connector.name
+        );
+    }
     report::settle(connection.check().await)?;
     write("check: passed\n")
 }
@@ -60,8 +71,20 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
             secret.why
         );
     }
+    if release.manifest.log {
+        let _ = writeln!(text, "may log: {}", if power.has_log() { "granted" } else { "NOT GRANTED" });
+    }
+    for interface in power.inert() {
+        let _ = writeln!(text, "linked inert: {interface}");
+    }
     let limits = power.limits();
     let _ = writeln!(text, "limits: memory {}, time {}, cpu {}", limits.memory, limits.time, limits.cpu);
+}
+
+/// The name that a component gives itself, where it gives one.
+fn own_name(spec: String) -> Option<String> {
+    let spec: serde_json::Value = serde_json::from_str(&spec).ok()?;
+    spec.get("name")?.as_str().map(str::to_owned)
 }
 
 fn write(text: &str) -> Result<(), Error> {

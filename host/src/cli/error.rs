@@ -90,8 +90,14 @@ impl Error {
             _ => String::new(),
         };
         // What was denied was shown with what would allow it, and that is what to mend.
-        let mend = if denied { "see what was denied".to_owned() } else { format!("to mend by: {}", failure.blame()) };
-        let error = Self::new(code, format!("{failure} [{}{kind}; {mend}]", failure.code()));
+        // Nor does a permanent error say whose it is: it may be a name that was misspelled here.
+        let unknown = matches!(failure, Failure::Reported(error) if matches!(error.kind, Kind::Permanent));
+        let mend = match (denied, unknown) {
+            (true, _) => "; see what was denied".to_owned(),
+            (_, true) => String::new(),
+            _ => format!("; to mend by: {}", failure.blame()),
+        };
+        let error = Self::new(code, format!("{failure} [{}{kind}{mend}]", failure.code()));
         match failure {
             Failure::Memory(_) => error.next("raise `memory` under [limits] in connector.toml"),
             Failure::Time(_) => error.next("raise `time` under [limits] in connector.toml"),

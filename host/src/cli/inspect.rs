@@ -24,8 +24,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let candidate = Candidate::new(&runtime, &bytes)
         .map_err(|refusal| release::Error::Component { path: arguments.file.clone(), source: refusal })?;
     let roles = candidate.roles();
+    let digest = Digest::of(&[&bytes]);
     let mut text =
-        format!("{}: component, {} bytes, {}\n", arguments.file.display(), bytes.len(), Digest::of(&[&bytes]));
+        format!("{}: component, {} bytes\n{digest} (the component alone)\n", arguments.file.display(), bytes.len());
     if let Ok(roles) = &roles {
         let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "\nroles: {}", roles.join(", "));
@@ -61,6 +62,7 @@ fn skeleton(candidate: &Candidate) -> String {
             let _ = write!(text, "\n{}\n", capability.manifest_lines());
         }
     }
+    text.push_str("\n# If it takes a configuration:\n# [config]\n# schema = \"config.schema.json\"\n");
     let unknown: Vec<String> = candidate
         .imports()
         .iter()

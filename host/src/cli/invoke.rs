@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use bulkhead_core::text::plain_json;
+use bulkhead_runtime::Connection;
 use rand::Rng as _;
 use serde_json::Value;
 
 use super::error::{Code, Error};
-use super::local::{Local, Text};
+use super::local::{AT_FILE, Local, Text};
 use super::report;
 
 #[derive(clap::Args)]
@@ -30,12 +31,27 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         let described = report::settle(connection.describe().await?)?;
         return print(&json(&described, "description of its actions")?);
     };
+    known(action, &connection).await?;
     let input = arguments.input.read()?;
     let input: Value = serde_json::from_str(&input)
-        .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")))?;
+        .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")).next(AT_FILE))?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
     let output = report::settle(connection.invoke(action, &input.to_string(), &key).await?)?;
     print(&json(&output, "result")?)
+}
+
+/// Refuses an action that the connector does not list. A list that cannot be read refuses nothing: the connector will.
+async fn known(action: &str, connection: &Connection) -> Result<(), Error> {
+    let described = report::settle(connection.describe().await?)?;
+    let described: Vec<Value> = serde_json::from_str(&described).unwrap_or_default();
+    let names: Vec<&str> = described.iter().filter_map(|action| action.get("name")?.as_str()).collect();
+    if names.is_empty() || names.contains(&action) {
+        return Ok(());
+    }
+    // Whoever mixes up the words of a command may have written a secret here.
+    let action = connection.guard.masked(action);
+    Err(Error::new(Code::Setup, format!("there is no action `{action}`"))
+        .next(format!("actions: {}", names.join(", "))))
 }
 
 /// A guest's word for JSON is checked before it is passed on as such.

@@ -44,7 +44,7 @@ pub(crate) struct Local {
     /// A DNS server to ask instead of the system's; may be given more than once.
     #[arg(long = "dns", value_name = "ADDRESS:PORT")]
     dns: Vec<SocketAddr>,
-    /// Addresses that no connector may reach, public or not; may be given more than once.
+    /// Addresses that no connector may reach, whatever the grant says; may be given more than once.
     #[arg(long = "reserve", value_name = "CIDR")]
     reserved: Vec<IpNet>,
 }
@@ -55,8 +55,9 @@ impl Local {
         let runtime = runtime()?;
         let release = Release::open(&runtime, &self.dir, self.component.as_deref())?;
         let grant = self.grant(&release)?;
-        let config: Value = serde_json::from_str(&self.config.read()?)
-            .map_err(|error| Error::new(Code::Setup, format!("the configuration is not JSON: {error}")))?;
+        let config: Value = serde_json::from_str(&self.config.read()?).map_err(|error| {
+            Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
+        })?;
         let mut vault = DevelopmentVault::default();
         for text in &self.secrets {
             // Not by clap, whose error would repeat the text: it may hold the value.
@@ -75,26 +76,35 @@ impl Local {
 
     /// An error that says how to grant what is asked for already.
     fn explained(&self, error: connection::Error, release: &Release) -> Error {
-        let egress = |import: &Import| import.status == Status::Capability(Capability::Egress);
+        let manifest = &release.manifest;
+        let asked = |import: &Import| match import.status {
+            Status::Capability(Capability::Egress) => !manifest.egress.is_empty(),
+            Status::Capability(Capability::Log) => manifest.log,
+            _ => false,
+        };
         let withheld = match &error {
-            connection::Error::Refused(Refusal::Imports(imports)) if imports.iter().all(egress) => imports,
+            connection::Error::Refused(Refusal::Imports(imports)) if imports.iter().all(asked) => imports,
             _ => return error.into(),
         };
-        if release.manifest.egress.is_empty() {
-            return error.into();
-        }
         let names: Vec<&str> = withheld.iter().map(|import| import.name.as_str()).collect();
+        let of = |capability| withheld.iter().any(|import| import.status == Status::Capability(capability));
+        let mut lines = Vec::new();
+        if of(Capability::Egress) {
+            lines.extend(manifest.egress.iter().map(|request| request.rule.grant_lines()));
+        }
+        if of(Capability::Log) {
+            lines.push("[log]".to_owned());
+        }
         let file = match &self.grant {
             Some(path) => format!("add to {}", path.display()),
             None => "put into a file and name it with --grant".to_owned(),
         };
-        let lines: Vec<String> = release.manifest.egress.iter().map(|request| request.rule.grant_lines()).collect();
         let message = format!(
             "this component imports what connector.toml asks for, but what was not granted: {}",
             names.join(", ")
         );
         Error::new(Code::Imports, message).next(format!(
-            "plain http and addresses written out are never granted by default. To grant them, {file}:\n{}",
+            "without --grant, plain http and addresses written out are not granted. To grant this, {file}:\n{}",
             indented(&lines.join("\n"))
         ))
     }
@@ -130,6 +140,9 @@ impl Local {
         Ok(certificates)
     }
 }
+
+/// What helps whoever named a file and meant what is in it.
+pub(crate) const AT_FILE: &str = "to read it from a file, write an @ before the name: @FILE";
 
 /// The engine.
 pub(crate) fn runtime() -> Result<Runtime, Error> {

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("the request's body does not become JSON: {0}")]
     Encode(String),
     /// The host denied the request.
-    #[error("{0}: the host denied this request. `bulkhead` shows the reason, and the lines that would allow it.")]
+    #[error("{0}: the host denied this request")]
     Denied(String),
     /// No answer in time.
     #[error("{request}: no answer within {after:?}")]
@@ -119,7 +119,7 @@ mod tests {
     fn a_denial_says_where_the_reason_is() {
         let error = crate::Error::from(Error::Denied("GET evil.example/".to_owned()));
         assert_eq!(error.kind(), Kind::Permanent);
-        assert!(error.to_string().starts_with("GET evil.example/: the host denied this request."), "{error}");
+        assert!(error.to_string().starts_with("GET evil.example/: the host denied this request"), "{error}");
     }
 
     #[test]

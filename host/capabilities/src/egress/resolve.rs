@@ -9,10 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_core::address::{Surroundings, translation_prefix};
+use bulkhead_core::address::{Surroundings, is_special, translation_prefix};
 use bulkhead_core::egress::{DnsName, Host};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::{IpNet, Ipv6Net};
@@ -22,8 +23,8 @@ use super::Error;
 
 /// Longest wait for one server's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Attempts before a name counts as not resolvable.
-const ATTEMPTS: usize = 2;
+/// Further attempts before a name counts as not resolvable.
+const ATTEMPTS: usize = 1;
 /// Most addresses looked at of one answer; a large service names about ten.
 const MOST_ADDRESSES: usize = 64;
 /// Names whose answers are kept, each for as long as it says, at most [`LONGEST_KEPT`].
@@ -96,7 +97,7 @@ impl Resolver {
         };
         let failed = |reason: String| Error::Resolve { host: host.to_string(), reason };
         let answer = self.dns.lookup_ip(qualified(name).map_err(failed)?).await;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let answer = answer.map_err(|error| failed(plain(&error)))?;
         let mut addresses: Vec<IpAddr> = answer.iter().take(MOST_ADDRESSES + 1).collect();
         addresses.dedup();
         match addresses.len() {
@@ -107,45 +108,60 @@ impl Resolver {
         }
     }
 
-    /// What is known of this machine's network, for judging `addresses`.
-    pub(super) async fn surroundings(&self, addresses: &[IpAddr]) -> Surroundings {
-        let nat64 = if addresses.iter().any(IpAddr::is_ipv6) { self.translation_prefixes().await } else { Vec::new() };
-        Surroundings { own: self.own(), reserved: self.reserved.clone(), nat64 }
+    /// What is known of this machine's network, for judging `addresses`. Not knowing is an error, never an empty list.
+    pub(super) async fn surroundings(&self, host: &Host, addresses: &[IpAddr]) -> Result<Surroundings, Error> {
+        let failed = |reason: String| Error::Resolve { host: host.to_string(), reason };
+        let own = self.own().map_err(|error| failed(format!("this machine's addresses cannot be read: {error}")))?;
+        // What is special already needs no second reason.
+        let nat64 = if addresses.iter().any(|address| address.is_ipv6() && !is_special(*address)) {
+            self.translation_prefixes().await.map_err(|error| failed(format!("the translator's prefix: {error}")))?
+        } else {
+            Vec::new()
+        };
+        Ok(Surroundings { own, reserved: self.reserved.clone(), nat64 })
     }
 
     /// Addresses of this machine's interfaces.
-    fn own(&self) -> Vec<IpAddr> {
+    fn own(&self) -> std::io::Result<Vec<IpAddr>> {
         let mut kept = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((read, own)) = &*kept
             && read.elapsed() < OWN_GOOD_FOR
         {
-            return own.clone();
+            return Ok(own.clone());
         }
-        let own = match if_addrs::get_if_addrs() {
-            Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
-            Err(error) => {
-                tracing::error!(%error, "this machine's addresses cannot be read");
-                kept.take().map(|(_, own)| own).unwrap_or_default()
-            }
-        };
-        own.clone_into(&mut kept.insert((Instant::now(), Vec::new())).1);
-        own
+        let own: Vec<IpAddr> = if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect();
+        *kept = Some((Instant::now(), own.clone()));
+        Ok(own)
     }
 
-    /// Prefixes under which the network's translator reaches IPv4, asked for once (RFC 7050).
-    async fn translation_prefixes(&self) -> Vec<Ipv6Net> {
+    /// Prefixes under which the network's translator reaches IPv4 (RFC 7050). Asked for once; an answer that there are
+    /// none is an answer, and a failure is asked for again.
+    async fn translation_prefixes(&self) -> Result<Vec<Ipv6Net>, String> {
         let discover = async {
-            let answer = self.dns.lookup(TRANSLATED, RecordType::AAAA).await;
-            let records = answer.iter().flat_map(|answer| answer.answers());
-            let found = records.filter_map(|record| match &record.data {
+            let answer = match self.dns.lookup(TRANSLATED, RecordType::AAAA).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+                Err(error) => return Err(plain(&error)),
+            };
+            let found = answer.answers().iter().filter_map(|record| match &record.data {
                 RData::AAAA(address) => translation_prefix(address.0),
                 _ => None,
             });
             let mut found: Vec<Ipv6Net> = found.collect();
             found.dedup();
-            found
+            Ok(found)
         };
-        self.nat64.get_or_init(|| discover).await.clone()
+        self.nat64.get_or_try_init(|| discover).await.cloned()
+    }
+}
+
+/// What a person can do something with, of what the library says.
+fn plain(error: &NetError) -> String {
+    match error {
+        error if error.is_nx_domain() => "there is no such name".to_owned(),
+        error if error.is_no_records_found() => "the name has no address".to_owned(),
+        NetError::Timeout => "the DNS servers did not answer in time (--dns names others)".to_owned(),
+        _ => "the DNS servers gave no usable answer (--dns names others)".to_owned(),
     }
 }
 

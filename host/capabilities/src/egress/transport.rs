@@ -95,7 +95,7 @@ impl Transport {
         let target = &permit.request().target;
         let host = target.authority();
         let addresses = self.resolver.addresses(target.host()).await?;
-        let surroundings = self.resolver.surroundings(&addresses).await;
+        let surroundings = self.resolver.surroundings(target.host(), &addresses).await?;
         permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
 
         let patience = company.options.connect_timeout.unwrap_or(CONNECT).min(CONNECT);
@@ -123,6 +123,8 @@ impl Transport {
             .await
             .map_err(|_| Error::Silent { host: host.clone(), after: patience })?
             .map_err(exchange)?;
+        // Never the query, which `target` does not show, nor a header.
+        tracing::info!(method = %permit.request().method, %target, status = response.status().as_u16(), "sent");
         receive(response, &permit, company, (driver, place)).map_err(Into::into)
     }
 

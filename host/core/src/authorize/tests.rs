@@ -177,6 +177,25 @@ fn addresses_opened_for_one_path_are_not_open_for_another() {
 }
 
 #[test]
+fn the_lines_for_a_denied_address_open_all_that_are_in_the_way() {
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let addresses = ["127.0.0.1", "::1", "10.0.0.1"].map(|text| text.parse().unwrap());
+    let denial = permit.admits(&addresses, &Surroundings::default()).unwrap_err();
+    let lines = denial.remedy.unwrap().lines;
+    assert!(lines.contains("addresses = [\"127.0.0.0/8\", \"::1/128\", \"10.0.0.1/32\"]"), "{lines}");
+}
+
+#[test]
+fn no_grant_opens_what_the_operator_reserved() {
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let reserving = Surroundings { reserved: vec!["127.0.0.0/30".parse().unwrap()], ..Surroundings::default() };
+    let denial = permit.admits(&["127.0.0.1".parse().unwrap()], &reserving).unwrap_err();
+    assert!(denial.to_string().contains("reserved by the operator") && denial.remedy.is_none(), "{denial}");
+    assert!(permit.admits(&["127.0.0.5".parse().unwrap()], &reserving).is_ok());
+    assert!(permit.admits(&["::ffff:127.0.0.1".parse().unwrap()], &reserving).is_err());
+}
+
+#[test]
 fn a_grant_for_one_release_is_no_grant_for_another() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let granted = Digest::of(&[b"old"]);

@@ -19,7 +19,7 @@ pub use target::{Target, folded, reserved_header};
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum Error {
-    #[error("`{0}` is not a host name: write it in lower-case ASCII labels of 1 to 63 letters, digits and hyphens")]
+    #[error("`{0}` is not a host name: labels of 1 to 63 letters, digits and hyphens, without scheme or port")]
     Name(String),
     #[error("`{0}` could be read as more than one address: write four decimal numbers from 0 to 255")]
     AmbiguousAddress(String),
@@ -33,7 +33,9 @@ pub enum Error {
     Port(String),
     #[error("only http and https are schemes here, not `{0}`")]
     Scheme(String),
-    #[error("`{0}` is not a method that can be granted")]
+    #[error(
+        "`{0}` is not a method that can be granted: write one such as GET, in capitals, and neither CONNECT nor TRACE"
+    )]
     Method(String),
     #[error("the path does not begin with `/`")]
     Relative,
@@ -45,6 +47,8 @@ pub enum Error {
     Encoding,
     #[error("the path has an empty, `.` or `..` segment")]
     Segment,
-    #[error("`{0}` is not a path pattern: whole segments, `*` for one of them, `**` last for any number")]
+    #[error(
+        "`{0}` is not a path pattern: it begins with `/` and has whole segments, `*` for one of them, `**` last for any number"
+    )]
     PathPattern(String),
 }

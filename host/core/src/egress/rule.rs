@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::{Error, HostPattern, PathPattern, Target};
+use super::{Error, Host, HostPattern, PathPattern, Target};
 
 /// The schemes a connector can speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -120,7 +120,13 @@ pub enum Miss {
 impl Rule {
     /// The lines of a grant that open where this rule leads.
     pub fn grant_lines(&self) -> String {
-        destination_lines(self.scheme, &self.host, self.port)
+        let lines = destination_lines(self.scheme, &self.host, self.port);
+        match &self.host {
+            HostPattern::Exactly(Host::Address(address)) if crate::address::is_special(*address) => {
+                format!("{lines}\naddresses = [\"{}\"]", ipnet::IpNet::from(*address))
+            }
+            _ => lines,
+        }
     }
 
     /// Whether the rule lets the request through, or where it parts from it.
