@@ -1,7 +1,7 @@
 //! What Bulkhead decides, without doing any of it: names, manifests, grants, limits and `authorize`.
 //!
 //! Why: decisions that need no IO can be read, tested and reviewed in one sitting.
-//! Invariants: 1. outside text becomes a typed value here or is refused; 2. only [`authorize`] makes a [`Permit`];
+//! Invariants: 1. outside text becomes a typed value here or is refused; 2. only [`authorize()`] makes a [`Permit`];
 //! 3. effective power is request ∩ grant, and both empty and absent mean nothing.
 //! Never: IO, async, clocks, randomness, environment, wasmtime.
 #![forbid(unsafe_code)]

@@ -32,7 +32,7 @@ pub struct Guard {
 
 impl Guard {
     /// A guard over `secrets`; over none it lets everything through untouched. Fails when there is more to look for than
-    /// fits in [`LARGEST_PATTERN`].
+    /// fits in 64 MiB of compiled pattern for one secret.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Result<Self, super::Error> {
         let (mut whole, mut patterns, mut longest) = (Vec::new(), Vec::new(), 0);
         for secret in secrets {
