@@ -3,9 +3,9 @@
 // Started as: node prism.mjs
 // Prints {"port":…} when ready, after five to ten seconds; stops on SIGTERM or when stdin closes.
 //
-// The server and its settings are those of `prism mock`; that command would outlive its parent. One edit to the
-// description, towards the real GitHub: it declares no security, so here it demands a bearer token, and a request
-// without one is a 401 (any token will do).
+// The command `prism mock` runs in this process, since one of its own would outlive its parent. Requests are judged, as
+// that command always does. One edit to the description, towards the real GitHub: it declares no security, so here it
+// demands a bearer token, and a request without one is a 401 (any token will do).
 //
 // Quirks that a connector or a test has to know:
 // - It has one example for each answer: each list holds one item, whatever the query, and its Link header promises a
@@ -15,33 +15,53 @@
 //   "application/vnd.github+json, application/json" and "*/*" both work.
 // - GitHub's own example of a pull request breaks GitHub's schema, so answers must not be judged (`errors: false`).
 
-import { readFile } from 'node:fs/promises';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { run } from './child.mjs';
 
 const require = createRequire(import.meta.url);
-const { createLogger } = require('@stoplight/prism-core');
-const { getHttpOperationsFromSpec } = require('@stoplight/prism-http');
-const { createServer } = require('@stoplight/prism-http-server');
 
-const path = require.resolve('@octokit/openapi/generated/api.github.com.json');
-const description = JSON.parse(await readFile(path, 'utf8'));
+const description = JSON.parse(readFileSync(require.resolve('@octokit/openapi/generated/api.github.com.json'), 'utf8'));
 description.components.securitySchemes = { bearer: { type: 'http', scheme: 'bearer' } };
 description.security = [{ bearer: [] }];
+const folder = mkdtempSync(join(tmpdir(), 'bulkhead-prism-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const file = join(folder, 'api.github.com.json');
+writeFileSync(file, JSON.stringify(description));
 
-const operations = await getHttpOperationsFromSpec(description);
-const prism = createServer(operations, {
-  cors: false,
-  components: { logger: createLogger('prism', { level: 'silent' }) },
-  config: {
-    isProxy: false,
-    validateRequest: true,
-    validateResponse: true,
-    checkSecurity: true,
-    errors: false,
-    upstreamProxy: undefined,
-    mock: { dynamic: false, ignoreExamples: false },
-  },
-});
-const address = await prism.listen(0, '127.0.0.1');
-run({ port: Number(new URL(address).port) });
+const port = await freePort();
+// What the command says is for people; stdout is for the one line that a test waits for.
+const { write } = process.stdout;
+process.stdout.write = process.stderr.write.bind(process.stderr);
+process.argv = [process.argv[0], 'prism', 'mock', '--host', '127.0.0.1', '--port', String(port), '--verboseLevel', 'silent', file];
+require('@stoplight/prism-cli');
+while (!(await accepts(port))) await setTimeout(100);
+process.stdout.write = write;
+run({ port });
+
+/** A port of 127.0.0.1 that nothing listens on. */
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** Whether something listens on the port. */
+function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    const end = (answer) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => end(true)).once('error', () => end(false));
+  });
+}
