@@ -161,6 +161,8 @@ async fn only_the_fields_that_were_named_are_read() -> anyhow::Result<()> {
         "record": { "id": "c-001", "updated_at": "2026-01-01T00:00:00Z" },
     });
     assert_eq!(record, expected);
+    let misspelled = [READ.as_slice(), &["--field", "emial"]].concat();
+    laid.run(&misspelled, Some(&token)).await?.refused(6, &["no field `emial`", "discover"]);
     Ok(())
 }
 

@@ -93,11 +93,21 @@ fn select(name: &str, offered: &[StreamDefinition], arguments: &Arguments) -> Re
     if !stream.modes.contains(&mode) {
         return Err(Error::new(Code::Setup, format!("stream `{name}` cannot be read in this mode")));
     }
+    if let Some(field) = arguments.fields.iter().find(|field| !may_have(stream, field)) {
+        return Err(Error::new(Code::Setup, format!("stream `{name}` has no field `{field}`"))
+            .next("`bulkhead discover` shows its fields"));
+    }
     Ok(Selection { name: name.to_owned(), mode, fields: arguments.fields.clone() })
 }
 
 fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Whether records of `stream` may have a top-level `field`. A schema that lists no properties rules none out.
+fn may_have(stream: &StreamDefinition, field: &str) -> bool {
+    let schema: serde_json::Value = serde_json::from_str(&stream.schema).unwrap_or_default();
+    schema.get("properties").and_then(serde_json::Value::as_object).is_none_or(|fields| fields.contains_key(field))
 }
 
 /// One entry a line.
