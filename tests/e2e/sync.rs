@@ -148,6 +148,17 @@ async fn a_full_disk_under_stdout_leaves_the_state_alone() -> anyhow::Result<()>
 }
 
 #[tokio::test]
+async fn a_full_disk_under_stdout_is_told_by_every_verb() -> anyhow::Result<()> {
+    let (_acme, laid, token) = begin(Options { busy: None, ..Options::default() }).await?;
+    for arguments in [&["check", "."][..], &["discover", "."], &["invoke", ".", "count-contacts"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let child = laid.command(arguments, Some(&token)).stdout(Stdio::from(full)).spawn()?;
+        Ended::from(child.wait_with_output().await?).failed(1, &["No space left on device"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_the_fields_that_were_named_are_read() -> anyhow::Result<()> {
     let (_acme, laid, token) = begin(Options { contacts: 3, busy: None, ..Options::default() }).await?;
     let arguments = [READ.as_slice(), &["--field", "id", "--field", "updated_at"]].concat();

@@ -7,6 +7,7 @@
 //! Invariants: an IPv6 address that carries an IPv4 address is judged as both.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -145,15 +146,20 @@ pub fn translation_prefix(address: Ipv6Addr) -> Option<Ipv6Net> {
 
 /// The name of the special block that `address` lies in.
 fn special(address: IpAddr) -> Option<&'static str> {
-    let within = |block: &str| block.parse::<IpNet>().is_ok_and(|block| block.contains(&address));
-    if METADATA.iter().any(|block| within(block)) {
-        return Some("cloud metadata service");
-    }
-    if let Some((_, name)) = BLOCKS.iter().find(|(block, _)| within(block)) {
+    /// Both tables, read once. The narrower metadata rows come first, for the better message.
+    static TABLE: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
+        let metadata = METADATA.iter().map(|block| (*block, "cloud metadata service"));
+        let rows = metadata.chain(BLOCKS.iter().copied());
+        rows.filter_map(|(block, name)| block.parse().ok().map(|block| (block, name))).collect()
+    });
+    if let Some((_, name)) = TABLE.iter().find(|(block, _)| block.contains(&address)) {
         return Some(name);
     }
-    // IANA has given out nothing else for global unicast (RFC 4291 §2.4).
-    if address.is_ipv6() && !within("2000::/3") { Some("not global unicast") } else { None }
+    match address {
+        // IANA has given out nothing but 2000::/3 for global unicast (RFC 4291 §2.4).
+        IpAddr::V6(v6) if v6.octets()[0] >> 5 != 1 => Some("not global unicast"),
+        _ => None,
+    }
 }
 
 /// Whether an operator's `opened` blocks let `address` through although it is special.

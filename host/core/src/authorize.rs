@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::address::{self, Surroundings};
 use crate::denial::{Closest, Denial, LONGEST_REMEDY, Reason, Remedy, shortened};
-use crate::egress::{self, Host, Miss, Rule, Scheme, Target};
+use crate::egress::{self, Miss, Rule, Scheme, Target};
 use crate::id::SecretName;
 use crate::limits::Size;
 use crate::manifest::Format;
@@ -235,16 +235,6 @@ impl Permit<Egress> {
             Remedy::grant(format!("{}\naddresses = [{}]", self.action.destination_lines(), blocks.join(", ")))
         });
         Err(self.action.denied(Reason::Address { address, block }, remedy))
-    }
-}
-
-impl Host {
-    /// The address, when it is written out and needs no resolving.
-    pub fn literal(&self) -> Option<IpAddr> {
-        match self {
-            Self::Address(address) => Some(*address),
-            Self::Name(_) => None,
-        }
     }
 }
 

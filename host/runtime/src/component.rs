@@ -88,12 +88,19 @@ impl Candidate {
 
     /// The imports that `power` does not cover.
     pub fn missing(&self, power: &Power) -> Vec<Import> {
-        let covered = |import: &&Import| match import.status {
-            Status::Types | Status::Baseline => true,
-            Status::Capability(capability) => capability.is_in(power) || is_inert(power, &import.name),
-            Status::Unknown => is_inert(power, &import.name),
-        };
+        let covered = |import: &&Import| import.status.is_linked(power) || is_inert(power, &import.name);
         self.imports.iter().filter(|import| !covered(import)).cloned().collect()
+    }
+}
+
+impl Status {
+    /// Whether an import with this status is linked for `power`, with its functions.
+    pub(crate) fn is_linked(self, power: &Power) -> bool {
+        match self {
+            Self::Types | Self::Baseline => true,
+            Self::Capability(capability) => capability.is_in(power),
+            Self::Unknown => false,
+        }
     }
 }
 

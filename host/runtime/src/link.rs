@@ -12,7 +12,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::compartment::Compartment;
-use crate::component::{Candidate, Status, is_inert};
+use crate::component::{Candidate, is_inert};
 use crate::inert;
 
 /// Interfaces that every component may import, because language runtimes do. Behind them is nothing: no environment, no
@@ -52,12 +52,7 @@ pub(crate) fn linker(candidate: &Candidate, power: &Power) -> wasmtime::Result<L
     }
     let ty = candidate.component.component_type();
     for (import, (name, external)) in candidate.imports().iter().zip(ty.imports(engine)) {
-        let linked = match import.status {
-            Status::Types | Status::Baseline => true,
-            Status::Capability(capability) => capability.is_in(power),
-            Status::Unknown => false,
-        };
-        if !linked && is_inert(power, name) {
+        if !import.status.is_linked(power) && is_inert(power, name) {
             inert::link(&mut linker, &ty, engine, name, &external.ty)?;
         }
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod connection;
+mod place;
 pub mod release;
 pub mod sync;
 

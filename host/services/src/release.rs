@@ -14,6 +14,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use serde_json::Value;
 
+use crate::place;
+
 /// The manifest's file name.
 pub const MANIFEST: &str = "connector.toml";
 /// The component's file name in a folder that is ready to ship.
@@ -109,18 +111,14 @@ impl Release {
 
 /// Reads a component file, up to the largest size.
 pub fn read_component(path: &Path) -> Result<Vec<u8>, Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| unreadable(path, std::io::ErrorKind::InvalidInput.into()))?;
-    let dir = open_dir(folder).map_err(|_| unreadable(path, std::io::ErrorKind::NotFound.into()))?;
-    read(&dir, Path::new(name), path, LARGEST_COMPONENT)
+    let (dir, name) = place::of(path).map_err(|source| unreadable(path, source))?;
+    read(&dir, &name, path, LARGEST_COMPONENT)
 }
 
 /// Reads the text file at `path`, up to a mebibyte.
 pub fn read_text(path: &Path) -> Result<String, Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| unreadable(path, std::io::ErrorKind::InvalidInput.into()))?;
-    let dir = open_dir(folder).map_err(|_| unreadable(path, std::io::ErrorKind::NotFound.into()))?;
-    text(&dir, &name.to_string_lossy(), path)
+    let (dir, name) = place::of(path).map_err(|source| unreadable(path, source))?;
+    text(&dir, &name, path)
 }
 
 fn find_component(folder: &Path, name: &str) -> Result<PathBuf, Error> {
@@ -134,8 +132,8 @@ fn open_dir(folder: &Path) -> Result<Dir, Error> {
     Dir::open_ambient_dir(folder, ambient_authority()).map_err(|source| unreadable(folder, source))
 }
 
-fn text(dir: &Dir, name: &str, shown: &Path) -> Result<String, Error> {
-    String::from_utf8(read(dir, Path::new(name), shown, LARGEST_TEXT)?)
+fn text(dir: &Dir, name: impl AsRef<Path>, shown: &Path) -> Result<String, Error> {
+    String::from_utf8(read(dir, name.as_ref(), shown, LARGEST_TEXT)?)
         .map_err(|error| unreadable(shown, std::io::Error::other(error.utf8_error())))
 }
 

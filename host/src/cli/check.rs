@@ -7,7 +7,7 @@ use bulkhead_core::text::plain;
 use bulkhead_core::{Grant, Power};
 use bulkhead_services::Release;
 
-use super::error::{Code, Error};
+use super::error::Error;
 use super::local::Local;
 use super::report;
 
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut text =
         format!("{} {} ({})\nroles: {}\n", connector.name, connector.version, release.digest, roles.join(", "));
     describe(&mut text, &release, &grant, &connection.power);
-    write(&text)?;
+    report::print(&text)?;
     if let Some(name) = own_name(report::settle(connection.spec().await)?)
         && name != connector.name.to_string()
     {
@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         );
     }
     report::settle(connection.check().await)?;
-    write("check: passed\n")
+    report::print("check: passed\n")
 }
 
 /// What was asked and what of it was granted, in plain words.
@@ -85,8 +85,4 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
 fn own_name(spec: String) -> Option<String> {
     let spec: serde_json::Value = serde_json::from_str(&spec).ok()?;
     spec.get("name")?.as_str().map(str::to_owned)
-}
-
-fn write(text: &str) -> Result<(), Error> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
 }

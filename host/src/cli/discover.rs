@@ -1,8 +1,5 @@
 //! `bulkhead discover`: the streams of a source.
 
-use std::io::Write as _;
-
-use bulkhead_core::text::plain_json;
 use bulkhead_runtime::types::{StreamDefinition, SyncMode};
 use serde_json::{Value, json};
 
@@ -20,9 +17,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let (_, _, connection) = arguments.local.connect()?;
     let streams = report::settle(connection.discover().await?)?;
     let shown = streams.iter().map(show).collect::<Result<Vec<_>, _>>()?;
-    let mut text = serde_json::to_string_pretty(&shown).map_err(|error| Error::new(Code::Host, error.to_string()))?;
-    text.push('\n');
-    std::io::stdout().write_all(plain_json(&text).as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
+    report::print_json(&shown)
 }
 
 fn show(stream: &StreamDefinition) -> Result<Value, Error> {

@@ -70,6 +70,12 @@ impl Error {
         Self { code, message: message.into(), next: None }
     }
 
+    /// What a failure to write to stdout means: a reader that went away is no news to anyone, a full disk is.
+    pub(crate) fn of_stdout(source: &std::io::Error, message: String) -> Self {
+        let gone = source.kind() == std::io::ErrorKind::BrokenPipe;
+        Self::new(if gone { Code::Pipe } else { Code::Host }, message)
+    }
+
     /// With the next step.
     pub(crate) fn next(mut self, step: impl Into<String>) -> Self {
         self.next = Some(step.into());
@@ -206,10 +212,7 @@ impl From<sync::Error> for Error {
                 Self::new(Code::Reported, message).next("run it again later: the state is kept")
             }
             sync::Error::Refused(refusal) => refusal.into(),
-            sync::Error::Sink(source) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-                Self::new(Code::Pipe, message)
-            }
-            sync::Error::Sink(_) => Self::new(Code::Host, message),
+            sync::Error::Sink(source) => Self::of_stdout(&source, message),
             sync::Error::State(_) => Self::new(Code::Setup, message),
         }
     }

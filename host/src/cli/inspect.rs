@@ -1,7 +1,6 @@
 //! `bulkhead inspect`: what a component really is, before anyone writes or reads a manifest.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use bulkhead_capabilities::Capability;
@@ -9,8 +8,8 @@ use bulkhead_core::id::Digest;
 use bulkhead_runtime::{Candidate, Status};
 use bulkhead_services::release;
 
-use super::error::{Code, Error, word};
-use super::local;
+use super::error::{Error, word};
+use super::{local, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -48,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     if roles.is_ok() {
         let _ = write!(text, "\nconnector.toml, to begin with:\n\n{}", skeleton(&candidate));
     }
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))?;
+    report::print(&text)?;
     roles.map(|_| ()).map_err(Error::from)
 }
 

@@ -1,8 +1,5 @@
 //! `bulkhead invoke`: one action of a connector.
 
-use std::io::Write as _;
-
-use bulkhead_core::text::plain_json;
 use bulkhead_runtime::Connection;
 use rand::Rng as _;
 use serde_json::Value;
@@ -29,7 +26,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let (_, _, connection) = arguments.local.connect()?;
     let Some(action) = &arguments.action else {
         let described = report::settle(connection.describe().await?)?;
-        return print(&json(&described, "description of its actions")?);
+        return report::print_json(&json(&described, "description of its actions")?);
     };
     known(action, &connection).await?;
     let input = arguments.input.read()?;
@@ -37,7 +34,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")).next(AT_FILE))?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
     let output = report::settle(connection.invoke(action, &input.to_string(), &key).await?)?;
-    print(&json(&output, "result")?)
+    report::print_json(&json(&output, "result")?)
 }
 
 /// Refuses an action that the connector does not list. A list that cannot be read refuses nothing: the connector will.
@@ -58,10 +55,4 @@ async fn known(action: &str, connection: &Connection) -> Result<(), Error> {
 fn json(text: &str, what: &str) -> Result<Value, Error> {
     serde_json::from_str(text)
         .map_err(|error| Error::new(Code::Crashed, format!("the connector's {what} is not JSON: {error}")))
-}
-
-fn print(value: &Value) -> Result<(), Error> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::new(Code::Host, error.to_string()))?;
-    text.push('\n');
-    std::io::stdout().write_all(plain_json(&text).as_bytes()).map_err(|error| Error::new(Code::Pipe, error.to_string()))
 }

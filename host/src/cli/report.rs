@@ -4,11 +4,11 @@ use std::io::{IsTerminal, Write};
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
-use bulkhead_core::text::plain;
+use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
 use tracing_subscriber::EnvFilter;
 
-use super::error::{Error, indented};
+use super::error::{Code, Error, indented};
 
 /// Structured logs on stderr, as `-v` or `BULKHEAD_LOG` ask.
 pub(crate) fn start_tracing(verbose: u8) {
@@ -23,6 +23,18 @@ pub(crate) fn start_tracing(verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Writes to stdout.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::of_stdout(&error, error.to_string()))
+}
+
+/// Writes JSON to stdout, for people and programs.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::new(Code::Host, error.to_string()))?;
+    text.push('\n');
+    print(&plain_json(&text))
 }
 
 /// Shows an outcome and turns it into the verb's result.

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use bulkhead_core::id::ConnectorName;
-use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use cap_tempfile::TempFile;
 use serde::{Deserialize, Serialize};
+
+use crate::place;
 
 /// The form of the file. A later form gets a later number, and reads this one.
 const FORM: u32 = 1;
@@ -57,9 +58,7 @@ impl StateFile {
         streams.sort();
         streams.dedup();
         let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = Dir::open_ambient_dir(parent, ambient_authority()).map_err(unreadable)?;
-        let name = PathBuf::from(path.file_name().ok_or_else(|| unreadable(std::io::ErrorKind::InvalidInput.into()))?);
+        let (folder, name) = place::of(path).map_err(unreadable)?;
         let current = match folder.open(&name) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(unreadable(error)),
@@ -119,6 +118,7 @@ fn accept(path: &Path, text: &str, connector: &ConnectorName, streams: &[String]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cap_std::ambient_authority;
 
     fn open(folder: &cap_tempfile::TempDir, connector: &str, streams: &[&str]) -> Result<StateFile, Error> {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&**folder))).unwrap();
