@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
+use bulkhead_core::id::Owner;
 use bulkhead_runtime::Runtime;
 use bulkhead_services::{Release, connect};
 use bulkhead_tests::aimed::{MINIMAL, PLAIN, Shipped, repository};
@@ -37,7 +38,15 @@ async fn measure(connector: Shipped, action: &str) -> anyhow::Result<()> {
     let opened = started.elapsed();
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let grant = Grant::whole(&release.manifest);
-    let connection = connect(&runtime, &release, &grant, &json!({}), DevelopmentVault::default(), transport)?;
+    let connection = connect(
+        &runtime,
+        Owner::local(&release.manifest.connector.name),
+        &release,
+        &grant,
+        &json!({}),
+        DevelopmentVault::default(),
+        transport,
+    )?;
     let input = "{}".to_owned();
     let mut times = Vec::with_capacity(CALLS);
     for call in 0..WARM + CALLS {

@@ -122,6 +122,7 @@ impl Rule {
     pub fn grant_lines(&self) -> String {
         let lines = destination_lines(self.scheme, &self.host, self.port);
         match &self.host {
+            host if host.spans_public_suffix() => format!("{lines}\npublic-suffix = true"),
             HostPattern::Exactly(Host::Address(address)) if crate::address::is_special(*address) => {
                 format!("{lines}\naddresses = [\"{}\"]", ipnet::IpNet::from(*address))
             }
