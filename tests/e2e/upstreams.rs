@@ -42,7 +42,7 @@ where
 }
 
 /// Writes these bytes and hangs up.
-async fn canned(bytes: impl Into<Vec<u8>>) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn canned(bytes: impl Into<Vec<u8>>) -> anyhow::Result<SocketAddr> {
     let bytes = bytes.into();
     upstream(move |mut socket, _| {
         let bytes = bytes.clone();
