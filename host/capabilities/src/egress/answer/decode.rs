@@ -156,7 +156,7 @@ mod tests {
     fn two_codings_or_an_unknown_one_are_refused() {
         let coding = |values: &[&str]| {
             let values = values.iter().map(|value| (header::CONTENT_ENCODING, value.parse().unwrap()));
-            super::coding(&values.collect())
+            coding(&values.collect())
         };
         assert_eq!(coding(&[]), Ok(None));
         assert_eq!(coding(&["identity", ""]), Ok(None));
