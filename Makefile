@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc peers measure clean system
+.PHONY: help demo test build guests lint fmt check doc peers bench bench-quick clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 GUESTS := connectors/target/wasm32-wasip2/release
@@ -47,9 +47,13 @@ peers: build guests ## Run connectors against other people's emulations of real 
 	@scripts/require.sh npm npm
 	@target/debug/peers
 
-measure: guests ## Measure the smallest connector and one invocation with a fresh instance (release build)
+bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)
 	cargo build --release --workspace
-	@target/release/measure
+	@target/release/bench
+
+bench-quick: guests ## The same with fewer rounds
+	cargo build --release --workspace
+	@target/release/bench --quick
 
 clean: ## Remove what was built here
 	cargo clean
