@@ -196,6 +196,38 @@ fn no_grant_opens_what_the_operator_reserved() {
 }
 
 #[test]
+fn the_lines_for_an_address_that_carries_another_open_both() {
+    for (address, blocks) in
+        [("::ffff:10.0.0.1", "\"10.0.0.1/32\""), ("64:ff9b::a00:1", "\"64:ff9b::a00:1/128\", \"10.0.0.1/32\"")]
+    {
+        let answer = [address.parse().unwrap()];
+        let admits = |grant: &str| {
+            let permit = authorize(&power(Some(grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+            permit.admits(&answer, &Surroundings::default())
+        };
+        let lines = admits(LOOPBACK).unwrap_err().remedy.unwrap().lines;
+        assert!(lines.ends_with(&format!("addresses = [\"127.0.0.0/8\", {blocks}]")), "{lines}");
+        assert_eq!(admits(&format!("{LOOPBACK}{lines}")), Ok(()));
+    }
+}
+
+#[test]
+fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
+    let grant = format!(
+        "{LOOPBACK}\n[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8080\naddresses = [\"::/0\"]\n"
+    );
+    let permit = authorize(&power(Some(&grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let admits = |address: &str, reserved: &str| {
+        let reserving = Surroundings { reserved: vec![reserved.parse().unwrap()], ..Surroundings::default() };
+        permit.admits(&[address.parse().unwrap()], &reserving)
+    };
+    for address in ["64:ff9b::c709:e01", "2002:c709:e01::1", "2001:0:4136:e378:0:63bf:38f6:f1fe", "::199.9.14.1"] {
+        assert!(admits(address, "198.41.0.0/24").is_ok(), "{address}");
+        assert!(admits(address, "199.9.14.0/24").is_err_and(|denial| denial.remedy.is_none()), "{address}");
+    }
+}
+
+#[test]
 fn a_grant_for_one_release_is_no_grant_for_another() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let granted = Digest::of(&[b"old"]);
