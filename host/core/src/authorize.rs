@@ -86,7 +86,7 @@ impl Action for Egress {
             return Err(self.uncovered(power));
         };
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
-            return Err(denied(Reason::ReservedHeader(name.to_string()), None));
+            return Err(denied(Reason::ReservedHeader(shortened(name.as_str())), None));
         }
         let partial = |name: &&http::HeaderName| **name == http::header::RANGE || **name == http::header::IF_RANGE;
         if !power.secrets.is_empty() && self.headers.keys().any(|name| partial(&name)) {
@@ -121,7 +121,7 @@ impl Action for Egress {
         if !injections.is_empty()
             && let Some(name) = self.headers.keys().find(bound)
         {
-            return Err(denied(Reason::CredentialHeader(name.to_string()), None));
+            return Err(denied(Reason::CredentialHeader(shortened(name.as_str())), None));
         }
         Ok(EgressTerms {
             injections,
@@ -141,12 +141,12 @@ impl Egress {
         } else {
             (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
         };
-        // A remedy that is too long to be read is no help.
-        let readable = remedy.lines.len() <= LONGEST_REMEDY;
-        self.denied(reason, readable.then_some(remedy))
+        self.denied(reason, Some(remedy))
     }
 
     fn denied(&self, reason: Reason, remedy: Option<Remedy>) -> Denial {
+        // A remedy that is too long to be read is no help.
+        let remedy = remedy.filter(|remedy| remedy.lines.len() <= LONGEST_REMEDY);
         Denial { attempt: shortened(&self.to_string()), destination: self.target.authority(), reason, remedy }
     }
 

@@ -228,6 +228,18 @@ fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
 }
 
 #[test]
+fn a_denial_is_short_whatever_was_tried() {
+    let check = |denial: Denial| assert!(format!("{denial:?}").len() < 2000, "{denial}");
+    let mut long = request("GET", "https://api.example.com/v1/a", &[]);
+    long.headers.insert(format!("x-forwarded-{}", "a".repeat(20_000)).parse::<http::HeaderName>().unwrap(), 1.into());
+    check(authorize(&power(None), long).unwrap_err());
+    check(Denial::inert(&"a".repeat(20_000), &"f".repeat(20_000)));
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let addresses: Vec<IpAddr> = (0..64).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+    check(permit.admits(&addresses, &Surroundings::default()).unwrap_err());
+}
+
+#[test]
 fn a_grant_for_one_release_is_no_grant_for_another() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let granted = Digest::of(&[b"old"]);
