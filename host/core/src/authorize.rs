@@ -136,12 +136,13 @@ impl Egress {
     /// Why nothing covers this request, and what would.
     fn uncovered(&self, power: &Power) -> Denial {
         let asked = power.asked.iter().any(|rule| rule.judge(&self.method, &self.target).is_ok());
-        let (reason, remedy) = if asked {
-            (Reason::NotGranted, Remedy::grant(self.grant_lines()))
-        } else {
-            (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
-        };
-        self.denied(reason, Some(remedy))
+        if asked {
+            return self.denied(Reason::NotGranted, Some(Remedy::grant(self.grant_lines())));
+        }
+        // No manifest can ask for `CONNECT`, so there are no lines to propose.
+        let grantable = self.method.as_str().parse::<egress::Method>().is_ok();
+        let remedy = grantable.then(|| Remedy::manifest(self.manifest_lines()));
+        self.denied(Reason::NotDeclared(closest(&power.asked, self)), remedy)
     }
 
     fn denied(&self, reason: Reason, remedy: Option<Remedy>) -> Denial {

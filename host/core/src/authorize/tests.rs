@@ -228,6 +228,15 @@ fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
 }
 
 #[test]
+fn what_no_manifest_can_ask_for_is_denied_without_lines_that_no_manifest_could_have() {
+    for (method, proposed) in [("CONNECT", false), ("TRACE", false), ("get", false), ("PURGE", true)] {
+        let request = request(method, "https://api.example.com/v1/a", &[]);
+        let denial = authorize(&power(None), request).unwrap_err();
+        assert_eq!((denial.code(), denial.remedy.is_some()), ("egress-not-declared", proposed), "{method}");
+    }
+}
+
+#[test]
 fn a_denial_is_short_whatever_was_tried() {
     let check = |denial: Denial| assert!(format!("{denial:?}").len() < 2000, "{denial}");
     let mut long = request("GET", "https://api.example.com/v1/a", &[]);
