@@ -47,7 +47,8 @@ impl FromStr for Path {
             // A star is a pattern's, so that no path can read like one.
             path.push_str(&judged(segment, segments.peek().is_none())?.replace('*', "%2A"));
         }
-        Ok(Self(path))
+        // As it goes out it can be longer than it came.
+        if path.len() > LONGEST { Err(Error::TooLong) } else { Ok(Self(path)) }
     }
 }
 
@@ -255,6 +256,15 @@ mod tests {
         assert_eq!(path.as_str(), "/admin/%2A%2A");
         check("/admin/%2A%2A", "/admin/**", true);
         check("/admin/%2A%2A", "/admin/users", false);
+    }
+
+    #[test]
+    fn a_path_is_no_longer_than_its_bound_when_it_goes_out() {
+        let check = |text: String, expected| assert_eq!(text.parse::<Path>().is_ok(), expected, "{} bytes", text.len());
+        check(format!("/{}", "a".repeat(LONGEST - 1)), true);
+        check(format!("/{}", "a".repeat(LONGEST)), false);
+        check(format!("/{}", "*".repeat(LONGEST / 3)), true);
+        check(format!("/{}", "*".repeat(LONGEST - 1)), false);
     }
 
     #[test]
