@@ -1,4 +1,4 @@
-//! Claims about what core decides, over generated inputs.
+//! Claims about what core decides, over generated inputs and over the corpus that fuzzing left.
 //!
 //! Why: a table shows the cases that somebody thought of. The claims are those of `tests/fuzz`.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 pub mod fuzz;
 
 mod addresses;
+mod corpus;
 mod hosts;
 mod paths;
 mod rules;
