@@ -92,7 +92,7 @@ impl Action for Egress {
         let mut hosts: Vec<usize> = openings.iter().map(|opening| opening.host).collect();
         hosts.dedup();
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
-            return Err(denied(Reason::ReservedHeader(name.to_string()), None));
+            return Err(denied(Reason::ReservedHeader(shortened(name.as_str())), None));
         }
         let partial = |name: &&http::HeaderName| **name == http::header::RANGE || **name == http::header::IF_RANGE;
         if !power.secrets.is_empty() && self.headers.keys().any(|name| partial(&name)) {
@@ -127,7 +127,7 @@ impl Action for Egress {
         if !injections.is_empty()
             && let Some(name) = self.headers.keys().find(bound)
         {
-            return Err(denied(Reason::CredentialHeader(name.to_string()), None));
+            return Err(denied(Reason::CredentialHeader(shortened(name.as_str())), None));
         }
         Ok(EgressTerms {
             injections,
@@ -151,17 +151,18 @@ impl Egress {
     /// Why nothing covers this request, and what would.
     fn uncovered(&self, power: &Power) -> Denial {
         let asked = power.asked.iter().any(|rule| rule.judge(&self.method, &self.target).is_ok());
-        let (reason, remedy) = if asked {
-            (Reason::NotGranted, Remedy::grant(self.grant_lines()))
-        } else {
-            (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
-        };
-        // A remedy that is too long to be read is no help.
-        let readable = remedy.lines.len() <= LONGEST_REMEDY;
-        self.denied(reason, readable.then_some(remedy))
+        if asked {
+            return self.denied(Reason::NotGranted, Some(Remedy::grant(self.grant_lines())));
+        }
+        // No manifest can ask for `CONNECT`, so there are no lines to propose.
+        let grantable = self.method.as_str().parse::<egress::Method>().is_ok();
+        let remedy = grantable.then(|| Remedy::manifest(self.manifest_lines()));
+        self.denied(Reason::NotDeclared(closest(&power.asked, self)), remedy)
     }
 
     fn denied(&self, reason: Reason, remedy: Option<Remedy>) -> Denial {
+        // A remedy that is too long to be read is no help.
+        let remedy = remedy.filter(|remedy| remedy.lines.len() <= LONGEST_REMEDY);
         Denial { attempt: shortened(&self.to_string()), destination: self.target.authority(), reason, remedy }
     }
 
@@ -253,7 +254,7 @@ impl Permit<Egress> {
         let forbidden: Vec<(IpAddr, &'static str)> = addresses
             .iter()
             .filter_map(|address| address::forbidden(*address, surroundings).map(|block| (*address, block)))
-            .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened))
+            .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened, surroundings))
             .collect();
         let Some((address, block)) = forbidden.first().copied() else {
             return Ok(Admitted { permit: self, addresses });
@@ -262,7 +263,13 @@ impl Permit<Egress> {
         // what is open already.
         let remedy = (!forbidden.iter().any(|(address, _)| surroundings.reserves(*address))).then(|| {
             let mut blocks: Vec<String> = opened.iter().map(|block| format!("\"{block}\"")).collect();
-            blocks.extend(forbidden.iter().map(|(address, _)| format!("\"{}\"", IpNet::from(*address))));
+            let shut = forbidden.iter().flat_map(|(address, _)| address::destinations(*address, surroundings));
+            let shut = shut.filter(|address| !opened.iter().any(|block| block.contains(address)));
+            for block in shut.map(|address| format!("\"{}\"", IpNet::from(address))) {
+                if !blocks.contains(&block) {
+                    blocks.push(block);
+                }
+            }
             Remedy::grant(format!("{}\naddresses = [{}]", self.action.destination_lines(), blocks.join(", ")))
         });
         Err(self.action.denied(Reason::Address { address, block }, remedy))

@@ -158,7 +158,7 @@ impl Denial {
         Self {
             attempt: shortened(&format!("{interface}#{function}")),
             destination: shortened(interface),
-            reason: Reason::Inert { interface: interface.to_owned() },
+            reason: Reason::Inert { interface: shortened(interface) },
             remedy: None,
         }
     }

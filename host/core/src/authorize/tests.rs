@@ -197,6 +197,59 @@ fn no_grant_opens_what_the_operator_reserved() {
 }
 
 #[test]
+fn the_lines_for_an_address_that_carries_another_open_both() {
+    for (address, blocks) in
+        [("::ffff:10.0.0.1", "\"10.0.0.1/32\""), ("64:ff9b::a00:1", "\"64:ff9b::a00:1/128\", \"10.0.0.1/32\"")]
+    {
+        let answer = [address.parse().unwrap()];
+        let admits = |grant: &str| {
+            let permit = authorize(&power(Some(grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+            permit.admits(&answer, &Surroundings::default()).map(drop)
+        };
+        let lines = admits(LOOPBACK).unwrap_err().remedy.unwrap().lines;
+        assert!(lines.ends_with(&format!("addresses = [\"127.0.0.0/8\", {blocks}]")), "{lines}");
+        assert_eq!(admits(&format!("{LOOPBACK}{lines}")), Ok(()));
+    }
+}
+
+#[test]
+fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
+    let grant = format!(
+        "{LOOPBACK}\n[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8080\naddresses = [\"::/0\"]\n"
+    );
+    let permit = authorize(&power(Some(&grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let admits = |address: &str, reserved: &str| {
+        let reserving = Surroundings { reserved: vec![reserved.parse().unwrap()], ..Surroundings::default() };
+        permit.admits(&[address.parse().unwrap()], &reserving).map(drop)
+    };
+    for address in ["64:ff9b::c709:e01", "2002:c709:e01::1", "2001:0:4136:e378:0:63bf:38f6:f1fe", "::199.9.14.1"] {
+        assert!(admits(address, "198.41.0.0/24").is_ok(), "{address}");
+        assert!(admits(address, "199.9.14.0/24").is_err_and(|denial| denial.remedy.is_none()), "{address}");
+    }
+}
+
+#[test]
+fn what_no_manifest_can_ask_for_is_denied_without_lines_that_no_manifest_could_have() {
+    for (method, proposed) in [("CONNECT", false), ("TRACE", false), ("get", false), ("PURGE", true)] {
+        let request = request(method, "https://api.example.com/v1/a", &[]);
+        let denial = authorize(&power(None), request).unwrap_err();
+        assert_eq!((denial.code(), denial.remedy.is_some()), ("egress-not-declared", proposed), "{method}");
+    }
+}
+
+#[test]
+fn a_denial_is_short_whatever_was_tried() {
+    let check = |denial: Denial| assert!(format!("{denial:?}").len() < 2000, "{denial}");
+    let mut long = request("GET", "https://api.example.com/v1/a", &[]);
+    long.headers.insert(format!("x-forwarded-{}", "a".repeat(20_000)).parse::<http::HeaderName>().unwrap(), 1.into());
+    check(authorize(&power(None), long).unwrap_err());
+    check(Denial::inert(&"a".repeat(20_000), &"f".repeat(20_000)));
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let addresses: Vec<IpAddr> = (0..64).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+    check(permit.admits(&addresses, &Surroundings::default()).unwrap_err());
+}
+
+#[test]
 fn a_grant_for_one_release_is_no_grant_for_another() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let granted = Digest::of(&[b"old"]);
