@@ -262,7 +262,7 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
         why = "w"
         [[egress]]
         host = "*.example.com"
-        paths = ["/v2/**"]
+        paths = ["/v2/**", "/v1/7"]
         why = "w"
     "#;
     let of = |url| {
@@ -270,7 +270,8 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
         (permit.hosts().to_vec(), permit.template().to_string())
     };
     assert_eq!(of("https://a.example.com/v1/7/items?q=1"), (vec![0], "/v1/*/items".to_owned()));
-    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/8"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()), "each once, and in order");
     assert_eq!(of("https://fresh.label.example.com/v2/x"), (vec![0], "/v2/**".to_owned()));
 }
 
