@@ -142,11 +142,9 @@ impl Action for Egress {
 }
 
 impl Egress {
-    /// The denial of a request that is one too many for one call.
-    pub fn too_many(&self, most: std::num::NonZeroU32) -> Denial {
-        let ceiling = crate::limits::Limits::CEILING.requests;
-        let lines = format!("[limits]\nrequests = {}", most.saturating_add(most.get()).min(ceiling));
-        self.denied(Reason::TooManyRequests(most), (most < ceiling).then(|| Remedy::manifest(lines)))
+    /// The denial of a request that is one more than `power` allows for one call.
+    pub fn too_many(&self, power: &Power) -> Denial {
+        self.denied(Reason::TooManyRequests(power.limits().requests), power.more_requests())
     }
 
     /// Why nothing covers this request, and what would.

@@ -51,9 +51,8 @@ impl Gate {
             Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), host, error)
         })?;
         let permit = authorize(&self.power, Egress { method: head.method, target, headers: head.headers })?;
-        let most = self.power.limits().requests;
-        if self.journal.permitted() > u64::from(most.get()) {
-            return Err(permit.request().too_many(most));
+        if self.journal.permitted() > u64::from(self.power.limits().requests.get()) {
+            return Err(permit.request().too_many(&self.power));
         }
         Ok(permit)
     }

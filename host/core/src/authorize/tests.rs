@@ -276,9 +276,22 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
 }
 
 #[test]
-fn one_request_too_many_is_denied_with_lines_that_ask_for_more() {
-    let permit = judged("[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"", "", "https://a.com/").unwrap();
-    let denial = permit.request().too_many(20.try_into().unwrap());
-    assert_eq!((denial.code(), denial.remedy.unwrap().lines.as_str()), ("limit-requests", "[limits]\nrequests = 40"));
-    assert_eq!(permit.request().too_many(Limits::CEILING.requests).remedy, None);
+fn one_request_too_many_is_denied_with_lines_for_whoever_set_the_limit() {
+    let rule = "[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n";
+    let denied = |asked: &str, granted: &str| {
+        let head = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+        let manifest = Manifest::parse(&format!("{head}{rule}{asked}")).unwrap();
+        let grant = Grant::parse(&format!("[[egress]]\nhost = \"a.com\"\n{granted}"), &manifest).unwrap();
+        let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+        let denial = request("GET", "https://a.com/", &[]).too_many(&power);
+        assert_eq!(denial.code(), "limit-requests");
+        denial.remedy.map(|remedy| (remedy.file, remedy.lines.rsplit(' ').next().unwrap().parse::<u32>().unwrap()))
+    };
+    let limit = |most: u32| format!("[limits]\nrequests = {most}\n");
+    assert_eq!(denied(&limit(20), ""), Some((File::Manifest, 40)));
+    assert_eq!(denied(&limit(9999), ""), Some((File::Manifest, Limits::CEILING.requests.get())));
+    assert_eq!(denied(&limit(10_000), ""), None);
+    assert_eq!(denied(&limit(20), &limit(5)), Some((File::Grant, 10)));
+    assert_eq!(denied(&limit(8), &limit(5)), Some((File::Grant, 8)));
+    assert_eq!(denied("", &limit(600)), Some((File::Grant, Limits::DEFAULT.requests.get())));
 }
