@@ -27,6 +27,7 @@ use super::Error;
 use super::budget::{Place, Toll};
 use super::client::Company;
 use super::event::{Ending, Event};
+use super::held::PROXY_STATUS;
 use super::pool::{Channel, Key, Pool};
 use crate::credentials::{Guard, Masking};
 
@@ -60,6 +61,8 @@ pub(super) fn receive(
     event: Arc<Event>,
 ) -> Result<http::Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
+    // No upstream says that it is us.
+    head.headers.remove(PROXY_STATUS);
     let host = permit.request().target.authority();
     let limit = permit.response_bytes().bytes();
     let guard = Arc::clone(&company.guard);

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client::{Company, Failure};
+use super::held::PROXY_STATUS;
 use super::{Client, Error};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
@@ -60,7 +61,8 @@ impl Gate {
 
 impl WasiHttpHooks for Gate {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(|name| reserved_header(name.as_str()))
+        // An answer may say whose it is. A request that does is denied all the same: `authorize` knows no exception.
+        Arc::new(|name| reserved_header(name.as_str()) && name != PROXY_STATUS)
     }
 
     fn set_host_header(&mut self) -> bool {
