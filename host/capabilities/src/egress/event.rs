@@ -25,7 +25,7 @@ pub(super) struct Event {
     began: Instant,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
-    /// When the guest last handed over a piece of its body, in milliseconds since it began.
+    /// When a piece of the guest's body last went on, in milliseconds since it began; the end of time while one waits.
     moved: AtomicU64,
     facts: Mutex<Facts>,
 }
@@ -98,7 +98,7 @@ impl Event {
         });
     }
 
-    /// A piece of the request's body was handed over.
+    /// A piece of the request's body went on.
     pub(super) fn sent(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         self.moved.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -107,6 +107,11 @@ impl Event {
     /// A piece of the answer's body arrived.
     pub(super) fn received(&self, bytes: u64) {
         self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A piece of the request's body waits until a budget has room for it: until then the silence is ours.
+    pub(super) fn waits(&self) {
+        self.moved.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// How long the guest and the upstream have been silent while the request goes out.
