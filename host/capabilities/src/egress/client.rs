@@ -90,18 +90,20 @@ impl Client {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let budgets = self.budgets.of(permit.hosts());
         let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
-        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit));
+        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit, &company.guard));
         let journal = company.journal.clone();
         let response = match self.admit(&permit, &budgets).await {
             Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
             Err(held) => {
+                let answer = held.response();
+                event.note(|facts| facts.status = Some(answer.status().as_u16()));
                 event.end(Ending::HeldBack(held.code()));
                 journal.hold(&held);
-                Ok(held.response())
+                Ok(answer)
             }
         };
         match &response {
-            Ok(response) => event.note(|facts| facts.status = Some(response.status().as_u16())),
+            Ok(_) => {}
             Err(Failure::Denied(denial)) => event.end(Ending::Denied(denial.code())),
             Err(Failure::Failed(error)) => event.end(Ending::Failed(error.code())),
         }
@@ -182,7 +184,10 @@ impl Client {
             }
             match answered(&mut channel, request, target, company, event).await {
                 Ok(response) => {
-                    event.note(|facts| facts.answered = Some(event.elapsed()));
+                    event.note(|facts| {
+                        facts.answered = Some(event.elapsed());
+                        facts.status = Some(response.status().as_u16());
+                    });
                     return Ok((response, channel));
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.

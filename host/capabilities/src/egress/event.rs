@@ -1,8 +1,8 @@
 //! What one request leaves behind for operators: one structured event, and metrics.
 //!
 //! Why: whoever looks into an incident asks who sent what where, and how it ended. Invariants: 1. one event for each request
-//! that was judged permitted, however it ends, when its last part is done; 2. never a query string, a header value or a
-//! path, only the path's pattern; 3. metrics have the manifest's host patterns for labels, so that no guest makes more.
+//! that was judged permitted, however it ends, when its last part is done; 2. never a query string, a header value, a path
+//! but for its pattern, or a secret; 3. metrics have the manifest's host patterns for labels, so that no guest makes more.
 //! Denials are the journal's, which coalesces them.
 
 use std::net::IpAddr;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use bulkhead_core::Permit;
 use bulkhead_core::authorize::Egress;
 use bulkhead_core::id::Owner;
+
+use crate::credentials::Guard;
 
 /// What becomes known of a request on its way. Whoever still has a part in the request holds it; the last one's drop
 /// reports it.
@@ -66,12 +68,13 @@ pub(super) enum Ending {
 
 impl Event {
     /// Begins the clock of a permitted request whose first budget is `scope`.
-    pub(super) fn new(owner: Arc<Owner>, scope: Arc<str>, permit: &Permit<Egress>) -> Self {
+    pub(super) fn new(owner: Arc<Owner>, scope: Arc<str>, permit: &Permit<Egress>, guard: &Guard) -> Self {
         Self {
             owner,
             scope,
             method: permit.request().method.clone(),
-            host: permit.request().target.authority(),
+            // A guest that was told a secret could name it under a wildcard.
+            host: guard.masked(&permit.request().target.authority()),
             template: Arc::clone(permit.template()),
             began: Instant::now(),
             bytes_out: AtomicU64::new(0),
@@ -91,10 +94,11 @@ impl Event {
         change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes down how it ended; the first ending stands.
+    /// Takes down how it ended. The first ending stands, but for an answer that arrived whole and could not be decoded.
     pub(super) fn end(&self, ending: Ending) {
-        self.note(|facts| {
-            facts.ending.get_or_insert(ending);
+        self.note(|facts| match facts.ending {
+            None | Some(Ending::Done) => facts.ending = Some(ending),
+            Some(_) => {}
         });
     }
 
