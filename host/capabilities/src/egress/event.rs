@@ -171,3 +171,104 @@ impl Drop for Event {
         metrics::counter!("bulkhead_egress_requests_total", &labels).increment(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use bulkhead_core::egress::Target;
+    use bulkhead_core::id::Digest;
+    use bulkhead_core::limits::Limits;
+    use bulkhead_core::{Grant, Manifest, Power, authorize};
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    const MANIFEST: &str = r#"
+        [connector]
+        name = "acme/x"
+        version = "1.0.0"
+        [[egress]]
+        host = "*.example.com"
+        methods = ["GET", "POST"]
+        paths = ["/v1/**"]
+        why = "w"
+    "#;
+
+    /// An event of a request to this label below the wildcard.
+    fn event(label: &str, tenant: &str) -> Event {
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        let grant = Grant::whole(&manifest);
+        let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+        let target =
+            Target::parse("https", &format!("{label}.example.com"), &format!("/v1/{label}?q={label}")).unwrap();
+        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new() };
+        let permit = authorize(&power, action).unwrap();
+        let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
+        let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);
+        Event::new(Arc::new(owner), scope, &permit, &Guard::new([]).unwrap())
+    }
+
+    /// What was counted while `work` ran: each metric by its name and labels. A histogram counts its values.
+    fn counted(work: impl FnOnce()) -> BTreeMap<(String, Vec<(String, String)>), u64> {
+        let recorder = DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, work);
+        let snapshot = recorder.snapshotter().snapshot().into_vec().into_iter();
+        let counted = snapshot.map(|(key, _, _, value)| {
+            let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+            let count = match value {
+                DebugValue::Counter(count) => count,
+                DebugValue::Histogram(values) => values.len() as u64,
+                DebugValue::Gauge(_) => 0,
+            };
+            ((key.key().name().to_owned(), labels), count)
+        });
+        counted.collect()
+    }
+
+    #[test]
+    fn each_request_is_counted_once_by_how_it_ended() {
+        let endings = [
+            (Some(Ending::Done), "done"),
+            (Some(Ending::HeldBack("egress-budget")), "held-back"),
+            (Some(Ending::Denied("egress-address")), "denied"),
+            (Some(Ending::Failed("egress-connect")), "failed"),
+            (None, "abandoned"),
+        ];
+        let counted = counted(|| {
+            for (ending, _) in endings {
+                let event = event("a", "acme");
+                event.sent(3);
+                event.received(20);
+                ending.into_iter().for_each(|ending| event.end(ending));
+                event.end(Ending::Failed("egress-broke-off"));
+            }
+        });
+        let of = |name: &str, outcome: Option<&str>| {
+            let labels = [("tenant", "acme"), ("connection", "crm"), ("host", "*.example.com")];
+            let labels = labels.into_iter().chain(outcome.map(|outcome| ("outcome", outcome)));
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            counted.get(&(format!("bulkhead_egress_{name}"), labels)).copied()
+        };
+        // A later ending takes the place of none, but for an answer that arrived and could not be decoded.
+        let outcomes =
+            ["done", "held-back", "denied", "failed", "abandoned"].map(|outcome| of("requests_total", Some(outcome)));
+        assert_eq!(outcomes, [None, Some(1), Some(1), Some(3), None], "{counted:#?}");
+        assert_eq!((of("bytes_out_total", None), of("bytes_in_total", None)), (Some(15), Some(100)));
+        assert_eq!(of("seconds", None), Some(5));
+    }
+
+    #[test]
+    fn no_guest_makes_more_labels() {
+        let counted = counted(|| {
+            for n in 0..100 {
+                event(&format!("label-{n}"), "acme").end(Ending::Done);
+            }
+        });
+        assert_eq!(counted.len(), 4, "{counted:#?}");
+        assert_eq!(counted.values().sum::<u64>(), 200, "a hundred requests, and a hundred times");
+        let labels: BTreeSet<_> =
+            counted.keys().flat_map(|(_, labels)| labels.iter().map(|(key, _)| key.as_str())).collect();
+        assert_eq!(labels, BTreeSet::from(["connection", "host", "outcome", "tenant"]));
+    }
+}
