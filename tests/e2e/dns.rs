@@ -21,7 +21,7 @@ use crate::outside::{Ended, Laid};
 const ZONE: &str = "bulkhead.test.";
 
 /// A DNS server that remembers what it was asked.
-struct Dns {
+pub(crate) struct Dns {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     _server: Server<Remembering>,
@@ -45,7 +45,7 @@ impl RequestHandler for Remembering {
 
 impl Dns {
     /// A server with these names below the zone, or wherever a name with a final dot says.
-    async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut catalog = Catalog::new();
         for zone in [ZONE, "arpa."] {
             let origin: Name = zone.parse()?;
@@ -72,6 +72,11 @@ impl Dns {
         let mut server = Server::new(Remembering { catalog, asked: Arc::clone(&asked) });
         server.register_socket(socket);
         Ok(Self { address, asked, _server: server })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn asked(&self) -> Vec<String> {

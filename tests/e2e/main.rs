@@ -12,14 +12,18 @@
 mod canary;
 mod crafted;
 mod inside;
+mod metered;
 mod outside;
 
+mod budgets;
 mod dns;
 mod egress;
+mod events;
 mod load;
 mod redirects;
 mod resources;
 mod secrets;
 mod sync;
 mod tls;
+mod troubles;
 mod upstreams;
