@@ -138,7 +138,7 @@ impl Client {
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
         let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
-        let request = assemble(permit, body, &company)?;
+        let request = assemble(permit, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, &key, &company, event).await;
@@ -167,6 +167,7 @@ impl Client {
         let addresses = resolver.addresses(target.host()).await?;
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
+        inject::inject(permit, company.vault.as_ref(), request.headers_mut())?;
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
@@ -245,19 +246,17 @@ fn site(target: &Target) -> trouble::Site {
     (target.host().clone(), target.port())
 }
 
-/// The request as the permit has it, with the secrets and the guest's body.
-fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> Result<http::Request<Outgoing>, Failure> {
+/// The request as the permit has it, with the guest's body and without secrets.
+fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
     let judged = permit.request();
     let mut request = http::Request::new(body);
     *request.method_mut() = judged.method.clone();
     *request.headers_mut() = judged.headers.clone();
-    let headers = request.headers_mut();
     if !company.guard.is_idle() {
         // The length of a compressed answer would tell of a secret beside what the guest chose.
-        headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        request.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
     }
-    inject::inject(permit, company.vault.as_ref(), headers)?;
-    Ok(request)
+    request
 }
 
 /// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
