@@ -268,7 +268,12 @@ async fn answered(
         if let Ok(response) = tokio::time::timeout(left, &mut response).await {
             return response.map_err(|mut error| {
                 let unsent = error.take_message().map(Box::new);
-                (Error::Exchange { host: target.authority(), source: error.into_error() }, unsent)
+                let (host, source) = (target.authority(), error.into_error());
+                let error = match event.fault() {
+                    Some(fault) => Error::Unsent { host, fault },
+                    None => Error::Exchange { host, source },
+                };
+                (error, unsent)
             });
         }
     }
