@@ -33,7 +33,7 @@ use crate::journal::Journal;
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Mutex<Arc<rustls::ClientConfig>>,
     pool: Arc<Pool>,
     budgets: Budgets,
     trouble: Mutex<Trouble>,
@@ -63,7 +63,7 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = transport.tls();
+        let tls = Mutex::new(transport.tls());
         let budgets = Budgets::new(power);
         Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
     }
@@ -73,8 +73,10 @@ impl Client {
         &self.owner
     }
 
-    /// Begins a new generation of the connection: no later request uses a socket that is open now.
+    /// Begins a new generation of the connection: no later request uses a socket that is open now, or a TLS session that
+    /// is remembered.
     pub fn renew(&self) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = self.transport.tls();
         self.pool.renew();
     }
 
@@ -183,7 +185,12 @@ impl Client {
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.
                 Err((_, Some(back))) if channel.reused => request = *back,
-                Err((error, _)) => return Err(error.into()),
+                Err((error, _)) => {
+                    if matches!(error, Error::Silent { .. }) {
+                        self.pool.forget(&channel);
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -193,7 +200,8 @@ impl Client {
         if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
             return Ok(channel);
         }
-        let channel = transport::open(admitted, &self.tls, patience).await?;
+        let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+        let channel = transport::open(admitted, &tls, patience).await?;
         if let Some(share) = channel.share() {
             self.pool.keep(key.clone(), share);
         }
@@ -258,7 +266,7 @@ async fn answered(
 ) -> Result<http::Response<hyper::body::Incoming>, (Error, Unsent)> {
     let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
     event.sent(0);
-    let mut response = pin!(channel.sender.send(request));
+    let mut response = pin!(channel.send(request));
     loop {
         // A body that is still going out is no silence.
         let left = patience.saturating_sub(event.silence());
