@@ -13,13 +13,16 @@ mod canary;
 mod crafted;
 mod inside;
 mod outside;
+mod sockets;
 
 mod dns;
 mod egress;
 mod load;
 mod redirects;
 mod resources;
+mod reuse;
 mod secrets;
 mod sync;
 mod tls;
+mod uploads;
 mod upstreams;
