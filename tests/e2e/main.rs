@@ -14,6 +14,7 @@ mod crafted;
 mod inside;
 mod metered;
 mod outside;
+mod sockets;
 
 mod budgets;
 mod dns;
@@ -22,8 +23,10 @@ mod events;
 mod load;
 mod redirects;
 mod resources;
+mod reuse;
 mod secrets;
 mod sync;
 mod tls;
 mod troubles;
+mod uploads;
 mod upstreams;

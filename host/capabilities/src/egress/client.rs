@@ -36,7 +36,7 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Mutex<Arc<rustls::ClientConfig>>,
     pool: Arc<Pool>,
     budgets: Budgets,
     trouble: Mutex<Trouble>,
@@ -66,7 +66,7 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = transport.tls();
+        let tls = Mutex::new(transport.tls());
         let budgets = Budgets::new(power);
         Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
     }
@@ -76,8 +76,10 @@ impl Client {
         &self.owner
     }
 
-    /// Begins a new generation of the connection: no later request uses a socket that is open now.
+    /// Begins a new generation of the connection: no later request uses a socket that is open now, or a TLS session that
+    /// is remembered.
     pub fn renew(&self) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = self.transport.tls();
         self.pool.renew();
     }
 
@@ -193,7 +195,12 @@ impl Client {
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.
                 Err((_, Some(back))) if channel.reused => request = *back,
-                Err((error, _)) => return Err(error.into()),
+                Err((error, _)) => {
+                    if matches!(error, Error::Silent { .. }) {
+                        self.pool.forget(&channel);
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -203,7 +210,8 @@ impl Client {
         if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
             return Ok(channel);
         }
-        let channel = transport::open(admitted, &self.tls, patience).await?;
+        let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+        let channel = transport::open(admitted, &tls, patience).await?;
         if let Some(share) = channel.share() {
             self.pool.keep(key.clone(), share);
         }
@@ -293,7 +301,7 @@ async fn answered(
 ) -> Result<http::Response<hyper::body::Incoming>, (Error, Unsent)> {
     let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
     event.sent(0);
-    let mut response = pin!(channel.sender.send(request));
+    let mut response = pin!(channel.send(request));
     loop {
         // A body that is still going out is no silence.
         let left = patience.saturating_sub(event.silence());
@@ -303,7 +311,12 @@ async fn answered(
         if let Ok(response) = tokio::time::timeout(left, &mut response).await {
             return response.map_err(|mut error| {
                 let unsent = error.take_message().map(Box::new);
-                (Error::Exchange { host: target.authority(), source: error.into_error() }, unsent)
+                let (host, source) = (target.authority(), error.into_error());
+                let error = match event.fault() {
+                    Some(fault) => Error::Unsent { host, fault },
+                    None => Error::Exchange { host, source },
+                };
+                (error, unsent)
             });
         }
     }
