@@ -3,7 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+<<<<<<< HEAD
+.PHONY: help demo test build guests lint fmt check doc peers bench bench-quick clean system
+=======
 .PHONY: help demo test build guests lint fmt check doc peers measure fuzz clean system
+>>>>>>> fuzz
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 FUZZ := --manifest-path tests/fuzz/Cargo.toml
@@ -51,9 +55,13 @@ peers: build guests ## Run connectors against other people's emulations of real 
 	@scripts/require.sh npm npm
 	@target/debug/peers
 
-measure: guests ## Measure the smallest connector and one invocation with a fresh instance (release build)
+bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)
 	cargo build --release --workspace
-	@target/release/measure
+	@target/release/bench
+
+bench-quick: guests ## The same with fewer rounds
+	cargo build --release --workspace
+	@target/release/bench --quick
 
 fuzz: system ## Fuzz what core decides, each target for FUZZ_SECONDS=60 (installs cargo-fuzz below target/, needs C++)
 	@scripts/require.sh c++ g++

@@ -7,6 +7,7 @@ use anyhow::Context;
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
+use bulkhead_core::id::Owner;
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub(crate) fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) ->
         vault.insert("token".parse()?, token.to_owned().into())?;
     }
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
-    Ok(connect(runtime, &release, &grant, &config, vault, transport)?)
+    Ok(connect(runtime, Owner::local(&release.manifest.connector.name), &release, &grant, &config, vault, transport)?)
 }
 
 /// An engine.

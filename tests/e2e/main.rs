@@ -17,6 +17,7 @@ mod outside;
 mod dns;
 mod egress;
 mod load;
+mod redirects;
 mod resources;
 mod secrets;
 mod sync;

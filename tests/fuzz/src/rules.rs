@@ -202,7 +202,7 @@ fn grants(opening: &EgressGrant, attempt: &Attempt<'_>) -> bool {
 fn leads_only_where_it_may(manifest: &Manifest, grant: &Grant, attempt: &Attempt<'_>, permit: &Permit<Egress>) {
     let surroundings = &attempt.surroundings;
     let denial = match permit.admits(&attempt.answer, surroundings) {
-        Ok(()) => {
+        Ok(_) => {
             let openings = grant.egress.iter().filter(|opening| grants(opening, attempt));
             let blocks: Vec<_> = openings.flat_map(|opening| opening.addresses.iter().copied()).collect();
             for address in attempt.answer.iter().filter(|address| forbidden(**address, surroundings).is_some()) {

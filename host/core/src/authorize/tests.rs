@@ -148,7 +148,8 @@ fn a_guest_cannot_set_what_the_host_writes() {
 fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
     let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
     let admits = |list: &[&str]| {
-        permit.admits(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>(), &Surroundings::default())
+        let list: Vec<_> = list.iter().map(|text| text.parse().unwrap()).collect();
+        permit.admits(&list, &Surroundings::default()).map(|admitted| assert_eq!(admitted.addresses(), list))
     };
     assert!(admits(&["8.8.8.8"]).is_ok());
     assert!(admits(&["127.0.0.1"]).is_ok());
@@ -203,7 +204,7 @@ fn the_lines_for_an_address_that_carries_another_open_both() {
         let answer = [address.parse().unwrap()];
         let admits = |grant: &str| {
             let permit = authorize(&power(Some(grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
-            permit.admits(&answer, &Surroundings::default())
+            permit.admits(&answer, &Surroundings::default()).map(drop)
         };
         let lines = admits(LOOPBACK).unwrap_err().remedy.unwrap().lines;
         assert!(lines.ends_with(&format!("addresses = [\"127.0.0.0/8\", {blocks}]")), "{lines}");
@@ -219,7 +220,7 @@ fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
     let permit = authorize(&power(Some(&grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
     let admits = |address: &str, reserved: &str| {
         let reserving = Surroundings { reserved: vec![reserved.parse().unwrap()], ..Surroundings::default() };
-        permit.admits(&[address.parse().unwrap()], &reserving)
+        permit.admits(&[address.parse().unwrap()], &reserving).map(drop)
     };
     for address in ["64:ff9b::c709:e01", "2002:c709:e01::1", "2001:0:4136:e378:0:63bf:38f6:f1fe", "::199.9.14.1"] {
         assert!(admits(address, "198.41.0.0/24").is_ok(), "{address}");
@@ -277,4 +278,59 @@ fn a_configured_label_is_filled_in_once() {
     assert!(authorize(&power, request("GET", "https://acme.zendesk.com/", &[])).is_ok());
     assert!(authorize(&power, request("GET", "https://other.zendesk.com/", &[])).is_err());
     assert!(matches!(build("evil.com/"), Err(crate::power::Error::Configuration { .. })));
+}
+
+/// Judges a GET of `url` by the power of these two texts.
+fn judged(manifest: &str, grant: &str, url: &str) -> Result<Permit<Egress>, Denial> {
+    let head = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+    let manifest = Manifest::parse(&format!("{head}{manifest}")).unwrap();
+    let grant = if grant.is_empty() { Grant::whole(&manifest) } else { Grant::parse(grant, &manifest).unwrap() };
+    let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| Some("acme"), &Limits::CEILING).unwrap();
+    authorize(&power, request("GET", url, &[]))
+}
+
+#[test]
+fn a_pattern_below_a_public_suffix_needs_the_operators_own_word() {
+    for host in ["*.github.io", "{sub}.github.io"] {
+        let manifest = format!("[[egress]]\nhost = \"{host}\"\npaths = [\"/\"]\nwhy = \"w\"");
+        let with = |grant: &str| judged(&manifest, grant, "https://acme.github.io/");
+        assert_eq!(with("").unwrap_err().code(), "egress-not-granted", "{host}");
+        with(&format!("[[egress]]\nhost = \"{host}\"\npublic-suffix = true")).unwrap();
+        with("[[egress]]\nhost = \"acme.github.io\"").unwrap();
+        let remedy = with("").unwrap_err().remedy.unwrap();
+        with(&remedy.lines).unwrap();
+    }
+}
+
+#[test]
+fn every_rule_that_covers_a_request_counts_in_its_budgets() {
+    let manifest = r#"
+        [[egress]]
+        host = "*.example.com"
+        paths = ["/v1/*/items", "/v1/**"]
+        why = "w"
+        [[egress]]
+        host = "api.example.com"
+        paths = ["/v1/**"]
+        why = "w"
+        [[egress]]
+        host = "*.example.com"
+        paths = ["/v2/**"]
+        why = "w"
+    "#;
+    let of = |url| {
+        let permit = judged(manifest, "", url).unwrap();
+        (permit.hosts().to_vec(), permit.template().to_string())
+    };
+    assert_eq!(of("https://a.example.com/v1/7/items?q=1"), (vec![0], "/v1/*/items".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://fresh.label.example.com/v2/x"), (vec![0], "/v2/**".to_owned()));
+}
+
+#[test]
+fn one_request_too_many_is_denied_with_lines_that_ask_for_more() {
+    let permit = judged("[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"", "", "https://a.com/").unwrap();
+    let denial = permit.request().too_many(20.try_into().unwrap());
+    assert_eq!((denial.code(), denial.remedy.unwrap().lines.as_str()), ("limit-requests", "[limits]\nrequests = 40"));
+    assert_eq!(permit.request().too_many(Limits::CEILING.requests).remedy, None);
 }

@@ -123,6 +123,7 @@ impl Rule {
     pub fn grant_lines(&self) -> String {
         let lines = destination_lines(self.scheme, &self.host, self.port);
         match &self.host {
+            host if host.spans_public_suffix() => format!("{lines}\npublic-suffix = true"),
             HostPattern::Exactly(Host::Address(address)) if address::is_special(*address) => {
                 let blocks = address::destinations(*address, &Surroundings::default());
                 let blocks: Vec<String> =
