@@ -90,6 +90,8 @@ impl Action for Egress {
         };
         let template = openings.iter().find_map(|opening| opening.template(&self.target)).unwrap_or_default();
         let mut hosts: Vec<usize> = openings.iter().map(|opening| opening.host).collect();
+        // In one order for all, so that no two requests each hold a place that the other waits for.
+        hosts.sort_unstable();
         hosts.dedup();
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
             return Err(denied(Reason::ReservedHeader(shortened(name.as_str())), None));
