@@ -14,6 +14,7 @@ use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use serde_json::json;
 use tokio::net::UdpSocket;
+use tokio::sync::RwLock;
 
 use crate::outside::{Ended, Laid};
 
@@ -21,14 +22,15 @@ use crate::outside::{Ended, Laid};
 const ZONE: &str = "bulkhead.test.";
 
 /// A DNS server that remembers what it was asked.
-struct Dns {
-    address: SocketAddr,
+pub(crate) struct Dns {
+    pub(crate) address: SocketAddr,
+    catalog: Arc<RwLock<Catalog>>,
     asked: Arc<Mutex<Vec<String>>>,
     _server: Server<Remembering>,
 }
 
 struct Remembering {
-    catalog: Catalog,
+    catalog: Arc<RwLock<Catalog>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -39,39 +41,40 @@ impl RequestHandler for Remembering {
             let name = info.query.name().to_string().to_ascii_lowercase();
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name);
         }
-        self.catalog.handle_request::<R, T>(request, handle).await
+        self.catalog.read().await.handle_request::<R, T>(request, handle).await
     }
 }
 
 impl Dns {
     /// A server with these names below the zone, or wherever a name with a final dot says.
-    async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut catalog = Catalog::new();
-        for zone in [ZONE, "arpa."] {
-            let origin: Name = zone.parse()?;
-            let mut handler =
-                InMemoryZoneHandler::<TokioRuntimeProvider>::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
-            let soa = SOA::new(origin.clone(), origin.clone(), 1, 3600, 3600, 3600, 60);
-            handler.upsert_mut(Record::from_rdata(origin.clone(), 60, RData::SOA(soa)), 1);
-            for (name, address) in records {
-                let name = if name.ends_with('.') { (*name).to_owned() } else { format!("{name}.{ZONE}") };
-                let name: Name = name.parse()?;
-                let data = match address.parse()? {
-                    IpAddr::V4(address) => RData::A(A(address)),
-                    IpAddr::V6(address) => RData::AAAA(AAAA(address)),
-                };
-                if origin.zone_of(&name) {
-                    handler.upsert_mut(Record::from_rdata(name, 60, data), 1);
-                }
-            }
-            catalog.upsert(LowerName::new(&origin), vec![Arc::new(handler)]);
-        }
+    pub(crate) async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::serve(catalog(records, 60)?).await
+    }
+
+    /// The same, with answers that nobody may keep.
+    pub(crate) async fn fleeting(records: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::serve(catalog(records, 0)?).await
+    }
+
+    async fn serve(catalog: Catalog) -> anyhow::Result<Self> {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         let address = socket.local_addr()?;
-        let mut server = Server::new(Remembering { catalog, asked: Arc::clone(&asked) });
+        let catalog = Arc::new(RwLock::new(catalog));
+        let mut server = Server::new(Remembering { catalog: Arc::clone(&catalog), asked: Arc::clone(&asked) });
         server.register_socket(socket);
-        Ok(Self { address, asked, _server: server })
+        Ok(Self { address, catalog, asked, _server: server })
+    }
+
+    /// Answers like this from now on, and nobody may keep that either.
+    pub(crate) async fn change(&self, records: &[(&str, &str)]) -> anyhow::Result<()> {
+        *self.catalog.write().await = catalog(records, 0)?;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn asked(&self) -> Vec<String> {
@@ -80,6 +83,31 @@ impl Dns {
         asked.dedup();
         asked
     }
+}
+
+/// The zone with these names, and answers that are good for `ttl` seconds.
+fn catalog(records: &[(&str, &str)], ttl: u32) -> anyhow::Result<Catalog> {
+    let mut catalog = Catalog::new();
+    for zone in [ZONE, "arpa."] {
+        let origin: Name = zone.parse()?;
+        let mut handler =
+            InMemoryZoneHandler::<TokioRuntimeProvider>::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
+        let soa = SOA::new(origin.clone(), origin.clone(), 1, 3600, 3600, 3600, 60);
+        handler.upsert_mut(Record::from_rdata(origin.clone(), 60, RData::SOA(soa)), 1);
+        for (name, address) in records {
+            let name = if name.ends_with('.') { (*name).to_owned() } else { format!("{name}.{ZONE}") };
+            let name: Name = name.parse()?;
+            let data = match address.parse()? {
+                IpAddr::V4(address) => RData::A(A(address)),
+                IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+            };
+            if origin.zone_of(&name) {
+                handler.upsert_mut(Record::from_rdata(name, ttl, data), 1);
+            }
+        }
+        catalog.upsert(LowerName::new(&origin), vec![Arc::new(handler)]);
+    }
+    Ok(catalog)
 }
 
 /// Has the hostile guest ask `host` below the zone for its contacts, with loopback opened and this DNS server.

@@ -12,14 +12,21 @@
 mod canary;
 mod crafted;
 mod inside;
+mod metered;
 mod outside;
+mod sockets;
 
+mod budgets;
 mod dns;
 mod egress;
+mod events;
 mod load;
 mod redirects;
 mod resources;
+mod reuse;
 mod secrets;
 mod sync;
 mod tls;
+mod troubles;
+mod uploads;
 mod upstreams;

@@ -19,18 +19,28 @@ use crate::outside::{Ended, Laid};
 const TOKEN: &str = "tls-token-0123456789";
 
 /// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "Authority of a test");
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
+    /// Its own certificate.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// Its own certificate in PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for `name`, changed by `change`, and its key.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> anyhow::Result<Identity> {
+    pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> anyhow::Result<Identity> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new([name.to_owned()])?;
         change(&mut params);
@@ -39,7 +49,7 @@ impl Authority {
     }
 }
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 /// An upstream that speaks TLS and remembers the `Authorization` of each request.
 struct Upstream {
@@ -70,15 +80,8 @@ impl Listener for Handshakes {
 }
 
 impl Upstream {
-    async fn start(
-        (certificate, key): Identity,
-        versions: &[&'static rustls::SupportedProtocolVersion],
-    ) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)?;
+    async fn start(identity: Identity, versions: &[&'static rustls::SupportedProtocolVersion]) -> anyhow::Result<Self> {
+        let config = serving(identity, versions)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let seen = Arc::<Mutex<Vec<_>>>::default();
@@ -99,6 +102,16 @@ impl Upstream {
     }
 }
 
+/// What a server needs to speak TLS as `identity`.
+pub(crate) fn serving(
+    (certificate, key): Identity,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> anyhow::Result<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    Ok(config.with_no_client_auth().with_single_cert(vec![certificate], key)?)
+}
+
 /// Has the guest fetch from `upstream` by `host`, trusting `authority` where there is one.
 async fn fetch(upstream: &Upstream, host: &str, authority: Option<&Authority>) -> anyhow::Result<Ended> {
     let port = upstream.address.port();
@@ -109,8 +122,8 @@ async fn fetch(upstream: &Upstream, host: &str, authority: Option<&Authority>) -
     laid.aimed.write("grant.toml", &format!("{opening}\n[secrets.token]"))?;
     let input = json!({ "url": format!("https://{host}:{port}/v1/echo") }).to_string();
     let mut arguments = vec!["invoke", ".", "fetch", "--input", &input];
-    if let Some(Authority(issuer)) = authority {
-        laid.aimed.write("ca.pem", &issuer.pem())?;
+    if let Some(authority) = authority {
+        laid.aimed.write("ca.pem", &authority.pem())?;
         arguments.extend(["--ca", "ca.pem"]);
     }
     laid.run(&arguments, Some(TOKEN)).await

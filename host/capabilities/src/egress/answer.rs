@@ -27,8 +27,10 @@ use super::Error;
 use super::budget::{Place, Toll};
 use super::client::Company;
 use super::event::{Ending, Event};
+use super::held::PROXY_STATUS;
 use super::pool::{Channel, Key, Pool};
 use crate::credentials::{Guard, Masking};
+use crate::journal::Journal;
 
 /// Longest silence between the bytes of an answer; the invocation's own deadline is usually nearer.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
@@ -60,7 +62,10 @@ pub(super) fn receive(
     event: Arc<Event>,
 ) -> Result<http::Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
+    // No upstream says that it is us.
+    head.headers.remove(PROXY_STATUS);
     let host = permit.request().target.authority();
+    let has_body = may_have_body(&permit.request().method, head.status);
     let limit = permit.response_bytes().bytes();
     let guard = Arc::clone(&company.guard);
     let mut coding = None;
@@ -72,7 +77,7 @@ pub(super) fn receive(
             return Err(Error::Partial { host });
         }
         // An answer without a body has nothing to decode, whatever its head says of one.
-        if !body.is_end_stream() {
+        if has_body && !body.is_end_stream() {
             coding = decode::coding(&head.headers).map_err(|()| Error::Encoded { host: host.clone() })?;
         }
         if coding.is_some() {
@@ -84,6 +89,17 @@ pub(super) fn receive(
     }
     let patience = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
     let journal = company.journal.clone();
+    let under_way = if body.is_end_stream() {
+        // There is nothing to read, so that a guest need not read it.
+        hold.done();
+        None
+    } else {
+        has_body.then_some((body, hold))
+    };
+    if under_way.is_none() {
+        event.end(Ending::Done);
+    }
+    let decoding = Decoding { host: host.clone(), journal: journal.clone(), event: Arc::clone(&event), limit };
     let received = Received {
         host: host.clone(),
         left: limit,
@@ -95,12 +111,16 @@ pub(super) fn receive(
         piece: None,
         company,
         event,
-        under_way: Some((body, hold)),
+        under_way,
     };
     let body = match coding {
         None if guard.is_idle() => deliver(received),
         None => deliver(masked(received, guard, journal)),
-        Some(coding) => deliver(masked(decode::decoded(received, coding, limit), guard, journal)),
+        Some(coding) => {
+            let decoded =
+                decode::decoded(received, coding, limit).map(move |piece| piece.map_err(|fault| decoding.tell(fault)));
+            deliver(masked(decoded, guard, journal))
+        }
     };
     Ok(http::Response::from_parts(head, body))
 }
@@ -127,6 +147,39 @@ fn mask(headers: &mut HeaderMap, guard: &Guard) -> u64 {
         }
     }
     found
+}
+
+/// Whether an answer can have a body (RFC 9110 §6.4.1). One that cannot is given none, whatever comes: its head may name
+/// the coding that a body would have.
+fn may_have_body(method: &http::Method, status: http::StatusCode) -> bool {
+    use http::StatusCode;
+    let never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational();
+    method != http::Method::HEAD && !never
+}
+
+/// Who is told that an answer could not be decoded.
+struct Decoding {
+    host: String,
+    journal: Journal,
+    event: Arc<Event>,
+    limit: u64,
+}
+
+impl Decoding {
+    /// Ends the exchange, for the operator's eyes and for the guest's.
+    fn tell(&self, fault: decode::Fault) -> WasiError {
+        let host = self.host.clone();
+        let (error, told) = match fault {
+            decode::Fault::Received(told) => return told,
+            decode::Fault::Undecodable => (Error::Encoded { host }, WasiError::HttpResponseContentCoding(None)),
+            decode::Fault::TooLarge => {
+                (Error::TooLarge { host, limit: self.limit }, WasiError::HttpResponseBodySize(Some(self.limit)))
+            }
+        };
+        self.event.end(Ending::Failed(error.code()));
+        self.journal.fail(&error);
+        told
+    }
 }
 
 /// The bytes of an answer as they arrive: charged, counted, and cut off.
@@ -170,7 +223,9 @@ impl Stream for Received {
             match frame {
                 None => {
                     this.event.end(Ending::Done);
-                    this.under_way.take().map(|(_, hold)| hold.done());
+                    if let Some((_, hold)) = this.under_way.take() {
+                        hold.done();
+                    }
                     return Poll::Ready(None);
                 }
                 Some(Err(source)) => {
@@ -207,6 +262,9 @@ impl Received {
     fn break_off(&mut self, error: Error, told: WasiError) -> WasiError {
         self.event.end(Ending::Failed(error.code()));
         self.company.journal.fail(&error);
+        if let (Some((_, hold)), Error::Silent { .. }) = (&self.under_way, &error) {
+            hold.pool.forget(&hold.channel);
+        }
         self.under_way = None;
         told
     }
@@ -216,7 +274,7 @@ impl Received {
 fn masked(
     pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
     guard: Arc<Guard>,
-    journal: crate::journal::Journal,
+    journal: Journal,
 ) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
     let begin = (Box::pin(pieces), Masking::default(), false);
     futures::stream::unfold(begin, move |(mut pieces, mut masking, ended)| {

@@ -29,11 +29,14 @@ use super::{Error, Transport, answer, budget, inject, transport};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
 
+/// Shortest silence that counts as a host's failure when the guest goes away. Whoever goes earlier has reasons of their own.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
 /// One connection's HTTP client.
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Mutex<Arc<rustls::ClientConfig>>,
     pool: Arc<Pool>,
     budgets: Budgets,
     trouble: Mutex<Trouble>,
@@ -63,7 +66,7 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = transport.tls();
+        let tls = Mutex::new(transport.tls());
         let budgets = Budgets::new(power);
         Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
     }
@@ -73,8 +76,10 @@ impl Client {
         &self.owner
     }
 
-    /// Begins a new generation of the connection: no later request uses a socket that is open now.
+    /// Begins a new generation of the connection: no later request uses a socket that is open now, or a TLS session that
+    /// is remembered.
     pub fn renew(&self) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = self.transport.tls();
         self.pool.renew();
     }
 
@@ -87,18 +92,20 @@ impl Client {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let budgets = self.budgets.of(permit.hosts());
         let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
-        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit));
+        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit, &company.guard));
         let journal = company.journal.clone();
         let response = match self.admit(&permit, &budgets).await {
             Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
             Err(held) => {
+                let answer = held.response();
+                event.note(|facts| facts.status = Some(answer.status().as_u16()));
                 event.end(Ending::HeldBack(held.code()));
                 journal.hold(&held);
-                Ok(held.response())
+                Ok(answer)
             }
         };
         match &response {
-            Ok(response) => event.note(|facts| facts.status = Some(response.status().as_u16())),
+            Ok(_) => {}
             Err(Failure::Denied(denial)) => event.end(Ending::Denied(denial.code())),
             Err(Failure::Failed(error)) => event.end(Ending::Failed(error.code())),
         }
@@ -108,12 +115,15 @@ impl Client {
     /// Whether it may go out now: the host is not to be left alone, and the budgets have room.
     async fn admit(&self, permit: &Permit<Egress>, budgets: &[Arc<Budget>]) -> Result<budget::Place, Held> {
         let target = &permit.request().target;
-        let place = budget::place(budgets).await;
-        self.trouble().admit(&site(target), Instant::now()).map_err(|pause| match pause {
+        let held = |pause| match pause {
             Pause::Asked(wait) => Held::Asked { host: target.authority(), wait },
             Pause::Failing(wait) => Held::Failing { host: target.authority(), wait },
-        })?;
+        };
+        let place = budget::place(budgets).await;
+        // Before its turn, so that a request that is held back uses up none; and after it, as much can happen in a second.
+        self.trouble().permits(&site(target), Instant::now()).map_err(held)?;
         budget::turn(budgets).await.map_err(Held::Spent)?;
+        self.trouble().admit(&site(target), Instant::now()).map_err(held)?;
         Ok(place)
     }
 
@@ -130,17 +140,15 @@ impl Client {
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
         let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
-        let request = assemble(permit, body, &company)?;
+        let request = assemble(permit, body, &company);
         let key = self.pool.key(target);
+        let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, &key, &company, event).await;
-        let went = match &sent {
+        waiting.over(match &sent {
             Ok((response, _)) => Some(trouble::judge(response.status(), response.headers(), SystemTime::now())),
             Err(Failure::Failed(error)) if error.is_the_hosts() => Some(Went::Badly),
             Err(_) => None,
-        };
-        if let Some(went) = went {
-            self.trouble().note(&site(target), went, Instant::now());
-        }
+        });
         let (response, channel) = sent?;
         let hold = Hold { channel, key, pool: Arc::clone(&self.pool), _place: place };
         let toll = Toll::new(budgets, Way::In);
@@ -161,6 +169,7 @@ impl Client {
         let addresses = resolver.addresses(target.host()).await?;
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
+        inject::inject(permit, company.vault.as_ref(), request.headers_mut())?;
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
@@ -178,12 +187,20 @@ impl Client {
             }
             match answered(&mut channel, request, target, company, event).await {
                 Ok(response) => {
-                    event.note(|facts| facts.answered = Some(event.elapsed()));
+                    event.note(|facts| {
+                        facts.answered = Some(event.elapsed());
+                        facts.status = Some(response.status().as_u16());
+                    });
                     return Ok((response, channel));
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.
                 Err((_, Some(back))) if channel.reused => request = *back,
-                Err((error, _)) => return Err(error.into()),
+                Err((error, _)) => {
+                    if matches!(error, Error::Silent { .. }) {
+                        self.pool.forget(&channel);
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -193,7 +210,8 @@ impl Client {
         if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
             return Ok(channel);
         }
-        let channel = transport::open(admitted, &self.tls, patience).await?;
+        let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+        let channel = transport::open(admitted, &tls, patience).await?;
         if let Some(share) = channel.share() {
             self.pool.keep(key.clone(), share);
         }
@@ -205,23 +223,48 @@ impl Client {
     }
 }
 
+/// A request that waits for its answer's head. Whoever goes away from a host that is silent says something of that host: a
+/// connector's own patience, and its call's, commonly end before ours.
+struct Waiting<'a> {
+    client: &'a Client,
+    /// Nothing once it is known how it went.
+    site: Option<trouble::Site>,
+    event: &'a Event,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    fn over(mut self, went: Option<Went>) {
+        if let (Some(site), Some(went)) = (self.site.take(), went) {
+            self.client.trouble().note(&site, went, Instant::now());
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let silence = self.event.silence().min(self.since.elapsed());
+        if let Some(site) = self.site.take().filter(|_| silence >= GIVEN_UP) {
+            self.client.trouble().note(&site, Went::Badly, Instant::now());
+        }
+    }
+}
+
 fn site(target: &Target) -> trouble::Site {
     (target.host().clone(), target.port())
 }
 
-/// The request as the permit has it, with the secrets and the guest's body.
-fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> Result<http::Request<Outgoing>, Failure> {
+/// The request as the permit has it, with the guest's body and without secrets.
+fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
     let judged = permit.request();
     let mut request = http::Request::new(body);
     *request.method_mut() = judged.method.clone();
     *request.headers_mut() = judged.headers.clone();
-    let headers = request.headers_mut();
     if !company.guard.is_idle() {
         // The length of a compressed answer would tell of a secret beside what the guest chose.
-        headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        request.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
     }
-    inject::inject(permit, company.vault.as_ref(), headers)?;
-    Ok(request)
+    request
 }
 
 /// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
@@ -258,7 +301,7 @@ async fn answered(
 ) -> Result<http::Response<hyper::body::Incoming>, (Error, Unsent)> {
     let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
     event.sent(0);
-    let mut response = pin!(channel.sender.send(request));
+    let mut response = pin!(channel.send(request));
     loop {
         // A body that is still going out is no silence.
         let left = patience.saturating_sub(event.silence());
@@ -268,7 +311,12 @@ async fn answered(
         if let Ok(response) = tokio::time::timeout(left, &mut response).await {
             return response.map_err(|mut error| {
                 let unsent = error.take_message().map(Box::new);
-                (Error::Exchange { host: target.authority(), source: error.into_error() }, unsent)
+                let (host, source) = (target.authority(), error.into_error());
+                let error = match event.fault() {
+                    Some(fault) => Error::Unsent { host, fault },
+                    None => Error::Exchange { host, source },
+                };
+                (error, unsent)
             });
         }
     }
