@@ -36,7 +36,8 @@ for target in $(cargo_fuzz list --fuzz-dir "$fuzz"); do
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        tail -n 60 "$log" | cut -c 1-300 >&2
+        grep -A 2 -E 'panicked at|^SUMMARY|Test unit written' "$log" | cut -c 1-300 >&2
+        echo "the whole log is $log" >&2
     fi
     stat() {
         sed -n "s/^stat::$1: *//p" "$log"

@@ -10,7 +10,7 @@ use bulkhead_core::denial::{Denial, File};
 use bulkhead_core::egress::{Host, HostPattern, Scheme, Target, folded, reserved_header};
 use bulkhead_core::grant::EgressGrant;
 use bulkhead_core::id::Digest;
-use bulkhead_core::limits::Limits;
+use bulkhead_core::limits::{Limits, Scope, Size};
 use bulkhead_core::manifest::EgressRequest;
 use bulkhead_core::text::{self, Problem};
 use bulkhead_core::{Grant, Manifest, Permit, Power, authorize};
@@ -125,13 +125,13 @@ fn decide(manifest: &Manifest, grant: &Grant, attempt: &Attempt<'_>) -> bool {
     let Some(power) = power(manifest, grant, attempt) else {
         return false;
     };
-    let (memory, ceiling) = (power.limits().memory, Limits::CEILING.memory);
-    assert!(memory <= grant.limits.memory.unwrap_or(ceiling).min(ceiling), "more memory than granted");
+    limits_are_kept(manifest, grant, &power);
     assert!(power.inert().iter().all(|name| manifest.inert.contains(name) && grant.wasi.inert.contains(name)));
     assert!(!power.has_log() || (manifest.log && grant.log.is_some()), "a log that was not granted");
     match authorize(&power, attempt.request.clone()) {
         Ok(permit) => {
             is_named_by_both(manifest, grant, attempt, &permit);
+            counts_where_it_belongs(manifest, &power, attempt, &permit);
             leads_only_where_it_may(manifest, grant, attempt, &permit);
             true
         }
@@ -142,6 +142,52 @@ fn decide(manifest: &Manifest, grant: &Grant, attempt: &Attempt<'_>) -> bool {
             false
         }
     }
+}
+
+/// No limit is above the grant's or the ceiling.
+fn limits_are_kept(manifest: &Manifest, grant: &Grant, power: &Power) {
+    let (limits, ceiling) = (power.limits(), Limits::CEILING);
+    let granted = |size: Option<Size>, ceiling: Size| size.unwrap_or(ceiling).min(ceiling);
+    assert!(limits.memory <= granted(grant.limits.memory, ceiling.memory), "more memory than granted");
+    assert!(
+        limits.output_bytes <= granted(grant.limits.output_bytes, ceiling.output_bytes),
+        "more output than granted"
+    );
+    assert!(limits.requests <= grant.limits.requests.unwrap_or(ceiling.requests).min(ceiling.requests));
+    let hosts = manifest.hosts();
+    assert_eq!(hosts.len(), power.hosts().len(), "each host of the manifest has budgets of its own");
+    let each = hosts.into_iter().zip(power.hosts()).map(|(host, (name, traffic))| {
+        assert_eq!(host.to_string(), **name);
+        (Scope::Host(host.clone()), *traffic)
+    });
+    for (scope, traffic) in each.chain([(Scope::All, limits.traffic)]) {
+        let most = ceiling.traffic;
+        let requests = grant.limits.requests_per_minute.get(&scope).copied().unwrap_or(most.requests);
+        let concurrency = grant.limits.concurrency.get(&scope).copied().unwrap_or(most.concurrency);
+        assert!(traffic.requests <= requests.min(most.requests), "more requests to {scope} than granted");
+        assert!(traffic.concurrency <= concurrency.min(most.concurrency), "more at once to {scope} than granted");
+        let (out, into) = (grant.limits.bytes_out_per_minute.get(&scope), grant.limits.bytes_in_per_minute.get(&scope));
+        assert!(traffic.bytes_out <= granted(out.copied(), most.bytes_out), "more bytes to {scope} than granted");
+        assert!(traffic.bytes_in <= granted(into.copied(), most.bytes_in), "more bytes from {scope} than granted");
+    }
+}
+
+/// A permit counts once in each budget, in the same order for all, so that two requests never wait for one another; and
+/// it is logged under a path that the manifest has.
+fn counts_where_it_belongs(manifest: &Manifest, power: &Power, attempt: &Attempt<'_>, permit: &Permit<Egress>) {
+    let target = &attempt.request.target;
+    assert!(!permit.hosts().is_empty(), "{target} counts nowhere");
+    assert!(permit.hosts().is_sorted_by(|a, b| a < b), "{target} counts in {:?}", permit.hosts());
+    let hosts = manifest.hosts();
+    for index in permit.hosts() {
+        let covered = hosts.get(*index).is_some_and(|host| covers(host, target.host(), attempt));
+        assert!(covered && *index < power.hosts().len(), "{target} counts for another host");
+    }
+    let template = |asked: &&EgressRequest| asked.rule.paths.iter().any(|path| path.to_string() == **permit.template());
+    assert!(
+        manifest.egress.iter().filter(|asked| asks(asked, attempt)).any(|asked| template(&asked)),
+        "another template"
+    );
 }
 
 fn is_named_by_both(manifest: &Manifest, grant: &Grant, attempt: &Attempt<'_>, permit: &Permit<Egress>) {
@@ -192,7 +238,8 @@ fn grants(opening: &EgressGrant, attempt: &Attempt<'_>) -> bool {
     let method = |list: &Vec<bulkhead_core::egress::Method>| {
         list.iter().any(|method| method.as_http() == attempt.request.method)
     };
-    (opening.scheme, opening.port()) == (target.scheme(), target.port())
+    (opening.public_suffix || !opening.host.spans_public_suffix())
+        && (opening.scheme, opening.port()) == (target.scheme(), target.port())
         && covers(&opening.host, target.host(), attempt)
         && opening.methods.as_ref().is_none_or(method)
         && opening.paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.covers(target.path())))

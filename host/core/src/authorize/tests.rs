@@ -329,6 +329,21 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
 }
 
 #[test]
+fn a_request_counts_once_in_each_budget_and_in_the_same_order_as_every_other() {
+    let rule = |host: &str, paths: &str| format!("[[egress]]\nhost = \"{host}\"\npaths = [{paths}]\nwhy = \"w\"\n");
+    let manifest = [
+        rule("*.example.com", "\"/a\", \"/c\""),
+        rule("api.example.com", "\"/**\""),
+        rule("*.example.com", "\"/b\", \"/c\""),
+    ]
+    .concat();
+    for path in ["/a", "/b", "/c"] {
+        let permit = judged(&manifest, "", &format!("https://api.example.com{path}")).unwrap();
+        assert_eq!(permit.hosts(), [0, 1], "{path}");
+    }
+}
+
+#[test]
 fn one_request_too_many_is_denied_with_lines_for_whoever_set_the_limit() {
     let rule = "[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n";
     let denied = |asked: &str, granted: &str| {

@@ -106,6 +106,18 @@ fn table() -> impl Strategy<Value = Table> {
     })
 }
 
+/// The tables of a manifest, most of them for one of two hosts.
+fn tables() -> impl Strategy<Value = Vec<Table>> {
+    let choice = prop_oneof![1 => Just(None), 2 => any::<bool>().prop_map(Some)];
+    ((host(), host()), list((table(), choice))).prop_map(|((one, other), tables)| {
+        let placed = |(table, choice): (Table, Option<bool>)| {
+            let host = choice.map_or(table.host, |first| if first { one } else { other });
+            Table { host, ..table }
+        };
+        tables.into_iter().map(placed).collect()
+    })
+}
+
 /// A table of a grant, after one of a manifest.
 fn granted(asked: Vec<Table>) -> impl Strategy<Value = String> {
     let addresses = prop::collection::vec(select(&BLOCKS[..]), 0..3);
@@ -160,13 +172,14 @@ fn request(asked: Vec<Table>) -> impl Strategy<Value = String> {
 }
 
 fn case() -> impl Strategy<Value = String> {
-    let asked = list(table());
+    let asked = tables();
     let rest = |asked: Vec<Table>| {
         let granted = list(granted(asked.clone()));
         let secret = prop::option::of((select(vec!["authorization", "x-key"]), any::<bool>()));
-        (Just(asked.clone()), secret, granted, request(asked))
+        let limits = prop::option::of((1u32..100_000, 1u32..100));
+        (Just(asked.clone()), secret, limits, granted, request(asked))
     };
-    asked.prop_flat_map(rest).prop_map(|(asked, secret, granted, request)| {
+    asked.prop_flat_map(rest).prop_map(|(asked, secret, limits, granted, request)| {
         let asks: String = asked.iter().map(|table| table.text(HOSTS[table.host].0, "why = \"w\"\n")).collect();
         let (mut wants, mut gives) = (String::new(), String::new());
         if let (Some((header, plain_http)), Some(table)) = (secret, asked.first()) {
@@ -176,7 +189,17 @@ fn case() -> impl Strategy<Value = String> {
             );
             gives = format!("[secrets.token]\nplain-http = {plain_http}\n");
         }
-        format!("{HEAD}{asks}{wants}{DIVIDER}{}{gives}{DIVIDER}{request}", granted.concat())
+        let (more, less) = match (limits, asked.first()) {
+            (Some((asked, granted)), Some(table)) => {
+                let host = HOSTS[table.host].0;
+                let text = |count: u32| {
+                    format!("[limits]\nrequests = {count}\nconcurrency = {{ \"{host}\" = {count}, \"*\" = {count} }}\n")
+                };
+                (text(asked), text(granted))
+            }
+            _ => (String::new(), String::new()),
+        };
+        format!("{HEAD}{asks}{wants}{more}{DIVIDER}{}{gives}{less}{DIVIDER}{request}", granted.concat())
     })
 }
 
