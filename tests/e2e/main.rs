@@ -11,8 +11,6 @@
 
 mod canary;
 mod crafted;
-mod inside;
-mod outside;
 
 mod dns;
 mod egress;
@@ -22,3 +20,5 @@ mod secrets;
 mod sync;
 mod tls;
 mod upstreams;
+
+use bulkhead_tests::{inside, outside};
