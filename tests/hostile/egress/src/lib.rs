@@ -1,111 +1,77 @@
 //! Sends whatever request it is told to, past the SDK's own checks: what a test asks for is what the host is asked for.
 //!
-//! Action `fetch`: `{"method", "url", "headers", "body", "repeat"}`, or `scheme`, `authority` and `path_with_query` in place
-//! of `url`, each handed over byte for byte. `headers` is an object or a list of pairs; `body` is a string, or a list of
-//! strings that are written and flushed one by one. The answer is `{"status", "headers", "body", "body_bytes"}`, or
-//! `{"stage", "error"}`: how far the request came, and what stopped it.
+//! Action `fetch` sends one request and returns the whole answer; `fetch.rs` says what it takes.
+//!
+//! Everything else sends a list of requests and tells briefly what came of each, in every way into a connector: action
+//! `attempts` takes the list as its input; `check`, `discover` and a sync take it from the configuration. `check` answers in
+//! the text of its error, `discover` with a stream for each, a sync with a record for each. The stream that is read says when
+//! the sync sends them: `open`, `next`, or `retry`, which breaks off first and sends them in the next instance.
 
 #![forbid(unsafe_code)]
 
+mod fetch;
 mod raw;
+mod sync;
 
-use std::collections::BTreeMap;
-
-use bulkhead_sdk::{Action, Actions, Call, Connector, Result, Spec, Value, json};
+use bulkhead_sdk::{Action, Actions, Call, Connector, Error, Result, Selection, Source, Spec, Stream, Value, json};
 use serde::Deserialize;
+
+use fetch::Fetch;
+use sync::{MOMENTS, Sync};
 
 struct Egress;
 
-bulkhead_sdk::export!(Egress: actions);
+bulkhead_sdk::export!(Egress: source, actions);
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    attempts: Vec<Fetch>,
+}
 
 impl Connector for Egress {
-    type Config = Value;
+    type Config = Config;
 
     fn spec() -> Spec {
         Spec::new("hostile/egress")
     }
 
-    fn check(_config: Value) -> Result<()> {
-        Ok(())
+    fn check(config: Config) -> Result<()> {
+        match config.attempts.is_empty() {
+            true => Ok(()),
+            false => Err(Error::permanent(Value::Array(told(&config.attempts)).to_string())),
+        }
     }
 }
 
 impl Actions for Egress {
     fn actions() -> Vec<Action<Self>> {
-        vec![Action::new("fetch", fetch).description("Sends any request.").input(json!({ "type": "object" }))]
+        let fetch = |_: Config, input: Fetch, _: &Call| Ok(input.whole());
+        let attempts = |_: Config, input: Config, _: &Call| Ok(told(&input.attempts));
+        let object = json!({ "type": "object" });
+        vec![
+            Action::new("fetch", fetch).description("Sends any request.").input(object.clone()),
+            Action::new("attempts", attempts).description("Sends any requests, one after the other.").input(object),
+        ]
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fetch {
-    method: Option<String>,
-    url: Option<String>,
-    scheme: Option<String>,
-    authority: Option<String>,
-    path_with_query: Option<String>,
-    #[serde(default)]
-    headers: Headers,
-    body: Option<Body>,
-    repeat: Option<u32>,
-}
+impl Source for Egress {
+    type Reader = Sync;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Headers {
-    Pairs(Vec<(String, String)>),
-    Object(BTreeMap<String, String>),
-}
+    fn discover(config: Config) -> Result<Vec<Stream>> {
+        let moments = MOMENTS.iter().map(|moment| Stream::new(*moment, json!({})));
+        let answers = told(&config.attempts).into_iter().enumerate();
+        Ok(moments.chain(answers.map(|(at, answer)| Stream::new(format!("attempt-{at}"), answer))).collect())
+    }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Body {
-    Whole(String),
-    Chunks(Vec<String>),
-}
-
-impl Default for Headers {
-    fn default() -> Self {
-        Self::Pairs(Vec::new())
+    fn open(config: Config, selections: Vec<Selection>, state: Option<Value>) -> Result<Sync> {
+        let stream = selections.into_iter().next().map(|selection| selection.stream).unwrap_or_default();
+        Ok(Sync::open(config.attempts, stream, state.is_some()))
     }
 }
 
-fn fetch(_config: Value, input: Fetch, _call: &Call) -> Result<Value> {
-    let repeat = input.repeat.unwrap_or(1);
-    let request = input.into_raw();
-    let mut answer = Value::Null;
-    for _ in 0..repeat {
-        answer = raw::send(&request).unwrap_or_else(|(stage, error)| json!({ "stage": stage, "error": error }));
-    }
-    Ok(answer)
-}
-
-impl Fetch {
-    fn into_raw(self) -> raw::Request {
-        let (mut scheme, mut authority, mut path_with_query) = (self.scheme, self.authority, self.path_with_query);
-        if let Some(url) = self.url {
-            // Cut by hand, where a parser would tidy up: "://", then up to the first of "/", "?" and "#".
-            let (front, rest) = url.split_once("://").unwrap_or(("", &url));
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (middle, back) = rest.split_at(end);
-            scheme.get_or_insert_with(|| front.to_owned());
-            authority.get_or_insert_with(|| middle.to_owned());
-            path_with_query.get_or_insert_with(|| if back.is_empty() { "/".to_owned() } else { back.to_owned() });
-        }
-        raw::Request {
-            method: self.method.unwrap_or_else(|| "GET".to_owned()),
-            scheme,
-            authority,
-            path_with_query,
-            headers: match self.headers {
-                Headers::Pairs(pairs) => pairs,
-                Headers::Object(map) => map.into_iter().collect(),
-            },
-            chunks: match self.body {
-                None => Vec::new(),
-                Some(Body::Whole(text)) => vec![text],
-                Some(Body::Chunks(chunks)) => chunks,
-            },
-        }
-    }
+/// What came of each request.
+fn told(attempts: &[Fetch]) -> Vec<Value> {
+    attempts.iter().map(Fetch::brief).collect()
 }

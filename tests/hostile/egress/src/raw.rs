@@ -20,6 +20,7 @@ pub(crate) struct Request {
     pub(crate) path_with_query: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) chunks: Vec<String>,
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 /// How far a request came, and what stopped it.
@@ -27,10 +28,11 @@ type Failure = (&'static str, String);
 
 pub(crate) fn send(request: &Request) -> Result<Value, Failure> {
     let outgoing = prepare(request)?;
-    let body = if request.chunks.is_empty() { None } else { outgoing.body().ok() };
+    let trailers = if request.trailers.is_empty() { None } else { Some(fields(&request.trailers)?) };
+    let body = if request.chunks.is_empty() && trailers.is_none() { None } else { outgoing.body().ok() };
     let pending = outgoing_handler::handle(outgoing, None).map_err(|code| ("handle", format!("{code:?}")))?;
     if let Some(body) = body {
-        write(body, &request.chunks);
+        write(body, &request.chunks, trailers);
     }
     pending.subscribe().block();
     let answer = match pending.get() {
@@ -56,12 +58,7 @@ pub(crate) fn send(request: &Request) -> Result<Value, Failure> {
 }
 
 fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
-    let headers = wire::Fields::new();
-    for (name, value) in &request.headers {
-        let refused = |error| ("header", format!("{name}: {error:?}"));
-        headers.append(name, value.as_bytes()).map_err(refused)?;
-    }
-    let outgoing = wire::OutgoingRequest::new(headers);
+    let outgoing = wire::OutgoingRequest::new(fields(&request.headers)?);
     let refused = |part: &'static str| move |()| (part, "refused by WASI's own types".to_owned());
     outgoing.set_method(&method(&request.method)).map_err(refused("method"))?;
     outgoing.set_scheme(request.scheme.as_deref().map(scheme).as_ref()).map_err(refused("scheme"))?;
@@ -70,8 +67,17 @@ fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
     Ok(outgoing)
 }
 
+fn fields(pairs: &[(String, String)]) -> Result<wire::Fields, Failure> {
+    let fields = wire::Fields::new();
+    for (name, value) in pairs {
+        let refused = |error| ("header", format!("{name}: {error:?}"));
+        fields.append(name, value.as_bytes()).map_err(refused)?;
+    }
+    Ok(fields)
+}
+
 /// Writes piece by piece. What goes wrong here is said again, and better, in place of the answer.
-fn write(body: wire::OutgoingBody, chunks: &[String]) {
+fn write(body: wire::OutgoingBody, chunks: &[String], trailers: Option<wire::Fields>) {
     if let Ok(stream) = body.write() {
         for piece in chunks.iter().flat_map(|chunk| chunk.as_bytes().chunks(WRITE)) {
             if stream.blocking_write_and_flush(piece).is_err() {
@@ -79,7 +85,7 @@ fn write(body: wire::OutgoingBody, chunks: &[String]) {
             }
         }
     }
-    let _ = wire::OutgoingBody::finish(body, None);
+    let _ = wire::OutgoingBody::finish(body, trailers);
 }
 
 /// The beginning of the body, and the length of all of it.
