@@ -80,12 +80,17 @@ pub struct Surroundings {
 impl Surroundings {
     /// Whether the operator keeps `address` from every connector, whatever a grant says.
     pub fn reserves(&self, address: IpAddr) -> bool {
-        let carried = match address {
-            IpAddr::V6(v6) => v6.to_ipv4_mapped().or_else(|| self.translated(v6)),
-            IpAddr::V4(_) => None,
-        };
         let within = |address: IpAddr| self.reserved.iter().any(|block| block.contains(&address));
-        within(address) || carried.is_some_and(|v4| within(v4.into()))
+        within(address) || self.carried(address).is_some_and(|v4| within(v4.into()))
+    }
+
+    /// The IPv4 address that whoever dials `address` reaches, where it is one: mapped, under the prefix of the network's
+    /// translator, or under a well-known prefix.
+    fn carried(&self, address: IpAddr) -> Option<Ipv4Addr> {
+        let IpAddr::V6(v6) = address else {
+            return None;
+        };
+        v6.to_ipv4_mapped().or_else(|| self.translated(v6)).or_else(|| carried(v6))
     }
 
     /// The IPv4 address that the network's translator reaches under `address`.
@@ -162,20 +167,23 @@ fn special(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether an operator's `opened` blocks let `address` through although it is special.
+/// Whether an operator's `opened` blocks let `address` through although it is forbidden.
+pub fn opened(address: IpAddr, opened: &[IpNet], surroundings: &Surroundings) -> bool {
+    let within = |address: &IpAddr| opened.iter().any(|block| block.contains(address));
+    destinations(address, surroundings).iter().all(within)
+}
+
+/// What has to be open so that `address`, which is forbidden, may be dialled.
 ///
-/// An IPv4-mapped address is the IPv4 address. Any other that carries an IPv4 address is two destinations, and both have
-/// to be open: a translation prefix that is opened does not open the metadata service behind it.
-pub fn opened(address: IpAddr, opened: &[IpNet]) -> bool {
-    let within = |address: IpAddr| opened.iter().any(|block| block.contains(&address));
-    let IpAddr::V6(v6) = address else {
-        return within(address);
-    };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return within(v4.into());
+/// An IPv4-mapped address is the IPv4 address. Any other that carries an IPv4 address is two destinations: a translation
+/// prefix that is opened, well-known or the network's own, opens neither the metadata service nor this machine behind it.
+pub fn destinations(address: IpAddr, surroundings: &Surroundings) -> Vec<IpAddr> {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    match surroundings.carried(address).map(IpAddr::from) {
+        Some(v4) if mapped => vec![v4],
+        Some(v4) if forbidden(v4, surroundings).is_some() => vec![address, v4],
+        _ => vec![address],
     }
-    let carried = carried(v6).is_none_or(|v4| special(v4.into()).is_none() || within(v4.into()));
-    within(address) && carried
 }
 
 /// The IPv4 address that an address under a well-known prefix carries.
@@ -335,14 +343,44 @@ mod tests {
 
     #[test]
     fn an_operator_opens_exactly_the_blocks_named() {
-        let blocks = ["127.0.0.0/8".parse().unwrap()];
-        assert!(opened("127.0.0.1".parse().unwrap(), &blocks));
-        assert!(opened("::ffff:127.0.0.1".parse().unwrap(), &blocks));
-        assert!(!opened("64:ff9b::7f00:1".parse().unwrap(), &blocks));
-        assert!(!opened("::1".parse().unwrap(), &blocks));
-        let translated = ["64:ff9b::/96".parse().unwrap()];
-        assert!(opened("64:ff9b::808:808".parse().unwrap(), &translated));
-        assert!(!opened("64:ff9b::a9fe:a9fe".parse().unwrap(), &translated));
-        assert!(!opened("127.0.0.1".parse().unwrap(), &[]));
+        let surroundings = Surroundings {
+            own: vec!["198.41.0.4".parse().unwrap()],
+            nat64: vec!["2a00:1:2::/96".parse().unwrap()],
+            ..Surroundings::default()
+        };
+        let check = |address: &str, blocks: &[&str], expected| {
+            let blocks: Vec<IpNet> = blocks.iter().map(|block| block.parse().unwrap()).collect();
+            assert_eq!(opened(address.parse().unwrap(), &blocks, &surroundings), expected, "{address} {blocks:?}");
+        };
+        check("127.0.0.1", &["127.0.0.0/8"], true);
+        check("::ffff:127.0.0.1", &["127.0.0.0/8"], true);
+        check("64:ff9b::7f00:1", &["127.0.0.0/8"], false);
+        check("::1", &["127.0.0.0/8"], false);
+        check("127.0.0.1", &[], false);
+        // Behind a translator, what it is opened for and what it is not.
+        for prefix in ["64:ff9b::", "2a00:1:2::"] {
+            let block = format!("{prefix}/96");
+            check(&format!("{prefix}808:808"), &[&block], true);
+            check(&format!("{prefix}a9fe:a9fe"), &[&block], false);
+            check(&format!("{prefix}a9fe:a9fe"), &[&block, "169.254.169.254/32"], true);
+            check(&format!("{prefix}c629:4"), &[&block], false);
+        }
+    }
+
+    #[test]
+    fn what_the_operator_reserved_is_reserved_in_every_form_that_carries_it() {
+        let surroundings = Surroundings {
+            reserved: vec!["199.9.14.0/24".parse().unwrap()],
+            nat64: vec!["2a00:1:2::/96".parse().unwrap()],
+            ..Surroundings::default()
+        };
+        let reserves = |address: &str| surroundings.reserves(address.parse().unwrap());
+        for form in ["199.9.14.201", "::ffff:199.9.14.201", "::199.9.14.201", "::ffff:0:199.9.14.201"] {
+            assert!(reserves(form), "{form}");
+        }
+        for form in ["64:ff9b::199.9.14.201", "2a00:1:2::199.9.14.201", "2002:c709:ec9::1"] {
+            assert!(reserves(form), "{form}");
+        }
+        assert!(!reserves("64:ff9b::199.9.15.201") && !reserves("2a00:1::199.9.14.201"));
     }
 }

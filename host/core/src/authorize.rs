@@ -222,7 +222,7 @@ impl Permit<Egress> {
         let forbidden: Vec<(IpAddr, &'static str)> = addresses
             .iter()
             .filter_map(|address| address::forbidden(*address, surroundings).map(|block| (*address, block)))
-            .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened))
+            .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened, surroundings))
             .collect();
         let Some((address, block)) = forbidden.first().copied() else {
             return Ok(());
@@ -231,7 +231,8 @@ impl Permit<Egress> {
         // what is open already.
         let remedy = (!forbidden.iter().any(|(address, _)| surroundings.reserves(*address))).then(|| {
             let mut blocks: Vec<String> = opened.iter().map(|block| format!("\"{block}\"")).collect();
-            blocks.extend(forbidden.iter().map(|(address, _)| format!("\"{}\"", IpNet::from(*address))));
+            let closed = forbidden.iter().flat_map(|(address, _)| address::destinations(*address, surroundings));
+            blocks.extend(closed.map(|address| format!("\"{}\"", IpNet::from(address))));
             Remedy::grant(format!("{}\naddresses = [{}]", self.action.destination_lines(), blocks.join(", ")))
         });
         Err(self.action.denied(Reason::Address { address, block }, remedy))

@@ -186,6 +186,20 @@ fn the_lines_for_a_denied_address_open_all_that_are_in_the_way() {
 }
 
 #[test]
+fn the_lines_for_an_address_that_carries_another_open_both() {
+    let surroundings = Surroundings { nat64: vec!["2a00:1:2::/96".parse().unwrap()], ..Surroundings::default() };
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    for address in ["::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::1", "2a00:1:2::a00:1"] {
+        let address = address.parse().unwrap();
+        let lines = permit.admits(&[address], &surroundings).unwrap_err().remedy.unwrap().lines;
+        let table: toml::Table = lines.parse().unwrap();
+        let blocks = table["egress"][0]["addresses"].as_array().unwrap();
+        let blocks: Vec<IpNet> = blocks.iter().map(|block| block.as_str().unwrap().parse().unwrap()).collect();
+        assert!(address::opened(address, &blocks, &surroundings), "{lines}");
+    }
+}
+
+#[test]
 fn no_grant_opens_what_the_operator_reserved() {
     let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
     let reserving = Surroundings { reserved: vec!["127.0.0.0/30".parse().unwrap()], ..Surroundings::default() };
@@ -193,6 +207,13 @@ fn no_grant_opens_what_the_operator_reserved() {
     assert!(denial.to_string().contains("reserved by the operator") && denial.remedy.is_none(), "{denial}");
     assert!(permit.admits(&["127.0.0.5".parse().unwrap()], &reserving).is_ok());
     assert!(permit.admits(&["::ffff:127.0.0.1".parse().unwrap()], &reserving).is_err());
+    // Nor in a form that carries it, under a prefix that is open.
+    let translating = LOOPBACK.replace("\"127.0.0.0/8\"", "\"64:ff9b::/96\"");
+    assert_ne!(translating, LOOPBACK);
+    let permit = authorize(&power(Some(&translating)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let reserving = Surroundings { reserved: vec!["198.41.0.0/24".parse().unwrap()], ..Surroundings::default() };
+    assert!(permit.admits(&["64:ff9b::198.41.0.4".parse().unwrap()], &reserving).is_err());
+    assert!(permit.admits(&["64:ff9b::198.41.1.4".parse().unwrap()], &reserving).is_ok());
 }
 
 #[test]
