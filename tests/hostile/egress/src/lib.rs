@@ -27,6 +27,14 @@ bulkhead_sdk::export!(Egress: source, actions);
 struct Config {
     #[serde(default)]
     attempts: Vec<Fetch>,
+    moment: Option<String>,
+}
+
+impl Config {
+    /// What is to be sent now.
+    fn at(self, moment: &str) -> Vec<Fetch> {
+        if self.moment.is_none_or(|only| only == moment) { self.attempts } else { Vec::new() }
+    }
 }
 
 impl Connector for Egress {
@@ -37,10 +45,11 @@ impl Connector for Egress {
     }
 
     fn check(config: Config) -> Result<()> {
-        match config.attempts.is_empty() {
-            true => Ok(()),
-            false => Err(Error::permanent(Value::Array(told(&config.attempts)).to_string())),
+        let attempts = config.at("check");
+        if attempts.is_empty() {
+            return Ok(());
         }
+        Err(Error::permanent(Value::Array(told(&attempts)).to_string()))
     }
 }
 
@@ -61,13 +70,13 @@ impl Source for Egress {
 
     fn discover(config: Config) -> Result<Vec<Stream>> {
         let moments = MOMENTS.iter().map(|moment| Stream::new(*moment, json!({})));
-        let answers = told(&config.attempts).into_iter().enumerate();
+        let answers = told(&config.at("discover")).into_iter().enumerate();
         Ok(moments.chain(answers.map(|(at, answer)| Stream::new(format!("attempt-{at}"), answer))).collect())
     }
 
     fn open(config: Config, selections: Vec<Selection>, state: Option<Value>) -> Result<Sync> {
         let stream = selections.into_iter().next().map(|selection| selection.stream).unwrap_or_default();
-        Ok(Sync::open(config.attempts, stream, state.is_some()))
+        Ok(Sync::open(config.at(&stream), stream, state.is_some()))
     }
 }
 
