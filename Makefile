@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc peers measure clean system
+.PHONY: help demo test build guests lint fmt check doc hostile peers measure clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 GUESTS := connectors/target/wasm32-wasip2/release
@@ -41,6 +41,9 @@ fmt: ## Format all code
 
 doc: ## Build the host's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+hostile: build guests ## Run every attack on egress and addresses through every way into a connector
+	@target/debug/hostile
 
 peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20 and npm)
 	@scripts/require.sh node nodejs

@@ -19,12 +19,13 @@ pub(super) async fn failures(siege: &Siege) -> anyhow::Result<Row> {
             params.not_after = date_time_ymd(to, 1, 1);
         }
     };
-    let wrong: [(&str, Identity); 9] = [
+    let wrong: [(&str, Identity); 10] = [
         ("stranger", stranger.issue(&name("stranger"), |_| {})?),
         ("self-signed", self_signed(&name("self-signed"))?),
         ("expired", trusted.issue(&name("expired"), period(2020, 2021))?),
         ("early", trusted.issue(&name("early"), period(2190, 2191))?),
         ("other", trusted.issue("other.example", |_| {})?),
+        ("sibling", trusted.issue(&name("good"), |_| {})?),
         ("parent", trusted.issue(&format!("tls.{ZONE}"), |_| {})?),
         ("below", trusted.issue(&format!("*.{}", name("below")), |_| {})?),
         ("longer", trusted.issue(&format!("{}.forbidden.test", name("longer")), |_| {})?),
