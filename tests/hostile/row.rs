@@ -142,19 +142,12 @@ async fn attempt(
 
 /// The same outcome has to be a breach where the request that was permitted had to be denied, or to be seen nowhere.
 fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
-    let mut forbidden = batch.to_vec();
-    let permitted = forbidden.last_mut().context("a batch without what is permitted")?;
-    permitted.expected = Expected::Denied("egress-not-declared");
-    ensure!(judge(&forbidden, tried, arrived).is_err(), "a permitted request was not reported as a breach");
-    permitted_unseen(batch, tried, arrived)
-}
-
-fn permitted_unseen(batch: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
-    let mut unseen = batch.to_vec();
-    if let Some(permitted) = unseen.last_mut() {
-        permitted.arrives.clear();
-    }
-    ensure!(judge(&unseen, tried, arrived).is_err(), "a request that arrived was not reported as a breach");
+    let (permitted, attempts) = batch.split_last().context("a batch without what is permitted")?;
+    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived);
+    let forbidden = Attempt { expected: Expected::Denied("egress-not-declared"), ..permitted.clone() };
+    ensure!(judged(forbidden).is_err(), "a permitted request was not reported as a breach");
+    let unseen = Attempt { arrives: Vec::new(), ..permitted.clone() };
+    ensure!(judged(unseen).is_err(), "a request that arrived was not reported as a breach");
     Ok(())
 }
 

@@ -82,7 +82,8 @@ impl Fetch {
     pub(crate) fn brief(&self) -> Value {
         let answer = self.whole();
         let Some(status) = answer.get("status") else { return answer };
-        let body: String = answer.get("body").and_then(Value::as_str).unwrap_or_default().chars().take(GLIMPSE).collect();
+        let body: String =
+            answer.get("body").and_then(Value::as_str).unwrap_or_default().chars().take(GLIMPSE).collect();
         match answer.pointer("/headers/location") {
             Some(location) => json!({ "status": status, "location": location, "body": body }),
             None => json!({ "status": status, "body": body }),
