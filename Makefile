@@ -3,9 +3,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc hostile peers measure clean system
+.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick fuzz clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
+FUZZ := --manifest-path tests/fuzz/Cargo.toml
 GUESTS := connectors/target/wasm32-wasip2/release
 
 help: ## List the targets
@@ -29,15 +30,18 @@ check: lint test doc ## Everything that has to hold before a change goes in
 lint: fmt-check ## Clippy with warnings denied, and formatting
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(CONNECTORS) --workspace --all-targets -- -D warnings
+	cargo clippy $(FUZZ) --all-targets -- -D warnings
 
 .PHONY: fmt-check
 fmt-check: ## Say whether code is formatted
 	cargo fmt --all --check
 	cargo fmt $(CONNECTORS) --all --check
+	cargo fmt $(FUZZ) --check
 
 fmt: ## Format all code
 	cargo fmt --all
 	cargo fmt $(CONNECTORS) --all
+	cargo fmt $(FUZZ)
 
 doc: ## Build the host's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -50,13 +54,22 @@ peers: build guests ## Run connectors against other people's emulations of real 
 	@scripts/require.sh npm npm
 	@target/debug/peers
 
-measure: guests ## Measure the smallest connector and one invocation with a fresh instance (release build)
+bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)
 	cargo build --release --workspace
-	@target/release/measure
+	@target/release/bench
+
+bench-quick: guests ## The same with fewer rounds
+	cargo build --release --workspace
+	@target/release/bench --quick
+
+fuzz: system ## Fuzz what core decides, each target for FUZZ_SECONDS=60 (installs cargo-fuzz below target/, needs C++)
+	@scripts/require.sh c++ g++
+	@scripts/fuzz.sh
 
 clean: ## Remove what was built here
 	cargo clean
 	cargo clean $(CONNECTORS)
+	cargo clean $(FUZZ)
 
 system: ## Make sure that a C compiler and cargo are there; as root on Debian, install the compiler
 	@scripts/require.sh cc build-essential

@@ -188,7 +188,7 @@ fn the_core_knows_no_runtime_and_no_executor() -> anyhow::Result<()> {
 #[test]
 fn every_dependency_of_a_workspace_says_why_it_is_there() -> anyhow::Result<()> {
     let mut silent = Vec::new();
-    for manifest in ["Cargo.toml", "connectors/Cargo.toml", "tests/Cargo.toml"] {
+    for manifest in ["Cargo.toml", "connectors/Cargo.toml", "tests/Cargo.toml", "tests/fuzz/Cargo.toml"] {
         let text = std::fs::read_to_string(repository().join(manifest))?;
         let mut inside = false;
         let mut above = "";

@@ -316,7 +316,7 @@ async fn a_manifest_that_cannot_be_meant_is_refused_with_its_line() -> anyhow::R
         (format!("{head}descripton = \"x\""), &["line 4", "did you mean `description`?"]),
         (format!("{head}[[egres]]"), &["line 4", "did you mean `egress`?"]),
         (format!("{head}[[egress]]\nhost = \"a.com\"\npath = [\"/\"]\nwhy = \"w\""), &["line 6", "`paths`?"]),
-        (format!("{head}[[egress]]\nhost = \"*.com\"\npaths = [\"/\"]\nwhy = \"w\""), &["line 5", "public suffix"]),
+        (format!("{head}[[egress]]\nhost = \"a.*.com\"\npaths = [\"/\"]\nwhy = \"w\""), &["line 5", "host pattern"]),
         (format!("{head}[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\nwhy = \"w\""), &["line 6", "path pattern"]),
         (
             format!("{head}[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\npaths = [\"/\"]\nwhy = \"w\""),

@@ -15,6 +15,7 @@ mod crafted;
 mod dns;
 mod egress;
 mod load;
+mod redirects;
 mod resources;
 mod secrets;
 mod sync;

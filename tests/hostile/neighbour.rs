@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use bulkhead_runtime::{Connection, Runtime};
+use bulkhead_runtime::Runtime;
+use bulkhead_services::Release;
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::{ACME, LOOPBACK};
-use bulkhead_tests::inside;
+use bulkhead_tests::inside::{self, Network};
 use bulkhead_tests::outside::Laid;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ const ALONE: usize = 200;
 const FACTOR: u32 = 10;
 /// See [`FACTOR`].
 const GRACE: Duration = Duration::from_millis(50);
+/// How many calls go together on one connection: more, and its budget for requests would be what is measured.
+const TOGETHER: usize = 20;
 /// Pause between two calls: a connector that works all the time, and still no second attacker.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -33,26 +36,35 @@ pub(crate) struct Neighbour {
 
 /// What it does, and on what.
 struct Work {
-    connection: Connection,
-    contacts: usize,
-    _upstream: (Acme, Laid),
+    runtime: Runtime,
+    release: Release,
+    laid: Laid,
+    acme: Acme,
 }
 
 impl Work {
-    /// One call, and how long it took.
-    async fn call(&self) -> anyhow::Result<Duration> {
-        let began = Instant::now();
-        let (answer, _) = inside::answer(&self.connection, "count-contacts", &json!({})).await?;
-        ensure!(answer == json!({ "count": self.contacts }), "the neighbour was answered {answer}");
-        let took = began.elapsed();
-        tokio::time::sleep(PAUSE).await;
-        Ok(took)
+    /// Calls that go together on one connection, and how long each took.
+    async fn calls(&self) -> anyhow::Result<Vec<Duration>> {
+        let Options { token, contacts, .. } = Options::default();
+        let grant = self.laid.aimed.read("grant.toml")?;
+        let config = json!({ "base_url": format!("http://{LOOPBACK}:{}", self.acme.address().port()) });
+        let connection =
+            inside::connected(&self.runtime, &self.release, &grant, &config, Some(&token), &Network::default())?;
+        let mut times = Vec::with_capacity(TOGETHER);
+        for _ in 0..TOGETHER {
+            let began = Instant::now();
+            let (answer, _) = inside::answer(&connection, "count-contacts", &json!({})).await?;
+            ensure!(answer == json!({ "count": contacts }), "the neighbour was answered {answer}");
+            times.push(began.elapsed());
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(times)
     }
 
-    async fn calls(&self, count: usize) -> anyhow::Result<Vec<Duration>> {
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            times.push(self.call().await?);
+    async fn alone(&self) -> anyhow::Result<Vec<Duration>> {
+        let mut times = Vec::with_capacity(ALONE);
+        while times.len() < ALONE {
+            times.extend(self.calls().await?);
         }
         Ok(times)
     }
@@ -61,22 +73,19 @@ impl Work {
 impl Neighbour {
     /// Connects it, measures it alone, and leaves it at work.
     pub(crate) async fn settle(runtime: &Runtime) -> anyhow::Result<Self> {
-        let options = Options { busy: None, ..Options::default() };
-        let (token, contacts) = (options.token.clone(), options.contacts);
-        let acme = Acme::start(options).await?;
-        let port = acme.address().port();
-        let laid = Laid::new(ACME, port, &json!({ "base_url": format!("http://{LOOPBACK}:{port}") }))?;
-        let connection = inside::connection(runtime, &laid, Some(&token))?;
-        let work = Arc::new(Work { connection, contacts, _upstream: (acme, laid) });
+        let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
+        let laid = Laid::new(ACME, acme.address().port(), &json!({}))?;
+        let release = Release::open(runtime, laid.path(), None)?;
+        let work = Arc::new(Work { runtime: runtime.clone(), release, laid, acme });
         // The first calls find caches cold.
-        work.calls(ALONE / 10).await?;
-        let alone = work.calls(ALONE).await?;
+        work.calls().await?;
+        let alone = work.alone().await?;
         let over = Arc::new(AtomicBool::new(false));
         let (worker, until) = (Arc::clone(&work), Arc::clone(&over));
         let beside = tokio::spawn(async move {
             let mut times = Vec::new();
             while !until.load(Ordering::Relaxed) {
-                times.push(worker.call().await?);
+                times.extend(worker.calls().await?);
             }
             Ok(times)
         });
@@ -89,7 +98,7 @@ impl Neighbour {
         self.over.store(true, Ordering::Relaxed);
         let mut beside = self.beside.await??;
         let mut alone = self.alone;
-        alone.extend(self.work.calls(ALONE).await?);
+        alone.extend(self.work.alone().await?);
         let shown = |times: &mut [Duration]| {
             times.sort_unstable();
             format!("p50 {:.1} ms, p95 {:.1} ms ({} calls)", ms(at(times, 50)), ms(at(times, 95)), times.len())

@@ -198,7 +198,7 @@ fn router(shop: Arc<Shop>) -> Router {
         .route("/v1/admin/export", any(contacts::export))
         .route("/v1/slow", get(shapes::slow))
         .route("/v1/big", get(shapes::big))
-        .route("/v1/redirect", get(shapes::redirect))
+        .route("/v1/redirect", any(shapes::redirect))
         .fallback(|| async { gate::problem(StatusCode::NOT_FOUND, "there is no such thing") })
         .layer(middleware::from_fn_with_state(Arc::clone(&shop), gate::admit));
     Router::new()

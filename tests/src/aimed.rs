@@ -54,6 +54,8 @@ pub const HOSTILE_IMPORTS: Shipped =
 pub const PLAIN: Shipped = Shipped { folder: "tests/guests/plain", component: "plain", host: LOOPBACK };
 /// The smallest connector.
 pub const MINIMAL: Shipped = Shipped { folder: "tests/guests/minimal", component: "minimal", host: LOOPBACK };
+/// The guest that follows redirects.
+pub const REDIRECTS: Shipped = Shipped { folder: "tests/guests/redirects", component: "redirects", host: LOOPBACK };
 
 /// A folder with a connector, its grant and its configuration.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use anyhow::Context;
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
+use bulkhead_core::id::Owner;
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
 use rustls::pki_types::CertificateDer;
@@ -45,7 +46,8 @@ pub fn connected(
         servers => Resolver::with_servers(servers, reserved)?,
     };
     let transport = Arc::new(Transport::new(resolver, network.authorities.iter().cloned())?);
-    Ok(connect(runtime, release, &grant, config, vault, transport)?)
+    let owner = Owner::local(&release.manifest.connector.name);
+    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
 }
 
 /// Connects the connector in `laid`, with `token` as its secret.

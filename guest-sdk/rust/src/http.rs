@@ -4,7 +4,8 @@
 //! everything, and errors that the host can act on.
 //!
 //! The host stands between this client and the network: it permits each request by scheme, host, port, method and path,
-//! adds the connection's secret and follows no redirects. A request that it denies fails with [`Error::Denied`].
+//! adds the connection's secret and follows no redirects. A request that it denies fails with [`Error::Denied`]. The client
+//! follows redirects where a request says so: see [`Request::follow_redirects`].
 //!
 //! ```no_run
 //! # #[derive(serde::Deserialize)] struct Contact;
@@ -22,10 +23,11 @@
 //! # }
 //! ```
 //!
-//! Never: retrying (the host does, by the error's kind), following redirects, cookies, or decompressing.
+//! Never: retrying (the host does, by the error's kind), following redirects unasked, cookies, or decompressing.
 
 mod error;
 mod links;
+mod redirect;
 mod request;
 mod response;
 mod send;

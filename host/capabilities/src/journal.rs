@@ -1,20 +1,27 @@
 //! Keeps what an instance did and was denied, within bounds.
 //!
 //! Why: a denial reaches the guest as a bare code; the reason belongs to the outcome and the operator.
-//! Invariants: equal denials are counted, not repeated; nothing a guest does makes the journal grow past its bounds.
+//! Invariants: 1. equal denials are counted, not repeated; 2. nothing a guest does makes the journal grow past its bounds;
+//! 3. a guest that goes on after [`MOST_DENIED`] denials is ended by whoever awaits [`Journal::overrun`].
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_core::Denial;
+use bulkhead_core::id::Owner;
+use tokio::sync::Notify;
 
 use crate::credentials::Guard;
+use crate::egress::Held;
 
 /// Most different denials kept of one instance. A connector that works has none; a person reads a handful.
 pub const MOST_DENIALS: usize = 32;
 
 /// Most different destinations kept of the denials beyond those.
 pub const MOST_DESTINATIONS: usize = 64;
+
+/// Denials of one invocation, equal ones included, after which it ends. A connector that is denied does better to say so.
+pub const MOST_DENIED: u64 = 500;
 
 /// A denial, and how often it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +43,14 @@ pub struct Record {
     pub more_destinations: BTreeSet<String>,
     /// The last request that was permitted and failed: its code and message.
     pub failure: Option<(&'static str, String)>,
+    /// Everything denied, equal or not.
+    pub denied: u64,
+    /// Requests that were permitted.
+    pub permitted: u64,
+    /// Requests that were answered here with 429, and why the last one was: its code and message.
+    pub held: u64,
+    /// Why the last of them was: its code and message.
+    pub held_because: Option<(&'static str, String)>,
     /// Requests sent.
     pub requests: u64,
     /// Body bytes sent.
@@ -50,20 +65,33 @@ pub struct Record {
 #[derive(Clone)]
 pub struct Journal {
     record: Arc<Mutex<Record>>,
+    overrun: Arc<Notify>,
+    owner: Arc<Owner>,
     guard: Arc<Guard>,
 }
 
 impl Journal {
-    /// An empty journal in which secrets are masked.
-    pub fn new(guard: Arc<Guard>) -> Self {
-        Self { record: Arc::default(), guard }
+    /// An empty journal of an instance of `owner`, in which secrets are masked.
+    pub fn new(owner: Arc<Owner>, guard: Arc<Guard>) -> Self {
+        Self { record: Arc::default(), overrun: Arc::default(), owner, guard }
     }
 
     /// Keeps a denial, and tells the operator's log the first time.
     pub fn deny(&self, denial: Denial) {
         // A guest that was told a secret could name it in a path or a header.
         let denial = denial.masked(|text| self.guard.masked(text));
+        metrics::counter!(
+            "bulkhead_denials_total",
+            "tenant" => self.owner.tenant.to_string(),
+            "connection" => self.owner.connection.to_string(),
+            "code" => denial.code(),
+        )
+        .increment(1);
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.denied += 1;
+        if record.denied >= MOST_DENIED {
+            self.overrun.notify_one();
+        }
         if let Some(known) = record.denials.iter_mut().find(|known| known.denial == denial) {
             known.times += 1;
             return;
@@ -72,11 +100,11 @@ impl Journal {
             record.more_denials += 1;
             if record.more_destinations.len() < MOST_DESTINATIONS && record.more_destinations.insert(denial.destination)
             {
-                tracing::warn!(attempt = %denial.attempt, reason = %denial.reason, "denied");
+                tracing::warn!(owner = %self.owner, attempt = %denial.attempt, reason = %denial.reason, "denied");
             }
             return;
         }
-        tracing::warn!(code = denial.code(), attempt = %denial.attempt, reason = %denial.reason, "denied");
+        tracing::warn!(owner = %self.owner, code = denial.code(), attempt = %denial.attempt, reason = %denial.reason, "denied");
         record.denials.push(Denied { denial, times: 1 });
     }
 
@@ -84,6 +112,32 @@ impl Journal {
     pub fn fail(&self, error: &crate::egress::Error) {
         tracing::warn!(code = error.code(), %error, cause = ?std::error::Error::source(error).map(ToString::to_string), "request failed");
         self.count(|record| record.failure = Some((error.code(), self.guard.masked(&error.to_string()))));
+    }
+
+    /// Keeps why a request was answered here; the last reason stands.
+    pub(crate) fn hold(&self, held: &Held) {
+        self.count(|record| {
+            record.held += 1;
+            record.held_because = Some((held.code(), self.guard.masked(&held.to_string())));
+        });
+    }
+
+    /// Counts one more permitted request; how many there are now.
+    pub(crate) fn permitted(&self) -> u64 {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.permitted += 1;
+        record.permitted
+    }
+
+    /// Ready when the invocation has been denied too often to go on.
+    pub async fn overrun(&self) {
+        loop {
+            let notified = self.overrun.notified();
+            if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// Changes the counters.
@@ -103,7 +157,8 @@ mod tests {
 
     #[test]
     fn equal_denials_are_counted_and_different_ones_are_bounded() {
-        let journal = Journal::new(Arc::new(Guard::new([]).unwrap()));
+        let owner = Owner::local(&"acme/crm".parse().unwrap());
+        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()));
         for _ in 0..1000 {
             journal.deny(Denial::inert("a", "f"));
         }
@@ -115,6 +170,7 @@ mod tests {
         assert_eq!(record.denials[0].times, 1000);
         assert_eq!(record.more_denials, 1000 - (MOST_DENIALS as u64 - 1));
         assert_eq!(record.more_destinations.len(), 1);
+        assert_eq!(record.denied, 2000);
         assert!(journal.take().denials.is_empty());
     }
 }

@@ -78,25 +78,42 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Whether the operator keeps `address` from every connector, whatever a grant says.
+    /// Whether the operator keeps `address`, or one that it carries, from every connector, whatever a grant says.
     pub fn reserves(&self, address: IpAddr) -> bool {
         let within = |address: IpAddr| self.reserved.iter().any(|block| block.contains(&address));
-        within(address) || self.carried(address).is_some_and(|v4| within(v4.into()))
+        within(address) || self.carried(address).into_iter().any(|v4| within(v4.into()))
     }
 
-    /// The IPv4 address that whoever dials `address` reaches, where it is one: mapped, under the prefix of the network's
-    /// translator, or under a well-known prefix.
-    fn carried(&self, address: IpAddr) -> Option<Ipv4Addr> {
+    /// The IPv4 addresses that the network's translators reach under `address`.
+    fn translated(&self, address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+        let prefixes = self.nat64.iter().filter(move |prefix| prefix.contains(&address));
+        prefixes.filter_map(move |prefix| embedded(address, prefix.prefix_len()))
+    }
+
+    /// The IPv4 addresses that `address` carries, in every way in which a tunnel or a translator could read it.
+    fn carried(&self, address: IpAddr) -> Vec<Ipv4Addr> {
         let IpAddr::V6(v6) = address else {
-            return None;
+            return Vec::new();
         };
-        v6.to_ipv4_mapped().or_else(|| self.translated(v6)).or_else(|| carried(v6))
-    }
-
-    /// The IPv4 address that the network's translator reaches under `address`.
-    fn translated(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        let prefix = self.nat64.iter().find(|prefix| prefix.contains(&address))?;
-        embedded(address, prefix.prefix_len())
+        let mut carried: Vec<Ipv4Addr> = self.translated(v6).collect();
+        let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = v6.octets();
+        let last = Ipv4Addr::from_bits(v6.to_bits() as u32);
+        match [b0, b1, b2, b3, b4, b5] {
+            [0x20, 0x02, ..] => carried.push(Ipv4Addr::new(b2, b3, b4, b5)),
+            // Teredo: the server's address, and the client's with every bit turned (RFC 4380 §4).
+            [0x20, 0x01, 0, 0, ..] => {
+                carried.extend([Ipv4Addr::new(b4, b5, b6, b7), Ipv4Addr::from_bits(!last.to_bits())])
+            }
+            [0, 0x64, 0xff, 0x9b, 0, 1] => {
+                // How long a translator's own prefix is under this one is nowhere said (RFC 8215 §3). Zeros are no address.
+                let shorter = [48, 56, 64].into_iter().filter_map(|length| embedded(v6, length));
+                carried.extend(shorter.filter(|v4| v4.octets()[0] != 0).chain([last]));
+            }
+            [0, 0x64, 0xff, 0x9b, ..] => carried.push(last),
+            [0, 0, 0, 0, ..] if !v6.is_loopback() && !v6.is_unspecified() => carried.push(last),
+            _ => {}
+        }
+        carried
     }
 }
 
@@ -120,7 +137,7 @@ pub fn forbidden(address: IpAddr, surroundings: &Surroundings) -> Option<&'stati
     let IpAddr::V6(v6) = address else {
         return None;
     };
-    forbidden(surroundings.translated(v6)?.into(), surroundings)
+    surroundings.translated(v6).find_map(|v4| forbidden(v4.into(), surroundings))
 }
 
 /// The IPv4 address that an IPv6 address under a translation prefix of this length carries (RFC 6052 §2.2).
@@ -167,34 +184,24 @@ fn special(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// What an operator has to open before `address` may be dialled although it is forbidden.
+///
+/// An IPv4-mapped address is the IPv4 address. Any other that carries IPv4 addresses is several destinations: a translation
+/// prefix that is opened does not open the metadata service behind it.
+pub fn destinations(address: IpAddr, surroundings: &Surroundings) -> Vec<IpAddr> {
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return vec![v4.into()];
+    }
+    let carried = surroundings.carried(address).into_iter().map(IpAddr::from);
+    let closed = carried.filter(|v4| forbidden(*v4, surroundings).is_some());
+    std::iter::once(address).chain(closed).collect()
+}
+
 /// Whether an operator's `opened` blocks let `address` through although it is forbidden.
 pub fn opened(address: IpAddr, opened: &[IpNet], surroundings: &Surroundings) -> bool {
-    let within = |address: &IpAddr| opened.iter().any(|block| block.contains(address));
-    destinations(address, surroundings).iter().all(within)
-}
-
-/// What has to be open so that `address`, which is forbidden, may be dialled.
-///
-/// An IPv4-mapped address is the IPv4 address. Any other that carries an IPv4 address is two destinations: a translation
-/// prefix that is opened, well-known or the network's own, opens neither the metadata service nor this machine behind it.
-pub fn destinations(address: IpAddr, surroundings: &Surroundings) -> Vec<IpAddr> {
-    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    match surroundings.carried(address).map(IpAddr::from) {
-        Some(v4) if mapped => vec![v4],
-        Some(v4) if forbidden(v4, surroundings).is_some() => vec![address, v4],
-        _ => vec![address],
-    }
-}
-
-/// The IPv4 address that an address under a well-known prefix carries.
-fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [b0, b1, b2, b3, b4, b5, ..] = address.octets();
-    match (b0, b1, b2, b3) {
-        (0x20, 0x02, ..) => Some(Ipv4Addr::new(b2, b3, b4, b5)),
-        (0, 0x64, 0xff, 0x9b) => embedded(address, 96),
-        (0, 0, 0, 0) if !address.is_loopback() && !address.is_unspecified() => embedded(address, 96),
-        _ => None,
-    }
+    destinations(address, surroundings).iter().all(|address| opened.iter().any(|block| block.contains(address)))
 }
 
 #[cfg(test)]
@@ -343,12 +350,12 @@ mod tests {
 
     #[test]
     fn an_operator_opens_exactly_the_blocks_named() {
-        let surroundings = Surroundings {
-            own: vec!["198.41.0.4".parse().unwrap()],
-            nat64: vec!["2a00:1:2::/96".parse().unwrap()],
-            ..Surroundings::default()
-        };
         let check = |address: &str, blocks: &[&str], expected| {
+            let surroundings = Surroundings {
+                own: vec!["198.41.0.4".parse().unwrap()],
+                nat64: vec!["2a00:1:2::/96".parse().unwrap()],
+                ..Surroundings::default()
+            };
             let blocks: Vec<IpNet> = blocks.iter().map(|block| block.parse().unwrap()).collect();
             assert_eq!(opened(address.parse().unwrap(), &blocks, &surroundings), expected, "{address} {blocks:?}");
         };
@@ -357,14 +364,15 @@ mod tests {
         check("64:ff9b::7f00:1", &["127.0.0.0/8"], false);
         check("::1", &["127.0.0.0/8"], false);
         check("127.0.0.1", &[], false);
-        // Behind a translator, what it is opened for and what it is not.
-        for prefix in ["64:ff9b::", "2a00:1:2::"] {
-            let block = format!("{prefix}/96");
-            check(&format!("{prefix}808:808"), &[&block], true);
-            check(&format!("{prefix}a9fe:a9fe"), &[&block], false);
-            check(&format!("{prefix}a9fe:a9fe"), &[&block, "169.254.169.254/32"], true);
-            check(&format!("{prefix}c629:4"), &[&block], false);
-        }
+        check("64:ff9b::808:808", &["64:ff9b::/96"], true);
+        check("64:ff9b::a9fe:a9fe", &["64:ff9b::/96"], false);
+        check("64:ff9b::a9fe:a9fe", &["64:ff9b::/96", "169.254.169.254/32"], true);
+        check("64:ff9b::c629:4", &["64:ff9b::/96"], false);
+        check("2a00:1:2::a9fe:a9fe", &["2a00:1:2::/96"], false);
+        check("2002:a9fe:a9fe::1", &["2002::/16"], false);
+        check("2001:0:4136:e378:0:63bf:5601:5601", &["2001::/32"], false);
+        check("2001:0:a00:1:0:63bf:f7f7:f7f7", &["2001::/32"], false);
+        check("2001:0:4136:e378:0:63bf:f7f7:f7f7", &["2001::/32"], true);
     }
 
     #[test]

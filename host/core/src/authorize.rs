@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -59,6 +60,8 @@ pub struct EgressTerms {
     addresses: Vec<IpNet>,
     request_bytes: Size,
     response_bytes: Size,
+    template: Arc<str>,
+    hosts: Vec<usize>,
 }
 
 /// A secret to be put into a header at the last moment.
@@ -85,8 +88,11 @@ impl Action for Egress {
         else {
             return Err(self.uncovered(power));
         };
+        let template = openings.iter().find_map(|opening| opening.template(&self.target)).unwrap_or_default();
+        let mut hosts: Vec<usize> = openings.iter().map(|opening| opening.host).collect();
+        hosts.dedup();
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
-            return Err(denied(Reason::ReservedHeader(name.to_string()), None));
+            return Err(denied(Reason::ReservedHeader(shortened(name.as_str())), None));
         }
         let partial = |name: &&http::HeaderName| **name == http::header::RANGE || **name == http::header::IF_RANGE;
         if !power.secrets.is_empty() && self.headers.keys().any(|name| partial(&name)) {
@@ -121,32 +127,42 @@ impl Action for Egress {
         if !injections.is_empty()
             && let Some(name) = self.headers.keys().find(bound)
         {
-            return Err(denied(Reason::CredentialHeader(name.to_string()), None));
+            return Err(denied(Reason::CredentialHeader(shortened(name.as_str())), None));
         }
         Ok(EgressTerms {
             injections,
             addresses: openings.iter().flat_map(|opening| opening.addresses.iter().copied()).collect(),
             request_bytes,
             response_bytes,
+            template,
+            hosts,
         })
     }
 }
 
 impl Egress {
+    /// The denial of a request that is one too many for one call.
+    pub fn too_many(&self, most: std::num::NonZeroU32) -> Denial {
+        let ceiling = crate::limits::Limits::CEILING.requests;
+        let lines = format!("[limits]\nrequests = {}", most.saturating_add(most.get()).min(ceiling));
+        self.denied(Reason::TooManyRequests(most), (most < ceiling).then(|| Remedy::manifest(lines)))
+    }
+
     /// Why nothing covers this request, and what would.
     fn uncovered(&self, power: &Power) -> Denial {
         let asked = power.asked.iter().any(|rule| rule.judge(&self.method, &self.target).is_ok());
-        let (reason, remedy) = if asked {
-            (Reason::NotGranted, Remedy::grant(self.grant_lines()))
-        } else {
-            (Reason::NotDeclared(closest(&power.asked, self)), Remedy::manifest(self.manifest_lines()))
-        };
-        // A remedy that is too long to be read is no help.
-        let readable = remedy.lines.len() <= LONGEST_REMEDY;
-        self.denied(reason, readable.then_some(remedy))
+        if asked {
+            return self.denied(Reason::NotGranted, Some(Remedy::grant(self.grant_lines())));
+        }
+        // No manifest can ask for `CONNECT`, so there are no lines to propose.
+        let grantable = self.method.as_str().parse::<egress::Method>().is_ok();
+        let remedy = grantable.then(|| Remedy::manifest(self.manifest_lines()));
+        self.denied(Reason::NotDeclared(closest(&power.asked, self)), remedy)
     }
 
     fn denied(&self, reason: Reason, remedy: Option<Remedy>) -> Denial {
+        // A remedy that is too long to be read is no help.
+        let remedy = remedy.filter(|remedy| remedy.lines.len() <= LONGEST_REMEDY);
         Denial { attempt: shortened(&self.to_string()), destination: self.target.authority(), reason, remedy }
     }
 
@@ -180,6 +196,12 @@ impl Opening {
             None => true,
         };
         granted_path && self.rule.judge(&request.method, &request.target).is_ok()
+    }
+
+    /// The asked path that covers the target, as the manifest writes it.
+    fn template(&self, target: &Target) -> Option<Arc<str>> {
+        let mut paths = self.rule.paths.iter().zip(&self.templates);
+        paths.find(|(path, _)| path.covers(target.path())).map(|(_, text)| Arc::clone(text))
     }
 }
 
@@ -215,9 +237,19 @@ impl Permit<Egress> {
         self.terms.response_bytes
     }
 
+    /// The path of the rule that let it through, as the manifest writes it: what a log shows in place of the path.
+    pub fn template(&self) -> &Arc<str> {
+        &self.terms.template
+    }
+
+    /// Which of [`Power::hosts`](crate::Power::hosts) cover it. Each one's budget counts.
+    pub fn hosts(&self) -> &[usize] {
+        &self.terms.hosts
+    }
+
     /// Whether every one of the addresses that the host's name stands for may be dialled. One forbidden address denies
     /// them all, since the name's owner chooses which answer comes first.
-    pub fn admits(&self, addresses: &[IpAddr], surroundings: &Surroundings) -> Result<(), Denial> {
+    pub fn admits<'a>(&'a self, addresses: &'a [IpAddr], surroundings: &Surroundings) -> Result<Admitted<'a>, Denial> {
         let opened = &self.terms.addresses;
         let forbidden: Vec<(IpAddr, &'static str)> = addresses
             .iter()
@@ -225,17 +257,41 @@ impl Permit<Egress> {
             .filter(|(address, _)| surroundings.reserves(*address) || !address::opened(*address, opened, surroundings))
             .collect();
         let Some((address, block)) = forbidden.first().copied() else {
-            return Ok(());
+            return Ok(Admitted { permit: self, addresses });
         };
         // No grant opens what the operator reserved. Otherwise the lines open every address that is in the way, and keep
         // what is open already.
         let remedy = (!forbidden.iter().any(|(address, _)| surroundings.reserves(*address))).then(|| {
             let mut blocks: Vec<String> = opened.iter().map(|block| format!("\"{block}\"")).collect();
-            let closed = forbidden.iter().flat_map(|(address, _)| address::destinations(*address, surroundings));
-            blocks.extend(closed.map(|address| format!("\"{}\"", IpNet::from(address))));
+            let shut = forbidden.iter().flat_map(|(address, _)| address::destinations(*address, surroundings));
+            let shut = shut.filter(|address| !opened.iter().any(|block| block.contains(address)));
+            for block in shut.map(|address| format!("\"{}\"", IpNet::from(address))) {
+                if !blocks.contains(&block) {
+                    blocks.push(block);
+                }
+            }
             Remedy::grant(format!("{}\naddresses = [{}]", self.action.destination_lines(), blocks.join(", ")))
         });
         Err(self.action.denied(Reason::Address { address, block }, remedy))
+    }
+}
+
+/// Addresses that a permitted request may be sent to: what a socket is opened for.
+#[derive(Debug, Clone, Copy)]
+pub struct Admitted<'a> {
+    permit: &'a Permit<Egress>,
+    addresses: &'a [IpAddr],
+}
+
+impl Admitted<'_> {
+    /// The request as it was judged.
+    pub fn request(&self) -> &Egress {
+        self.permit.request()
+    }
+
+    /// The addresses, every one of them admitted.
+    pub fn addresses(&self) -> &[IpAddr] {
+        self.addresses
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Reason {
         /// The block it lies in.
         block: &'static str,
     },
+    #[error("it is one more than the {0} requests that one call may make")]
+    TooManyRequests(std::num::NonZeroU32),
     #[error("the reason holds a secret, and is not shown")]
     Withheld,
     #[error("`{interface}` is linked inert, because the manifest says that it is imported without being used")]
@@ -121,6 +123,7 @@ impl Denial {
             Reason::Range => "egress-range",
             Reason::SecretNeedsTls(_) => "secret-needs-tls",
             Reason::Address { .. } => "egress-address",
+            Reason::TooManyRequests(_) => "limit-requests",
             Reason::Withheld => "withheld",
             Reason::Inert { .. } => "interface-inert",
         }
@@ -155,7 +158,7 @@ impl Denial {
         Self {
             attempt: shortened(&format!("{interface}#{function}")),
             destination: shortened(interface),
-            reason: Reason::Inert { interface: interface.to_owned() },
+            reason: Reason::Inert { interface: shortened(interface) },
             remedy: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Reads a grant: what an operator agreed to, always within what a manifest asks.
 //!
 //! Why: consent must be able to give less than was asked, and alone can open what no manifest may: plain http, private
-//! addresses, secrets without TLS. Invariants: 1. what is absent is not granted; 2. an opening that the manifest does
+//! addresses, wildcards below a public suffix, secrets without TLS. Invariants: 1. what is absent is not granted; 2. an opening that the manifest does
 //! not ask for is an error, since it would read as power that does not exist.
 //! Callers: CLI, services → here → `power`.
 
@@ -40,7 +40,7 @@ pub struct Grant {
 
 /// One `[[egress]]` table of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EgressGrant {
     /// Hosts, as asked or narrower.
     pub host: HostPattern,
@@ -56,6 +56,9 @@ pub struct EgressGrant {
     /// Blocks of private or otherwise special addresses that may be dialled for this opening.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
+    /// Whether the host may be a pattern directly below a public suffix.
+    #[serde(default)]
+    pub public_suffix: bool,
 }
 
 impl EgressGrant {
@@ -93,6 +96,16 @@ impl Grant {
     pub fn parse(text: &str, manifest: &Manifest) -> Result<Self, Problem> {
         let grant: Self = text::parse(text)?;
         for (index, opening) in grant.egress.iter().enumerate() {
+            if opening.host.spans_public_suffix() != opening.public_suffix {
+                let host = &opening.host;
+                let (key, message) = if opening.public_suffix {
+                    ("public-suffix", format!("`{host}` covers no public suffix, so there is nothing to agree to"))
+                } else {
+                    let why = "covers a public suffix, below which anyone can register a name";
+                    ("host", format!("`{host}` {why}: to agree to that, add `public-suffix = true`"))
+                };
+                return Err(text::problem(text, &["egress", &index.to_string(), key], message));
+            }
             if !manifest.egress.iter().any(|asked| lies_within(opening, asked)) {
                 let position = index.to_string();
                 let message = format!(
@@ -108,6 +121,10 @@ impl Grant {
             let message = format!("the manifest asks for no secret `{name}`");
             return Err(text::problem(text, &["secrets", name.as_str()], message));
         }
+        if let Some((key, scope)) = grant.limits.stray_scope(&manifest.hosts()) {
+            let message = format!("the manifest has no [[egress]] table for `{scope}`");
+            return Err(text::problem(text, &["limits", key], message));
+        }
         if grant.log.is_some() && !manifest.log {
             return Err(text::problem(text, &["log"], "the manifest does not ask for [log]"));
         }
@@ -119,13 +136,13 @@ impl Grant {
     }
 
     /// Everything that `manifest` asks, but for what takes an operator's own word: plain http, addresses written out,
-    /// private addresses and secrets without TLS. What local verbs use when no grant is named.
+    /// private addresses, patterns below a public suffix and secrets without TLS. What local verbs use when no grant is named.
     pub fn whole(manifest: &Manifest) -> Self {
         let egress = manifest
             .egress
             .iter()
             .map(|asked| &asked.rule)
-            .filter(|rule| rule.scheme == Scheme::Https && !is_literal(&rule.host))
+            .filter(|rule| rule.scheme == Scheme::Https && !is_literal(&rule.host) && !rule.host.spans_public_suffix())
             .map(|rule| EgressGrant {
                 host: rule.host.clone(),
                 scheme: rule.scheme,
@@ -133,6 +150,7 @@ impl Grant {
                 methods: None,
                 paths: None,
                 addresses: Vec::new(),
+                public_suffix: false,
             })
             .collect();
         Self {
@@ -201,6 +219,10 @@ mod tests {
             host = "{sub}.zendesk.com"
             paths = ["/"]
             why = "w"
+            [[egress]]
+            host = "*.github.io"
+            paths = ["/"]
+            why = "w"
             [secrets.token]
             why = "w"
             hosts = ["*.example.com"]
@@ -227,6 +249,9 @@ mod tests {
         );
         check("[[egress]]\nhost = \"acme.zendesk.com\"", Ok(()));
         check("[secrets.token]\nplain-http = true", Ok(()));
+        check("[[egress]]\nhost = \"*.github.io\"\npublic-suffix = true", Ok(()));
+        check("[[egress]]\nhost = \"acme.github.io\"", Ok(()));
+        check("[limits]\nrequests-per-minute = { \"*.example.com\" = 5, \"*\" = 9 }", Ok(()));
         check("", Ok(()));
     }
 
@@ -235,6 +260,9 @@ mod tests {
         for (text, part) in [
             ("[[egress]]\nhost = \"evil.com\"", "line 2"),
             ("[[egress]]\nhost = \"*.com\"", "public suffix"),
+            ("[[egress]]\nhost = \"*.github.io\"", "public-suffix = true"),
+            ("[[egress]]\nhost = \"a.example.com\"\npublic-suffix = true", "nothing to agree to"),
+            ("[limits]\nconcurrency = { \"a.example.com\" = 5 }", "no [[egress]] table for `a.example.com`"),
             ("[[egress]]\nhost = \"a.example.com\"\nmethods = [\"DELETE\"]", "can only narrow"),
             ("[[egress]]\nhost = \"a.example.com\"\npaths = [\"/**\"]", "can only narrow"),
             ("[[egress]]\nhost = \"a.example.com\"\nport = 8443", "can only narrow"),

@@ -83,6 +83,66 @@ impl fmt::Display for SecretName {
     }
 }
 
+/// A customer of the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TenantId(String);
+
+/// An installed connector, within its tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConnectionId(String);
+
+/// Whose something is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// The customer.
+    pub tenant: TenantId,
+    /// Which of its connections.
+    pub connection: ConnectionId,
+}
+
+impl Owner {
+    /// Whoever runs a connector from its folder: one tenant, with a connection named like the connector.
+    pub fn local(connector: &ConnectorName) -> Self {
+        Self { tenant: TenantId("local".to_owned()), connection: ConnectionId(connector.name.clone()) }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.connection)
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ConnectionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// BLAKE3 digest of a release: component, manifest and configuration schema.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -134,8 +194,8 @@ macro_rules! written_as_text {
         }
     )*};
 }
-parsed_from_text!(ConnectorName, SecretName, Digest);
-written_as_text!(ConnectorName, SecretName, Digest);
+parsed_from_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
+written_as_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
 
 fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())

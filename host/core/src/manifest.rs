@@ -183,6 +183,13 @@ impl Manifest {
             let message = format!("`{first}` goes into the same header at the same host; only one of them could");
             return Err(problem(&["secrets", second.as_str(), "inject"], &message));
         }
+        let hosts = distinct(raw.egress.iter().map(|egress| &egress.host));
+        if let Some((key, scope)) = raw.limits.stray_scope(&hosts) {
+            let message = format!(
+                "no [[egress]] table asks for `{scope}`; write a host as it stands there, or `*` for all together"
+            );
+            return Err(problem(&["limits", key], &message));
+        }
         if let Some(schema) = &raw.config.schema
             && (schema.contains(['/', '\\']) || schema.starts_with('.') || schema.is_empty())
         {
@@ -201,6 +208,23 @@ impl Manifest {
             inert: raw.wasi.inert,
         })
     }
+}
+
+impl Manifest {
+    /// The hosts that it asks for, each once, in the order in which they stand. Each has a budget of its own.
+    pub fn hosts(&self) -> Vec<&HostPattern> {
+        distinct(self.egress.iter().map(|egress| &egress.rule.host))
+    }
+}
+
+fn distinct<'a>(hosts: impl Iterator<Item = &'a HostPattern>) -> Vec<&'a HostPattern> {
+    let mut distinct = Vec::new();
+    for host in hosts {
+        if !distinct.contains(&host) {
+            distinct.push(host);
+        }
+    }
+    distinct
 }
 
 /// Two secrets that would go into one header of one request.
@@ -329,7 +353,10 @@ mod tests {
     #[test]
     fn each_bad_value_is_refused_at_its_line() {
         for (rest, line, part) in [
-            ("[[egress]]\nhost = \"*.com\"\n", 5, "public suffix"),
+            ("[[egress]]\nhost = \"*.com*\"\n", 5, "not a host pattern"),
+            ("[limits]\nrequests-per-minute = { \"a.com\" = 1 }\n", 5, "no [[egress]] table asks for `a.com`"),
+            ("[limits]\nconcurrency = { \"*\" = 0 }\n", 5, "nonzero"),
+            ("[limits]\nbytes-in-per-minute = { \"a b\" = \"1MiB\" }\n", 5, "not a host name"),
             ("[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\n", 6, "CONNECT"),
             ("[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\n", 6, "path pattern"),
             ("[[egress]]\nhost = \"a.com\"\nscheme = \"ftp\"\n", 6, "ftp"),

@@ -4,13 +4,14 @@
 //! Invariants: 1. nothing is in a [`Power`] that both manifest and grant do not name; 2. it never changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::egress::{HostPattern, PathPattern, Rule};
 use crate::grant::{Grant, same_destination};
 use crate::id::{Digest, SecretName};
-use crate::limits::{Limits, Size};
+use crate::limits::{Limits, Scope, Size, Traffic};
 use crate::manifest::{Injection, Manifest};
 
 /// Why no power could be worked out.
@@ -35,6 +36,7 @@ pub struct Power {
     log: bool,
     inert: Vec<String>,
     limits: Limits,
+    hosts: Vec<(Arc<str>, Traffic)>,
 }
 
 /// One agreed way out.
@@ -46,7 +48,12 @@ pub(crate) struct Opening {
     pub rule: Rule,
     /// The grant's paths; as asked when absent.
     pub paths: Option<Vec<PathPattern>>,
+    /// How the paths of the rule are written, in the same order.
+    pub templates: Vec<Arc<str>>,
+    /// Which of [`Power::hosts`] it belongs to.
+    pub host: usize,
     pub addresses: Vec<IpNet>,
+    pub public_suffix: bool,
     pub request_bytes: Size,
     pub response_bytes: Size,
 }
@@ -83,13 +90,15 @@ impl Power {
                 },
             })
         };
+        let distinct = manifest.hosts();
         let mut openings = Vec::new();
         let mut asked = Vec::new();
         for (index, request) in manifest.egress.iter().enumerate() {
             for opening in grant.egress.iter().filter(|opening| same_destination(opening, &request.rule)) {
                 let requested = resolve(&request.rule.host)?;
                 let granted = resolve(&opening.host)?;
-                if !requested.covers_all_of(&granted) {
+                let unagreed = opening.host.spans_public_suffix() && !opening.public_suffix;
+                if unagreed || !requested.covers_all_of(&granted) {
                     continue;
                 }
                 let methods = match &opening.methods {
@@ -102,6 +111,9 @@ impl Power {
                     asked: index,
                     rule: Rule { host: granted, methods, ..request.rule.clone() },
                     paths: opening.paths.clone(),
+                    templates: request.rule.paths.iter().map(|path| path.to_string().into()).collect(),
+                    host: distinct.iter().position(|host| **host == request.rule.host).unwrap_or_default(),
+                    public_suffix: opening.public_suffix,
                     addresses: opening.addresses.clone(),
                     request_bytes: request.request_bytes,
                     response_bytes: request.response_bytes,
@@ -119,13 +131,20 @@ impl Power {
                 secrets.insert(name.clone(), power);
             }
         }
+        let limit = |host: &&HostPattern| {
+            let scope = Scope::Host((*host).clone());
+            Traffic::within(&scope, &manifest.limits, &grant.limits, &Traffic::DEFAULT, &ceiling.traffic)
+        };
+        let hosts: Vec<_> = distinct.iter().map(|host| (host.to_string().into(), limit(host))).collect();
+        let traffic = hosts.iter().map(|(_, traffic)| *traffic).reduce(|a, b| a.plus(&b)).unwrap_or(Traffic::DEFAULT);
         Ok(Self {
             openings,
             asked,
             secrets,
             log: manifest.log && grant.log.is_some(),
             inert: manifest.inert.iter().filter(|name| grant.wasi.inert.contains(name)).cloned().collect(),
-            limits: Limits::within(&manifest.limits, &grant.limits, ceiling),
+            limits: Limits::within(&manifest.limits, &grant.limits, &traffic, ceiling),
+            hosts,
         })
     }
 
@@ -154,6 +173,11 @@ impl Power {
         self.secrets.keys()
     }
 
+    /// The manifest's hosts, as they stand there, and what may pass between the connection and each.
+    pub fn hosts(&self) -> &[(Arc<str>, Traffic)] {
+        &self.hosts
+    }
+
     /// Limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -177,6 +201,7 @@ impl Opening {
         let addresses = list(&mut self.addresses.iter().map(ToString::to_string), "");
         let addresses =
             if addresses.is_empty() { addresses } else { format!(", also at the private addresses {addresses}") };
-        format!("{methods} {}://{}:{} {paths}{addresses}", rule.scheme, rule.host, rule.port)
+        let suffix = if self.public_suffix { ", where ANYONE can register a name" } else { "" };
+        format!("{methods} {}://{}:{}{suffix} {paths}{addresses}", rule.scheme, rule.host, rule.port)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Compartment {
 impl Compartment {
     pub(crate) fn new(connection: &Connection) -> Self {
         let limits = connection.power.limits();
-        let journal = Journal::new(Arc::clone(&connection.guard));
+        let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard));
         let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard));
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();
@@ -58,7 +58,7 @@ impl Compartment {
             Arc::clone(&connection.power),
             Arc::clone(&connection.vault),
             Arc::clone(&connection.guard),
-            Arc::clone(&connection.transport),
+            Arc::clone(&connection.client),
             journal.clone(),
         );
         Self { table, wasi, http, gate, log, output, journal, limiter: Limiter::new(limits.memory.as_usize()) }

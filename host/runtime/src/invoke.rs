@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_capabilities::credentials::{Guard, Vault};
-use bulkhead_capabilities::egress::Transport;
+use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
@@ -36,7 +36,7 @@ pub struct Connection {
     /// What recognises them.
     pub guard: Arc<Guard>,
     /// How its requests leave.
-    pub transport: Arc<Transport>,
+    pub client: Arc<Client>,
     /// Its configuration, as JSON.
     pub config: Arc<String>,
 }
@@ -235,8 +235,14 @@ impl Run {
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = self.limits;
+        let journal = self.store.data().journal.clone();
         let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
-        match tokio::time::timeout_at(self.deadline.into(), metered).await {
+        let ended = tokio::select! {
+            biased;
+            () = journal.overrun() => return Err(Failure::Denied),
+            ended = tokio::time::timeout_at(self.deadline.into(), metered) => ended,
+        };
+        match ended {
             Err(_) => Err(Failure::Time(limits.time)),
             Ok(Err(_)) => Err(Failure::Cpu(limits.cpu)),
             Ok(Ok(Ok(value))) if value.bytes() > limits.output_bytes.as_usize() => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_capabilities::journal::Record;
+use bulkhead_capabilities::journal::{MOST_DENIED, Record};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
@@ -53,6 +53,8 @@ pub enum Failure {
     Output(Size),
     #[error("the connector recursed too deeply")]
     Stack,
+    #[error("the connector was stopped, because it went on after {MOST_DENIED} denials")]
+    Denied,
     #[error("the connector called an interface that is linked inert")]
     Inert,
     #[error("the connector crashed: {0}")]
@@ -87,6 +89,7 @@ impl Failure {
             Self::Memory(_) => "limit-memory",
             Self::Output(_) => "limit-output",
             Self::Stack => "limit-stack",
+            Self::Denied => "denied-too-often",
             Self::Inert => "interface-inert",
             Self::Trap(_) => "connector-crashed",
             Self::Malformed { .. } => "connector-malformed",

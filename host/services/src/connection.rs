@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::{DevelopmentVault, Guard, Vault};
-use bulkhead_capabilities::egress::Transport;
-use bulkhead_core::id::SecretName;
+use bulkhead_capabilities::egress::{Client, Transport};
+use bulkhead_core::id::{Owner, SecretName};
 use bulkhead_core::limits::Limits;
 use bulkhead_core::{Grant, Power, power};
 use bulkhead_runtime::{Connection, Prepared, Refusal, Runtime};
@@ -30,9 +30,10 @@ pub enum Error {
     Refused(#[from] Refusal),
 }
 
-/// Checks everything and links the connector.
+/// Checks everything and links the connector, for `owner`.
 pub fn connect(
     runtime: &Runtime,
+    owner: Owner,
     release: &Release,
     grant: &Grant,
     config: &Value,
@@ -54,12 +55,13 @@ pub fn connect(
         return Err(Error::NoValue(name.clone()));
     }
     let guard = Guard::new(vault.entries().map(|(_, value)| value))?;
+    let client = Client::new(Arc::new(owner), transport, &power);
     Ok(Connection {
         prepared: Arc::new(prepared),
         power: Arc::new(power),
         vault: Arc::new(vault),
         guard: Arc::new(guard),
-        transport,
+        client: Arc::new(client),
         config: Arc::new(config.to_string()),
     })
 }

@@ -9,7 +9,7 @@ use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
-use bulkhead_core::id::SecretName;
+use bulkhead_core::id::{Owner, SecretName};
 use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{connect, connection};
@@ -69,7 +69,8 @@ impl Local {
         }
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let connection = connect(&runtime, &release, &grant, &config, vault, Arc::new(transport));
+        let owner = Owner::local(&release.manifest.connector.name);
+        let connection = connect(&runtime, owner, &release, &grant, &config, vault, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         Ok((release, grant, connection))
     }

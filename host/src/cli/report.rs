@@ -92,6 +92,13 @@ fn denials(err: &mut impl Write, record: &Record) -> std::io::Result<()> {
     if let Some((code, message)) = &record.failure {
         writeln!(err, "request failed: {} [{code}]", plain(message))?;
     }
+    if let Some((code, message)) = &record.held_because {
+        let others = match record.held {
+            0 | 1 => String::new(),
+            held => format!(" ({held} requests in all)"),
+        };
+        writeln!(err, "held back: {} [{code}]{others}", plain(message))?;
+    }
     if record.masked > 0 {
         writeln!(err, "a secret stood {} times in what an upstream answered, and was masked", record.masked)?;
     }

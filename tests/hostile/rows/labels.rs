@@ -31,22 +31,29 @@ pub(super) fn wildcards(siege: &Siege) -> Row {
         "xn--p1ai",
         "\u{440}\u{444}",
     ];
-    let terms = |host: &str| siege.terms().opening(host, 443, "").configured("label", "acme");
+    let terms = |host: &str, grant: &str| siege.terms().opening(host, 443, grant).configured("label", "acme");
     let refused = suffixes.iter().flat_map(|suffix| {
-        ["*.", "{label}."].map(|pattern| Refused {
-            what: format!("{pattern}{suffix}"),
-            terms: terms(&format!("{pattern}{suffix}")),
-            words: "public suffix",
-            counterpart: terms(&format!("{pattern}registered.{suffix}")),
+        ["*.", "{label}."].into_iter().flat_map(move |pattern| {
+            let (host, registered) = (format!("{pattern}{suffix}"), format!("{pattern}registered.{suffix}"));
+            // What lies below a name that someone registered, and what the operator says it wants, in so many words.
+            [terms(&registered, ""), terms(&host, "public-suffix = true")].map(|counterpart| Refused {
+                what: host.clone(),
+                terms: terms(&host, ""),
+                words: "public suffix",
+                counterpart,
+            })
         })
     });
     let malformed = ["*", "*.*.com", "a.*.com", "*a.example.com", "**.example.com"].map(|pattern| Refused {
         what: pattern.to_owned(),
-        terms: terms(pattern),
+        terms: terms(pattern, ""),
         words: "host",
-        counterpart: terms("*.example.com"),
+        counterpart: terms("*.example.com", ""),
     });
-    Row { name: "A wildcard right under a public suffix", trial: Trial::Load(refused.chain(malformed).collect()) }
+    Row {
+        name: "A wildcard right under a public suffix, without a word for it",
+        trial: Trial::Load(refused.chain(malformed).collect()),
+    }
 }
 
 pub(super) fn configured(siege: &Siege) -> Row {

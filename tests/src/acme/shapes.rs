@@ -31,6 +31,9 @@ pub(super) struct Big {
 #[derive(Deserialize)]
 pub(super) struct Elsewhere {
     to: String,
+    status: Option<u16>,
+    #[serde(default)]
+    ms: u64,
 }
 
 /// `GET /v1/slow?ms=N`: nothing, after N milliseconds.
@@ -50,10 +53,13 @@ pub(super) async fn big(Query(Big { bytes }): Query<Big>) -> Response {
     (kind, Body::from_stream(chunks)).into_response()
 }
 
-/// `GET /v1/redirect?to=URL`: a 302 to wherever the caller says.
-pub(super) async fn redirect(Query(Elsewhere { to }): Query<Elsewhere>) -> Response {
-    match HeaderValue::try_from(to) {
-        Ok(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
-        Err(_) => problem(StatusCode::BAD_REQUEST, "to is no header value"),
+/// `ANY /v1/redirect?to=URL`: a 302, or the `&status=` that the caller says, to wherever they say, after `&ms=N`
+/// milliseconds.
+pub(super) async fn redirect(Query(Elsewhere { to, status, ms }): Query<Elsewhere>) -> Response {
+    tokio::time::sleep(Duration::from_millis(ms).min(SLOWEST)).await;
+    let status = StatusCode::from_u16(status.unwrap_or(302)).ok().filter(StatusCode::is_redirection);
+    match (HeaderValue::try_from(to), status) {
+        (Ok(to), Some(status)) => (status, [(header::LOCATION, to)]).into_response(),
+        _ => problem(StatusCode::BAD_REQUEST, "to is a header value, and status redirects"),
     }
 }

@@ -113,6 +113,8 @@ async fn what_arrived_is_remembered_as_it_was_written() -> anyhow::Result<()> {
 #[tokio::test]
 async fn awkward_shapes_keep_their_promises() -> anyhow::Result<()> {
     check("/v1/redirect?to=http://127.0.0.1:1/x", &["302 Found", "location: http://127.0.0.1:1/x"]).await?;
+    check("/v1/redirect?to=/x&status=308&ms=1", &["308 Permanent Redirect", "location: /x"]).await?;
+    check("/v1/redirect?to=/x&status=200", &["400 Bad Request"]).await?;
     check("/v1/slow?ms=1", &["204 No Content"]).await?;
     let acme = start(QUIET).await?;
     let answer = send(&acme, "/v1/big?bytes=200000", "Bearer s3cret+/=").await?;

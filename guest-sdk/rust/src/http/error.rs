@@ -6,7 +6,8 @@ use crate::Kind;
 
 /// A request that failed. `?` turns it into the connector's [`Error`](crate::Error), with the right [`Kind`].
 ///
-/// Where an error shows the request, it shows method, host and path, never the query.
+/// Where an error shows the request, it shows method, host and path, never the query. Where redirects were followed, the
+/// request is the hop that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,6 +28,14 @@ pub enum Error {
     /// The host denied the request.
     #[error("{0}: the host denied this request")]
     Denied(String),
+    /// The answer redirects to where [`follow_redirects`](super::Request::follow_redirects) does not go.
+    #[error("{request}: its redirect is not followed: {why}")]
+    Redirect {
+        /// Method, host and path of the request that was redirected.
+        request: String,
+        /// What is in the way.
+        why: String,
+    },
     /// No answer in time.
     #[error("{request}: no answer within {after:?}")]
     Timeout {
@@ -91,6 +100,7 @@ impl Error {
             Self::Status(refusal) => refusal.kind,
             Self::Url(_)
             | Self::Denied(_)
+            | Self::Redirect { .. }
             | Self::TooLarge { .. }
             | Self::Connection { passing: false, .. }
             | Self::Unexpected { .. } => Kind::Permanent,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Error, Response, Url, send};
+use super::{Error, Response, Url, redirect, send};
 
 /// The most bytes of an answer that are read unless [`Request::max_body`] says otherwise: what a component of 64 MiB can
 /// hold several times over, as bytes and as parsed JSON.
@@ -37,6 +37,8 @@ pub struct Request {
     pub(super) body: Vec<u8>,
     pub(super) timeout: Duration,
     pub(super) max_body: usize,
+    /// How many redirects in a row are followed; none: they are handed over.
+    pub(super) redirects: Option<u8>,
     mistake: Option<Error>,
 }
 
@@ -47,7 +49,16 @@ impl Request {
             Ok(url) => (url, None),
             Err(error) => (Url::nowhere(), Some(error)),
         };
-        Self { method, url, headers: Vec::new(), body: Vec::new(), timeout: TIMEOUT, max_body: BODY, mistake }
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body: Vec::new(),
+            timeout: TIMEOUT,
+            max_body: BODY,
+            redirects: None,
+            mistake,
+        }
     }
 
     /// Appends segments to the URL's path. Each is percent-encoded, so that none can leave its place: with an id of
@@ -104,7 +115,7 @@ impl Request {
         self
     }
 
-    /// How long the whole answer may take; 20 seconds unless said.
+    /// How long the whole answer may take, redirects included; 20 seconds unless said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -113,6 +124,32 @@ impl Request {
     /// The most bytes of the answer's body; 8 MiB unless said. A longer one is an error.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
+        self
+    }
+
+    /// Follows at most so many redirects in a row: 301, 302, 303, 307 and 308 with a `Location` (RFC 9110 §15.4). One more
+    /// is an error; more than 10 count as 10. Without this, and without a `Location`, a redirect is an answer like any other.
+    ///
+    /// Each hop is a request of its own to the host: judged anew, so that one to where the manifest does not ask for is
+    /// [`Error::Denied`], and given the secrets that are bound to *its* host. What this request said goes along as follows:
+    ///
+    /// - 303 becomes GET (HEAD stays HEAD), and so does a POST at 301 and 302. The body is dropped then, with the headers
+    ///   that describe it. Otherwise method and body are repeated, to another origin as well.
+    /// - `authorization`, `cookie` and `proxy-*` are never repeated. To another scheme, host or port nothing is but `accept`,
+    ///   `accept-language` and `user-agent`, and with a body its `content-type`, `content-encoding` and `content-length`.
+    /// - From https to http nothing is followed: that is an error.
+    ///
+    /// ```no_run
+    /// # fn download(base_url: &str) -> bulkhead_sdk::Result<()> {
+    /// use bulkhead_sdk::http;
+    ///
+    /// let file = http::get(base_url).path(["files", "7"]).follow_redirects(3).send()?.error_for_status()?;
+    /// println!("{} bytes from {}", file.bytes().len(), file.url().origin());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn follow_redirects(mut self, most: u8) -> Self {
+        self.redirects = Some(most.min(redirect::MOST));
         self
     }
 

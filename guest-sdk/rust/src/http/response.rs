@@ -19,6 +19,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// Where it came from: the request's URL, or that of the last redirect that was followed.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         self.status

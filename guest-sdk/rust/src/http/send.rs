@@ -1,12 +1,14 @@
 //! Sends a request and reads its answer: the only caller of `wasi:http`.
 //!
-//! Invariants: 1. one deadline covers the whole exchange; 2. no more of the answer is kept than asked for; 3. the body is
-//! written after the request is handed over, as a host may need its reader to make room.
+//! Invariants: 1. one deadline covers the whole exchange, with every redirect that is followed; 2. no more of the answer is
+//! kept than asked for, and nothing of the body of one that redirects; 3. the body is written after the request is handed
+//! over, as a host may need its reader to make room.
 //!
 //! Resources are dropped children first, as WASI demands: each function here returns before what it borrowed from goes.
 
 use std::time::Duration;
 
+use super::redirect::{self, Next};
 use super::url::Scheme;
 use super::{Error, Method, Request, Response};
 use crate::bindings::imports::wasi;
@@ -22,35 +24,65 @@ const WRITE: usize = 4096;
 /// Bytes asked for in one read: the host's usual chunk.
 const READ: u64 = 64 * 1024;
 
-pub(super) fn send(request: Request) -> Result<Response, Error> {
-    let exchange = Exchange::new(&request);
-    let outgoing = exchange.outgoing(&request)?;
-    let body = (!request.body.is_empty())
-        .then(|| outgoing.body().map_err(|()| exchange.broken("the body was taken already")))
-        .transpose()?;
-    let options = options(request.timeout);
-    let pending = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| exchange.failed(code))?;
-    if let Some(body) = body {
-        write(body, &request.body);
+pub(super) fn send(mut request: Request) -> Result<Response, Error> {
+    let deadline = Deadline::after(request.timeout);
+    let mut followed = 0;
+    // `redirect::next` ends this: it hands over no more hops than it is bounded to.
+    loop {
+        let exchange = Exchange { name: request.name(), deadline: &deadline };
+        let incoming = exchange.ask(&request)?;
+        let (status, headers) = (incoming.status(), incoming.headers().entries());
+        request = match redirect::next(request, followed, status, &headers)? {
+            Next::Hop(hop) => hop,
+            Next::Stop(request) => {
+                let body = exchange.read(&incoming, request.max_body)?;
+                return Ok(Response { request: exchange.name, url: request.url, status, headers, body });
+            }
+        };
+        followed += 1;
     }
-    let incoming = exchange.answer(&pending)?;
-    let status = incoming.status();
-    let headers = incoming.headers().entries();
-    let body = exchange.read(&incoming, request.max_body)?;
-    Ok(Response { request: exchange.name, url: request.url, status, headers, body })
 }
 
-/// One exchange under its deadline.
-struct Exchange {
-    name: String,
+/// The moment by which the answer has to be there.
+struct Deadline {
     timeout: Duration,
-    deadline: Pollable,
+    /// The same moment, in nanoseconds of the monotonic clock.
+    at: u64,
+    passed: Pollable,
 }
 
-impl Exchange {
-    fn new(request: &Request) -> Self {
-        let deadline = monotonic_clock::subscribe_duration(nanoseconds(request.timeout));
-        Self { name: request.name(), timeout: request.timeout, deadline }
+impl Deadline {
+    fn after(timeout: Duration) -> Self {
+        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let at = monotonic_clock::now().saturating_add(nanoseconds);
+        Self { timeout, at, passed: monotonic_clock::subscribe_duration(nanoseconds) }
+    }
+
+    /// Nanoseconds until then; none once it has passed.
+    fn left(&self) -> Option<u64> {
+        self.at.checked_sub(monotonic_clock::now()).filter(|left| *left > 0)
+    }
+}
+
+/// One exchange under the deadline of them all.
+struct Exchange<'a> {
+    name: String,
+    deadline: &'a Deadline,
+}
+
+impl Exchange<'_> {
+    /// Hands the request over, and waits for status and headers.
+    fn ask(&self, request: &Request) -> Result<IncomingResponse, Error> {
+        let options = options(self.deadline.left().ok_or_else(|| self.late())?);
+        let outgoing = self.outgoing(request)?;
+        let body = (!request.body.is_empty())
+            .then(|| outgoing.body().map_err(|()| self.broken("the body was taken already")))
+            .transpose()?;
+        let pending = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| self.failed(code))?;
+        if let Some(body) = body {
+            write(body, &request.body);
+        }
+        self.answer(&pending)
     }
 
     fn outgoing(&self, request: &Request) -> Result<OutgoingRequest, Error> {
@@ -110,11 +142,11 @@ impl Exchange {
 
     /// Waits until `ready` is, or the deadline has passed.
     fn wait(&self, ready: &Pollable) -> Result<(), Error> {
-        if poll::poll(&[ready, &self.deadline]).contains(&0) { Ok(()) } else { Err(self.late()) }
+        if poll::poll(&[ready, &self.deadline.passed]).contains(&0) { Ok(()) } else { Err(self.late()) }
     }
 
     fn late(&self) -> Error {
-        Error::Timeout { request: self.name.clone(), after: self.timeout }
+        Error::Timeout { request: self.name.clone(), after: self.deadline.timeout }
     }
 
     fn broken(&self, what: &str) -> Error {
@@ -171,9 +203,10 @@ fn write(body: OutgoingBody, bytes: &[u8]) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-fn options(timeout: Duration) -> wire::RequestOptions {
+/// No phase of an exchange may take longer than so many nanoseconds.
+fn options(nanoseconds: u64) -> wire::RequestOptions {
     let options = wire::RequestOptions::new();
-    let limit = Some(nanoseconds(timeout));
+    let limit = Some(nanoseconds);
     // A host that does not support one of these ignores it; the deadline holds all the same.
     let _ = options.set_connect_timeout(limit);
     let _ = options.set_first_byte_timeout(limit);
@@ -191,8 +224,4 @@ fn method(method: Method) -> wire::Method {
         Method::Delete => wire::Method::Delete,
         Method::Options => wire::Method::Options,
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

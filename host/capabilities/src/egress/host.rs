@@ -7,16 +7,13 @@ use bulkhead_core::authorize::Egress;
 use bulkhead_core::egress::{Target, reserved_header};
 use bulkhead_core::{Denial, Permit, Power, authorize};
 use futures::FutureExt;
-use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::transport::{Company, Failure};
-use super::{Error, Transport};
+use super::client::{Company, Failure};
+use super::{Client, Error};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
 
-/// Most exchanges of one instance at once, bodies included; more wait. What a browser opens to one origin, twice over.
-const MOST_AT_ONCE: usize = 12;
 /// Largest piece of a request body that a guest hands over at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 
@@ -25,9 +22,8 @@ pub struct Gate {
     power: Arc<Power>,
     vault: Arc<dyn Vault>,
     guard: Arc<Guard>,
-    transport: Arc<Transport>,
+    client: Arc<Client>,
     journal: Journal,
-    places: Arc<Semaphore>,
 }
 
 type Exchange = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), WasiError>> + Send>);
@@ -38,10 +34,10 @@ impl Gate {
         power: Arc<Power>,
         vault: Arc<dyn Vault>,
         guard: Arc<Guard>,
-        transport: Arc<Transport>,
+        client: Arc<Client>,
         journal: Journal,
     ) -> Self {
-        Self { power, vault, guard, transport, journal, places: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        Self { power, vault, guard, client, journal }
     }
 
     fn judge(&self, head: http::request::Parts) -> Result<Permit<Egress>, Denial> {
@@ -54,7 +50,12 @@ impl Gate {
             let host = authority.rsplit('@').next().unwrap_or_default();
             Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), host, error)
         })?;
-        authorize(&self.power, Egress { method: head.method, target, headers: head.headers })
+        let permit = authorize(&self.power, Egress { method: head.method, target, headers: head.headers })?;
+        let most = self.power.limits().requests;
+        if self.journal.permitted() > u64::from(most.get()) {
+            return Err(permit.request().too_many(most));
+        }
+        Ok(permit)
     }
 }
 
@@ -92,13 +93,8 @@ impl WasiHttpHooks for Gate {
             journal: journal.clone(),
             options: options.unwrap_or_default(),
         };
-        let transport = Arc::clone(&self.transport);
-        let places = Arc::clone(&self.places);
-        let sent = async move {
-            // The semaphore is never closed, so there is always a place in the end.
-            let place = places.acquire_owned().await.ok();
-            transport.send(permit, body, company, place).await
-        };
+        let client = Arc::clone(&self.client);
+        let sent = async move { client.send(permit, body, company).await };
         // The future is spawned: a panic in it would be the host's, so it becomes this request's.
         Box::new(AssertUnwindSafe(sent).catch_unwind().map(move |outcome| match outcome {
             Ok(Ok(response)) => {
@@ -132,5 +128,7 @@ fn for_guest(error: Error) -> WasiError {
         Error::Encoded { .. } | Error::Partial { .. } => WasiError::HttpResponseContentCoding(None),
         Error::Exchange { source, .. } => WasiError::Hyper(source),
         Error::Silent { .. } => WasiError::HttpResponseTimeout,
+        Error::BrokeOff { .. } => WasiError::HttpResponseIncomplete,
+        Error::TooLarge { limit, .. } => WasiError::HttpResponseBodySize(Some(limit)),
     }
 }

@@ -4,18 +4,28 @@
 //! checked and sent, in that order, in one place each; 2. a socket opens only for a permit, and to an address the permit
 //! admits; 3. a secret is put in after the decision and masked in the answer.
 //! Never: redirects, proxies, cookies, retries. The guest sees what the upstream said.
-//! Order: `host.rs` (WIT call → action → permit) → `resolve.rs` → `inject.rs` → `transport.rs` → `body.rs`.
+//! Order: `host.rs` (WIT call → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
+//! `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
 
+mod answer;
 mod body;
 mod bounded;
+mod budget;
+mod client;
+mod event;
+mod held;
 mod host;
 mod inject;
+mod pool;
 mod resolve;
 mod transport;
+mod trouble;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+pub use client::Client;
+pub(crate) use held::Held;
 pub use host::Gate;
 pub use resolve::Resolver;
 pub use transport::Transport;
@@ -42,12 +52,16 @@ pub enum Error {
     SecretMissing(bulkhead_core::id::SecretName),
     #[error("the secret `{0}` cannot be written into a header")]
     SecretUnfit(bulkhead_core::id::SecretName),
-    #[error("{host} answered in an encoding that was not asked for, so secrets could not be looked for in it")]
+    #[error("{host} answered in an encoding that cannot be decoded here, so secrets could not be looked for in it")]
     Encoded { host: String },
     #[error("{host} answered with a part of what was asked for, so a secret could come back in pieces")]
     Partial { host: String },
     #[error("the exchange with {host} broke off")]
     Exchange { host: String, source: hyper::Error },
+    #[error("the answer of {host} broke off")]
+    BrokeOff { host: String },
+    #[error("the answer of {host} is larger than {limit} bytes (`response-bytes` under [[egress]])")]
+    TooLarge { host: String, limit: u64 },
     #[error("{host} sent nothing for {} s", .after.as_secs())]
     Silent { host: String, after: std::time::Duration },
 }
@@ -59,6 +73,16 @@ impl Error {
         match self {
             Self::SecretMissing(_) | Self::SecretUnfit(_) => Blame::Tenant,
             _ => Blame::Upstream,
+        }
+    }
+
+    /// Whether the host is at fault, so that it had better be left alone if that goes on.
+    fn is_the_hosts(&self) -> bool {
+        match self {
+            Self::Exchange { source, .. } => !source.is_user(),
+            Self::Resolve { .. } | Self::ConnectTimeout { .. } | Self::Connect { .. } | Self::Tls { .. } => true,
+            Self::Silent { .. } => true,
+            _ => false,
         }
     }
 
@@ -74,6 +98,8 @@ impl Error {
             Self::Encoded { .. } => "egress-encoded",
             Self::Partial { .. } => "egress-partial",
             Self::Exchange { .. } => "egress-exchange",
+            Self::BrokeOff { .. } => "egress-broke-off",
+            Self::TooLarge { .. } => "egress-too-large",
             Self::Silent { .. } => "egress-silent",
         }
     }

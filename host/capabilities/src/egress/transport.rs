@@ -1,65 +1,47 @@
-//! Sends a permitted request: the only opener of sockets besides the resolver.
+//! Opens the sockets that permitted requests leave by: with the resolver the only opener.
 //!
-//! Why: one place to read when asking what leaves and how. Invariants: 1. it consumes a permit, and sends the request
-//! that permit owns; 2. it dials only addresses that the permit admits, and no name again after that; 3. exactly one
-//! `Host`, written here; 4. TLS 1.2 or better, verified; no proxy, no redirect, no reuse between requests.
+//! Why: one place to read when asking where a socket can lead. Invariants: 1. it dials only addresses that a permit admits,
+//! and no name; 2. TLS 1.2 or better, verified against the name that was judged; 3. no proxy.
+//! Callers: `client.rs` → here → hyper, rustls.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bulkhead_core::authorize::Egress;
-use bulkhead_core::egress::Scheme;
-use bulkhead_core::{Denial, Permit};
-use http::header;
-use http_body_util::BodyExt;
-use hyper_util::rt::TokioIo;
+use bulkhead_core::authorize::Admitted;
+use bulkhead_core::egress::{Host, Scheme};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
-use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
-use super::body::{Incoming, Outgoing};
+use super::Error;
+use super::pool::{Channel, Sender};
 use super::resolve::Resolver;
-use super::{Error, inject};
-use crate::credentials::{Guard, Vault};
-use crate::journal::Journal;
 
-/// Longest wait for a TCP and TLS connection. A healthy service answers within one; three leaves room for a lost packet.
+/// Longest wait for a TCP connection. A healthy service answers within one second; ten leave room for lost packets and for
+/// several addresses.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
-/// Longest silence before the first byte and between bytes; the invocation's own deadline is usually nearer.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Longest wait for a TLS handshake after that.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long one address may take before the next is tried beside it (RFC 8305 §5).
+const HEAD_START: Duration = Duration::from_millis(250);
 /// Largest response head, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Most response header fields.
 const MOST_HEADERS: usize = 100;
+/// TLS sessions remembered for one connection, for a quicker handshake with a host it spoke to.
+const MOST_TICKETS: usize = 32;
+/// How much of one answer an HTTP/2 upstream may send before the guest reads it, in bytes; of all together four times that.
+const WINDOW: u32 = 256 * 1024;
 
-/// How requests leave.
+/// How requests leave: what is common to all connections, and holds nothing of any.
 pub struct Transport {
-    tls: Arc<rustls::ClientConfig>,
-    resolver: Resolver,
-}
-
-/// Why nothing came back.
-pub(super) enum Failure {
-    Denied(Denial),
-    Failed(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// What accompanies a request and is not part of the decision.
-pub(super) struct Company {
-    pub(super) vault: Arc<dyn Vault>,
-    pub(super) guard: Arc<Guard>,
-    pub(super) journal: Journal,
-    pub(super) options: RequestOptions,
+    tls: rustls::ClientConfig,
+    pub(super) resolver: Resolver,
 }
 
 impl Transport {
@@ -77,162 +59,112 @@ impl Transport {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Nothing is resumed, so nothing is shared between connections.
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { tls: Arc::new(tls), resolver })
+        Ok(Self { tls, resolver })
     }
 
-    /// Sends the permitted request with `body`. Whoever holds `place` until the answer's body is dropped counts as one
-    /// exchange under way.
-    pub(super) async fn send(
-        &self,
-        permit: Permit<Egress>,
-        body: WasiBody,
-        company: Company,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Result<http::Response<WasiBody>, Failure> {
-        let target = &permit.request().target;
-        let host = target.authority();
-        let addresses = self.resolver.addresses(target.host()).await?;
-        let surroundings = self.resolver.surroundings(target.host(), &addresses).await?;
-        permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
-
-        let patience = company.options.connect_timeout.unwrap_or(CONNECT).min(CONNECT);
-        let connect = self.connect(&permit, &addresses, &host);
-        let stream = tokio::time::timeout(patience, connect)
-            .await
-            .map_err(|_| Error::ConnectTimeout { host: host.clone() })??;
-
-        let exchange = |source| Error::Exchange { host: host.clone(), source };
-        let (mut sender, driver) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(LARGEST_HEAD)
-            .max_headers(MOST_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(exchange)?;
-        let driver = wasmtime_wasi::runtime::spawn(async move {
-            // How the exchange ended is told by the response and its body.
-            let _ = driver.await;
-        });
-
-        let request = assemble(&permit, body, &company)?;
-        company.journal.count(|record| record.requests += 1);
-        let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
-        let response = tokio::time::timeout(patience, sender.send_request(request))
-            .await
-            .map_err(|_| Error::Silent { host: host.clone(), after: patience })?
-            .map_err(exchange)?;
-        // Never the query, which `target` does not show, nor a header.
-        tracing::info!(method = %permit.request().method, %target, status = response.status().as_u16(), "sent");
-        receive(response, &permit, company, (driver, place)).map_err(Into::into)
+    /// The TLS settings for one connection, which remember its sessions and no other's.
+    pub(super) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let mut tls = self.tls.clone();
+        tls.resumption = rustls::client::Resumption::in_memory_sessions(MOST_TICKETS);
+        Arc::new(tls)
     }
+}
 
-    /// The first of `addresses` that answers, with TLS where the scheme wants it.
-    async fn connect(
-        &self,
-        permit: &Permit<Egress>,
-        addresses: &[IpAddr],
-        host: &str,
-    ) -> Result<Box<dyn Stream>, Error> {
-        let target = &permit.request().target;
-        let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-        for address in addresses {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place, and it has a permit")]
-            let socket = match TcpStream::connect(SocketAddr::new(*address, target.port())).await {
-                Ok(socket) => socket,
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
-            };
-            // A request's head and first bytes should not wait for each other.
-            let _ = socket.set_nodelay(true);
-            tracing::debug!(%address, target = %target, "connected");
-            return match target.scheme() {
-                Scheme::Http => Ok(Box::new(socket)),
-                Scheme::Https => {
-                    let failed = |source| Error::Tls { host: host.to_owned(), source };
-                    let name = ServerName::try_from(target.host().to_string().trim_matches(['[', ']']).to_owned())
-                        .map_err(|error| failed(std::io::Error::other(error)))?;
-                    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-                    let stream = connector.connect(name, socket).await.map_err(failed)?;
-                    Ok(Box::new(stream))
-                }
-            };
+/// A channel to one of the addresses that a permit admitted.
+pub(super) async fn open(
+    admitted: &Admitted<'_>,
+    tls: &Arc<rustls::ClientConfig>,
+    patience: Option<Duration>,
+) -> Result<Channel, Error> {
+    let target = &admitted.request().target;
+    let host = || target.authority();
+    let patience = patience.unwrap_or(CONNECT).min(CONNECT);
+    let (socket, address) = tokio::time::timeout(patience, dial(admitted.addresses(), target.port()))
+        .await
+        .map_err(|_| Error::ConnectTimeout { host: host() })?
+        .map_err(|source| Error::Connect { host: host(), source })?;
+    // A request's head and first bytes should not wait for each other.
+    let _ = socket.set_nodelay(true);
+    let exchange = |source| Error::Exchange { host: host(), source };
+    let channel =
+        |sender, driver| Channel { sender, address, reused: false, born: Instant::now(), driver: Arc::new(driver) };
+    let stream: Box<dyn Stream> = match target.scheme() {
+        Scheme::Http => Box::new(socket),
+        Scheme::Https => {
+            let stream =
+                secure(target.host(), socket, tls).await.map_err(|source| Error::Tls { host: host(), source })?;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+                    .max_header_list_size(LARGEST_HEAD as u32)
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(4 * WINDOW)
+                    .handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(exchange)?;
+                // How an exchange ended is told by its response and its body.
+                let driver = wasmtime_wasi::runtime::spawn(async move { drop(driver.await) });
+                return Ok(channel(Sender::Http2(sender), driver));
+            }
+            Box::new(stream)
         }
-        Err(Error::Connect { host: host.to_owned(), source: last })
+    };
+    let (sender, driver) = http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(exchange)?;
+    let driver = wasmtime_wasi::runtime::spawn(async move { drop(driver.await) });
+    Ok(channel(Sender::Http1(sender), driver))
+}
+
+/// The first of `addresses` that answers. The next one is tried as soon as one has failed or its head start is over, both
+/// families in turn (RFC 8305 §4).
+async fn dial(addresses: &[IpAddr], port: u16) -> std::io::Result<(TcpStream, IpAddr)> {
+    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv6());
+    let longest = v6.len().max(v4.len());
+    let in_turn = (0..longest).flat_map(|at| [v6.get(at), v4.get(at)]).flatten().copied();
+    let mut waiting = in_turn.collect::<Vec<_>>().into_iter();
+    let mut under_way = FuturesUnordered::new();
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    loop {
+        match waiting.next() {
+            Some(address) => under_way.push(attempt(address, port)),
+            None if under_way.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(outcome) = under_way.next() => match outcome {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {}
+        }
     }
+}
+
+async fn attempt(address: IpAddr, port: u16) -> std::io::Result<(TcpStream, IpAddr)> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place, and the address was admitted")]
+    let socket = TcpStream::connect(SocketAddr::new(address, port)).await?;
+    Ok((socket, address))
+}
+
+/// TLS with the host that was judged.
+async fn secure(
+    host: &Host,
+    socket: TcpStream,
+    tls: &Arc<rustls::ClientConfig>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let name = match host {
+        Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).map_err(std::io::Error::other)?,
+        Host::Address(address) => ServerName::IpAddress((*address).into()),
+    };
+    let handshake = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, socket);
+    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no handshake in time");
+    tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| late())?
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// The request as it goes on the wire: the permit's head with our `Host` and the secrets, the guest's body.
-fn assemble(
-    permit: &Permit<Egress>,
-    body: WasiBody,
-    company: &Company,
-) -> Result<http::Request<Outgoing<WasiBody>>, Failure> {
-    let judged = permit.request();
-    let unfit = || {
-        let reason = bulkhead_core::egress::Error::Character;
-        Failure::Denied(Denial::malformed(&judged.to_string(), &judged.target.authority(), reason))
-    };
-    let mut request = http::Request::new(Outgoing::new(body, permit.request_bytes().bytes(), company.journal.clone()));
-    *request.method_mut() = judged.method.clone();
-    *request.uri_mut() = judged.target.origin_form().parse().map_err(|_| unfit())?;
-    *request.headers_mut() = judged.headers.clone();
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, judged.target.authority().parse().map_err(|_| unfit())?);
-    if !company.guard.is_idle() {
-        // Secrets can be looked for only in what is not compressed.
-        headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
-    }
-    inject::inject(permit, company.vault.as_ref(), headers)?;
-    Ok(request)
-}
-
-/// The answer as the guest gets it: masked, bounded, framed anew.
-fn receive(
-    response: http::Response<hyper::body::Incoming>,
-    permit: &Permit<Egress>,
-    company: Company,
-    hold: (AbortOnDropJoinHandle<()>, Option<OwnedSemaphorePermit>),
-) -> Result<http::Response<WasiBody>, Error> {
-    let (mut head, body) = response.into_parts();
-    if !company.guard.is_idle() {
-        let host = || permit.request().target.authority();
-        let other = |name, plain: &str| head.headers.get_all(name).iter().any(|value| value != plain);
-        if other(header::CONTENT_ENCODING, "identity") || other(header::TRANSFER_ENCODING, "chunked") {
-            return Err(Error::Encoded { host: host() });
-        }
-        if head.status == http::StatusCode::PARTIAL_CONTENT {
-            return Err(Error::Partial { host: host() });
-        }
-        let mut found = 0;
-        let telling: Vec<http::HeaderName> = head
-            .headers
-            .keys()
-            .filter(|name| company.guard.mask(&mut name.as_str().as_bytes().to_vec()) > 0)
-            .cloned()
-            .collect();
-        for name in telling {
-            head.headers.remove(name);
-            found += 1;
-        }
-        for value in head.headers.values_mut() {
-            let mut bytes = value.as_bytes().to_vec();
-            let hits = company.guard.mask(&mut bytes);
-            if hits > 0 {
-                found += hits;
-                *value = http::HeaderValue::from_bytes(&bytes).unwrap_or(http::HeaderValue::from_static(""));
-            }
-        }
-        company.journal.count(|record| record.masked += found);
-    }
-    let silence = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
-    let limit = permit.response_bytes().bytes();
-    let body = Incoming::new(body, limit, silence, company.guard, company.journal, hold);
-    Ok(http::Response::from_parts(head, body.boxed_unsync()))
-}

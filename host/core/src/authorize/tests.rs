@@ -148,7 +148,8 @@ fn a_guest_cannot_set_what_the_host_writes() {
 fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
     let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
     let admits = |list: &[&str]| {
-        permit.admits(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>(), &Surroundings::default())
+        let list: Vec<_> = list.iter().map(|text| text.parse().unwrap()).collect();
+        permit.admits(&list, &Surroundings::default()).map(|admitted| assert_eq!(admitted.addresses(), list))
     };
     assert!(admits(&["8.8.8.8"]).is_ok());
     assert!(admits(&["127.0.0.1"]).is_ok());
@@ -186,20 +187,6 @@ fn the_lines_for_a_denied_address_open_all_that_are_in_the_way() {
 }
 
 #[test]
-fn the_lines_for_an_address_that_carries_another_open_both() {
-    let surroundings = Surroundings { nat64: vec!["2a00:1:2::/96".parse().unwrap()], ..Surroundings::default() };
-    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
-    for address in ["::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::1", "2a00:1:2::a00:1"] {
-        let address = address.parse().unwrap();
-        let lines = permit.admits(&[address], &surroundings).unwrap_err().remedy.unwrap().lines;
-        let table: toml::Table = lines.parse().unwrap();
-        let blocks = table["egress"][0]["addresses"].as_array().unwrap();
-        let blocks: Vec<IpNet> = blocks.iter().map(|block| block.as_str().unwrap().parse().unwrap()).collect();
-        assert!(address::opened(address, &blocks, &surroundings), "{lines}");
-    }
-}
-
-#[test]
 fn no_grant_opens_what_the_operator_reserved() {
     let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
     let reserving = Surroundings { reserved: vec!["127.0.0.0/30".parse().unwrap()], ..Surroundings::default() };
@@ -214,6 +201,59 @@ fn no_grant_opens_what_the_operator_reserved() {
     let reserving = Surroundings { reserved: vec!["198.41.0.0/24".parse().unwrap()], ..Surroundings::default() };
     assert!(permit.admits(&["64:ff9b::198.41.0.4".parse().unwrap()], &reserving).is_err());
     assert!(permit.admits(&["64:ff9b::198.41.1.4".parse().unwrap()], &reserving).is_ok());
+}
+
+#[test]
+fn the_lines_for_an_address_that_carries_another_open_both() {
+    for (address, blocks) in
+        [("::ffff:10.0.0.1", "\"10.0.0.1/32\""), ("64:ff9b::a00:1", "\"64:ff9b::a00:1/128\", \"10.0.0.1/32\"")]
+    {
+        let answer = [address.parse().unwrap()];
+        let admits = |grant: &str| {
+            let permit = authorize(&power(Some(grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+            permit.admits(&answer, &Surroundings::default()).map(drop)
+        };
+        let lines = admits(LOOPBACK).unwrap_err().remedy.unwrap().lines;
+        assert!(lines.ends_with(&format!("addresses = [\"127.0.0.0/8\", {blocks}]")), "{lines}");
+        assert_eq!(admits(&format!("{LOOPBACK}{lines}")), Ok(()));
+    }
+}
+
+#[test]
+fn no_grant_opens_a_way_around_to_what_the_operator_reserved() {
+    let grant = format!(
+        "{LOOPBACK}\n[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8080\naddresses = [\"::/0\"]\n"
+    );
+    let permit = authorize(&power(Some(&grant)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let admits = |address: &str, reserved: &str| {
+        let reserving = Surroundings { reserved: vec![reserved.parse().unwrap()], ..Surroundings::default() };
+        permit.admits(&[address.parse().unwrap()], &reserving).map(drop)
+    };
+    for address in ["64:ff9b::c709:e01", "2002:c709:e01::1", "2001:0:4136:e378:0:63bf:38f6:f1fe", "::199.9.14.1"] {
+        assert!(admits(address, "198.41.0.0/24").is_ok(), "{address}");
+        assert!(admits(address, "199.9.14.0/24").is_err_and(|denial| denial.remedy.is_none()), "{address}");
+    }
+}
+
+#[test]
+fn what_no_manifest_can_ask_for_is_denied_without_lines_that_no_manifest_could_have() {
+    for (method, proposed) in [("CONNECT", false), ("TRACE", false), ("get", false), ("PURGE", true)] {
+        let request = request(method, "https://api.example.com/v1/a", &[]);
+        let denial = authorize(&power(None), request).unwrap_err();
+        assert_eq!((denial.code(), denial.remedy.is_some()), ("egress-not-declared", proposed), "{method}");
+    }
+}
+
+#[test]
+fn a_denial_is_short_whatever_was_tried() {
+    let check = |denial: Denial| assert!(format!("{denial:?}").len() < 2000, "{denial}");
+    let mut long = request("GET", "https://api.example.com/v1/a", &[]);
+    long.headers.insert(format!("x-forwarded-{}", "a".repeat(20_000)).parse::<http::HeaderName>().unwrap(), 1.into());
+    check(authorize(&power(None), long).unwrap_err());
+    check(Denial::inert(&"a".repeat(20_000), &"f".repeat(20_000)));
+    let permit = authorize(&power(Some(LOOPBACK)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let addresses: Vec<IpAddr> = (0..64).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+    check(permit.admits(&addresses, &Surroundings::default()).unwrap_err());
 }
 
 #[test]
@@ -245,4 +285,59 @@ fn a_configured_label_is_filled_in_once() {
     assert!(authorize(&power, request("GET", "https://acme.zendesk.com/", &[])).is_ok());
     assert!(authorize(&power, request("GET", "https://other.zendesk.com/", &[])).is_err());
     assert!(matches!(build("evil.com/"), Err(crate::power::Error::Configuration { .. })));
+}
+
+/// Judges a GET of `url` by the power of these two texts.
+fn judged(manifest: &str, grant: &str, url: &str) -> Result<Permit<Egress>, Denial> {
+    let head = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+    let manifest = Manifest::parse(&format!("{head}{manifest}")).unwrap();
+    let grant = if grant.is_empty() { Grant::whole(&manifest) } else { Grant::parse(grant, &manifest).unwrap() };
+    let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| Some("acme"), &Limits::CEILING).unwrap();
+    authorize(&power, request("GET", url, &[]))
+}
+
+#[test]
+fn a_pattern_below_a_public_suffix_needs_the_operators_own_word() {
+    for host in ["*.github.io", "{sub}.github.io"] {
+        let manifest = format!("[[egress]]\nhost = \"{host}\"\npaths = [\"/\"]\nwhy = \"w\"");
+        let with = |grant: &str| judged(&manifest, grant, "https://acme.github.io/");
+        assert_eq!(with("").unwrap_err().code(), "egress-not-granted", "{host}");
+        with(&format!("[[egress]]\nhost = \"{host}\"\npublic-suffix = true")).unwrap();
+        with("[[egress]]\nhost = \"acme.github.io\"").unwrap();
+        let remedy = with("").unwrap_err().remedy.unwrap();
+        with(&remedy.lines).unwrap();
+    }
+}
+
+#[test]
+fn every_rule_that_covers_a_request_counts_in_its_budgets() {
+    let manifest = r#"
+        [[egress]]
+        host = "*.example.com"
+        paths = ["/v1/*/items", "/v1/**"]
+        why = "w"
+        [[egress]]
+        host = "api.example.com"
+        paths = ["/v1/**"]
+        why = "w"
+        [[egress]]
+        host = "*.example.com"
+        paths = ["/v2/**"]
+        why = "w"
+    "#;
+    let of = |url| {
+        let permit = judged(manifest, "", url).unwrap();
+        (permit.hosts().to_vec(), permit.template().to_string())
+    };
+    assert_eq!(of("https://a.example.com/v1/7/items?q=1"), (vec![0], "/v1/*/items".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://fresh.label.example.com/v2/x"), (vec![0], "/v2/**".to_owned()));
+}
+
+#[test]
+fn one_request_too_many_is_denied_with_lines_that_ask_for_more() {
+    let permit = judged("[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"", "", "https://a.com/").unwrap();
+    let denial = permit.request().too_many(20.try_into().unwrap());
+    assert_eq!((denial.code(), denial.remedy.unwrap().lines.as_str()), ("limit-requests", "[limits]\nrequests = 40"));
+    assert_eq!(permit.request().too_many(Limits::CEILING.requests).remedy, None);
 }

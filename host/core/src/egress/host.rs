@@ -90,7 +90,7 @@ impl fmt::Display for Host {
 }
 
 /// Which hosts a rule covers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub enum HostPattern {
     /// Exactly this host.
@@ -113,6 +113,15 @@ impl HostPattern {
             (Self::Exactly(expected), host) => expected == host,
             (Self::Below(parent), Host::Name(name)) => name.is_below(parent),
             (Self::Below(_), Host::Address(_)) | (Self::Configured { .. }, _) => false,
+        }
+    }
+
+    /// Whether it covers names directly below a public suffix, where anyone can register one. Only an operator's explicit
+    /// grant opens that.
+    pub fn spans_public_suffix(&self) -> bool {
+        match self {
+            Self::Exactly(_) => false,
+            Self::Below(parent) | Self::Configured { parent, .. } => is_public_suffix(parent),
         }
     }
 
@@ -147,20 +156,12 @@ impl FromStr for HostPattern {
     fn from_str(text: &str) -> Result<Self, Error> {
         let refused = || Error::Pattern(text.chars().take(80).collect());
         if let Some(parent) = text.strip_prefix("*.") {
-            let parent: DnsName = ascii(parent)?.parse().map_err(|_| refused())?;
-            return if is_public_suffix(&parent) {
-                Err(Error::WholeDomain(format!("*.{parent}")))
-            } else {
-                Ok(Self::Below(parent))
-            };
+            return ascii(parent)?.parse().map(Self::Below).map_err(|_| refused());
         }
         if let Some((key, parent)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}.")) {
             let is_key =
                 !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             return match ascii(parent)?.parse() {
-                Ok(parent) if is_key && is_public_suffix(&parent) => {
-                    Err(Error::WholeDomain(format!("{{{key}}}.{parent}")))
-                }
                 Ok(parent) if is_key => Ok(Self::Configured { key: key.to_owned(), parent }),
                 _ => Err(refused()),
             };
@@ -266,12 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_over_a_public_suffix_is_refused() {
+    fn a_wildcard_over_a_public_suffix_is_known_as_such() {
+        let spans = |text: &str| text.parse::<HostPattern>().unwrap().spans_public_suffix();
         for suffix in ["com", "co.uk", "github.io", "internal", "s3.amazonaws.com"] {
-            assert_eq!(format!("*.{suffix}").parse::<HostPattern>(), Err(Error::WholeDomain(format!("*.{suffix}"))));
-            assert!(format!("{{key}}.{suffix}").parse::<HostPattern>().is_err(), "{suffix}");
+            assert!(spans(&format!("*.{suffix}")) && spans(&format!("{{key}}.{suffix}")), "{suffix}");
         }
-        assert!("*.example.co.uk".parse::<HostPattern>().is_ok());
+        assert!(!spans("*.example.co.uk") && !spans("{key}.localhost") && !spans("acme.github.io"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
         for text in ["*", "a.*.com", "*a.com", "{}.example.com", "{a}", "{a b}.example.com"] {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }

@@ -25,8 +25,6 @@ pub enum Error {
     AmbiguousAddress(String),
     #[error("`{0}` is not a host pattern: write `host`, `*.domain` or `{{config-key}}.domain`")]
     Pattern(String),
-    #[error("`{0}` would cover a public suffix, below which anyone can register a name")]
-    WholeDomain(String),
     #[error("user information in an authority")]
     UserInfo,
     #[error("`{0}` is not a port from 1 to 65535")]

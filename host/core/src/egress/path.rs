@@ -12,6 +12,10 @@ use super::Error;
 
 /// Longest path, in bytes: what common servers accept in a request line.
 pub(super) const LONGEST: usize = 8192;
+/// What form KC turns into text with a slash or a backslash: full-width and small ones, and ligatures such as `℅`.
+const SLASHES: [char; 7] = ['\u{ff0f}', '\u{ff3c}', '\u{fe68}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}'];
+/// A semicolon, and what form KC turns into one.
+const SEMICOLONS: [char; 5] = [';', '\u{37e}', '\u{fe14}', '\u{fe54}', '\u{ff1b}'];
 
 /// The path of a request, with unreserved characters decoded (RFC 3986 §6.2.2.2), no empty or dot segments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,7 +47,8 @@ impl FromStr for Path {
             // A star is a pattern's, so that no path can read like one.
             path.push_str(&judged(segment, segments.peek().is_none())?.replace('*', "%2A"));
         }
-        Ok(Self(path))
+        // As it goes out it can be longer than it came.
+        if path.len() > LONGEST { Err(Error::TooLong) } else { Ok(Self(path)) }
     }
 }
 
@@ -143,11 +148,13 @@ impl fmt::Display for PathPattern {
 fn judged(segment: &str, last: bool) -> Result<String, Error> {
     let segment = normalised(segment)?;
     let decoded = percent_encoding::percent_decode_str(&segment).decode_utf8().map_err(|_| Error::Encoding)?;
-    // Some servers cut `;parameters` off before they resolve dots (`/v1/..;/admin`), some trim spaces, and some take the
-    // full stops of other scripts for dots.
-    let bare = decoded.split(';').next().unwrap_or_default().trim();
-    let dots = |c: char| matches!(c, '.' | '\u{ff0e}' | '\u{2024}' | '\u{3002}' | '\u{ff61}' | '\u{fe52}');
-    let is_dots = (1..=2).contains(&bare.chars().count()) && bare.chars().all(dots);
+    // Some servers fold look-alikes after decoding (Unicode form KC), some cut `;parameters` off before they resolve dots
+    // (`/v1/..;/admin`), and some trim spaces.
+    if decoded.contains(SLASHES) {
+        return Err(Error::Encoding);
+    }
+    let bare = decoded.split(SEMICOLONS).next().unwrap_or_default().trim();
+    let is_dots = matches!(bare.chars().map(dots).sum(), Some(1..=2));
     if is_dots || (bare.is_empty() && !(segment.is_empty() && last)) {
         return Err(Error::Segment);
     }
@@ -179,6 +186,15 @@ fn normalised(segment: &str) -> Result<String, Error> {
         .match_indices("%25")
         .any(|(at, _)| out.as_bytes().get(at + 3..at + 5).is_some_and(|next| next.iter().all(u8::is_ascii_hexdigit)));
     if doubled { Err(Error::Encoding) } else { Ok(out) }
+}
+
+/// How many full stops a character is read as, by form KC or by the rules for host names; nothing for any other character.
+fn dots(character: char) -> Option<usize> {
+    match character {
+        '.' | '\u{ff0e}' | '\u{2024}' | '\u{3002}' | '\u{ff61}' | '\u{fe52}' => Some(1),
+        '\u{2025}' | '\u{fe30}' => Some(2),
+        _ => None,
+    }
 }
 
 /// RFC 3986 §2.3.
@@ -243,6 +259,15 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_no_longer_than_its_bound_when_it_goes_out() {
+        let check = |text: String, expected| assert_eq!(text.parse::<Path>().is_ok(), expected, "{} bytes", text.len());
+        check(format!("/{}", "a".repeat(LONGEST - 1)), true);
+        check(format!("/{}", "a".repeat(LONGEST)), false);
+        check(format!("/{}", "*".repeat(LONGEST / 3)), true);
+        check(format!("/{}", "*".repeat(LONGEST - 1)), false);
+    }
+
+    #[test]
     fn a_path_with_two_readings_is_refused() {
         for (text, error) in [
             ("/v1/../admin", Error::Segment),
@@ -256,6 +281,10 @@ mod tests {
             ("/v1/..%3B/admin", Error::Segment),
             ("/v1/..%20/admin", Error::Segment),
             ("/v1/%EF%BC%8E%EF%BC%8E/admin", Error::Segment),
+            ("/v1/%E2%80%A5/admin", Error::Segment),
+            ("/v1/..%EF%BC%9Bx/admin", Error::Segment),
+            ("/v1/x%EF%BC%8F..%EF%BC%8F..%EF%BC%8Fadmin", Error::Encoding),
+            ("/v1/x%EF%BC%BC..", Error::Encoding),
             ("/v1/%C0%AE%C0%AE/admin", Error::Encoding),
             ("/v1%2fadmin", Error::Encoding),
             ("/v1%5cadmin", Error::Encoding),

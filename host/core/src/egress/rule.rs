@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::{Error, Host, HostPattern, PathPattern, Target};
+use crate::address::{self, Surroundings};
 
 /// The schemes a connector can speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -122,8 +123,12 @@ impl Rule {
     pub fn grant_lines(&self) -> String {
         let lines = destination_lines(self.scheme, &self.host, self.port);
         match &self.host {
-            HostPattern::Exactly(Host::Address(address)) if crate::address::is_special(*address) => {
-                format!("{lines}\naddresses = [\"{}\"]", ipnet::IpNet::from(*address))
+            host if host.spans_public_suffix() => format!("{lines}\npublic-suffix = true"),
+            HostPattern::Exactly(Host::Address(address)) if address::is_special(*address) => {
+                let blocks = address::destinations(*address, &Surroundings::default());
+                let blocks: Vec<String> =
+                    blocks.into_iter().map(|block| format!("\"{}\"", ipnet::IpNet::from(block))).collect();
+                format!("{lines}\naddresses = [{}]", blocks.join(", "))
             }
             _ => lines,
         }
@@ -187,6 +192,18 @@ mod tests {
         check("POST", "https", "api.example.com", "/v1/a", Err(Miss::Method));
         check("get", "https", "api.example.com", "/v1/a", Err(Miss::Method));
         check("GET", "https", "api.example.com", "/v2/a", Err(Miss::Path));
+    }
+
+    #[test]
+    fn the_lines_that_grant_a_written_address_open_where_it_leads() {
+        for (host, blocks) in [
+            ("10.0.0.1", "\"10.0.0.1/32\""),
+            ("[::ffff:10.0.0.1]", "\"10.0.0.1/32\""),
+            ("[64:ff9b::a00:1]", "\"64:ff9b::a00:1/128\", \"10.0.0.1/32\""),
+        ] {
+            let lines = Rule { host: host.parse().unwrap(), ..rule() }.grant_lines();
+            assert_eq!(lines, format!("[[egress]]\nhost = \"{host}\"\naddresses = [{blocks}]"));
+        }
     }
 
     #[test]

@@ -1,0 +1,247 @@
+//! An upstream's answer on its way to the guest: bounded, decoded where secrets are looked for, masked.
+//!
+//! Why: an answer is hostile bytes, and may repeat a secret. Invariants: 1. an answer is cut off at its limit, on the wire
+//! and decoded, after too long a silence, and when the exchange has lasted too long; 2. with secrets in play nothing passes
+//! that cannot be looked into; 3. a socket goes back to the pool only when the whole answer was read; 4. memory used does
+//! not depend on the answer's length.
+//! Callers: `client.rs` → here → `credentials::Guard`.
+
+mod decode;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bulkhead_core::Permit;
+use bulkhead_core::authorize::Egress;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, StreamBody};
+use tokio::time::{Instant, Sleep};
+use wasmtime_wasi_http::{Error as WasiError, WasiBody};
+
+use super::Error;
+use super::budget::{Place, Toll};
+use super::client::Company;
+use super::event::{Ending, Event};
+use super::pool::{Channel, Key, Pool};
+use crate::credentials::{Guard, Masking};
+
+/// Longest silence between the bytes of an answer; the invocation's own deadline is usually nearer.
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
+/// Longest exchange in all. A reader may keep an answer open from page to page, but not for ever.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// What an exchange holds until its answer was read: its place, and the channel it goes over.
+pub(super) struct Hold {
+    pub(super) channel: Channel,
+    pub(super) key: Key,
+    pub(super) pool: Arc<Pool>,
+    pub(super) _place: Place,
+}
+
+impl Hold {
+    /// The whole answer was read: the channel can serve the next request.
+    fn done(self) {
+        self.pool.keep(self.key, self.channel);
+    }
+}
+
+/// The answer as the guest gets it.
+pub(super) fn receive(
+    response: http::Response<hyper::body::Incoming>,
+    permit: &Permit<Egress>,
+    company: Company,
+    hold: Hold,
+    toll: Toll,
+    event: Arc<Event>,
+) -> Result<http::Response<WasiBody>, Error> {
+    let (mut head, body) = response.into_parts();
+    let host = permit.request().target.authority();
+    let limit = permit.response_bytes().bytes();
+    let guard = Arc::clone(&company.guard);
+    let mut coding = None;
+    if !guard.is_idle() {
+        if head.headers.get_all(header::TRANSFER_ENCODING).iter().any(|value| value != "chunked") {
+            return Err(Error::Encoded { host });
+        }
+        if head.status == http::StatusCode::PARTIAL_CONTENT {
+            return Err(Error::Partial { host });
+        }
+        // An answer without a body has nothing to decode, whatever its head says of one.
+        if !body.is_end_stream() {
+            coding = decode::coding(&head.headers).map_err(|()| Error::Encoded { host: host.clone() })?;
+        }
+        if coding.is_some() {
+            head.headers.remove(header::CONTENT_ENCODING);
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        let found = mask(&mut head.headers, &guard);
+        company.journal.count(|record| record.masked += found);
+    }
+    let patience = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
+    let journal = company.journal.clone();
+    let received = Received {
+        host: host.clone(),
+        left: limit,
+        limit,
+        patience,
+        ends: Instant::now() + LONGEST,
+        silence: Box::pin(tokio::time::sleep(patience)),
+        toll,
+        piece: None,
+        company,
+        event,
+        under_way: Some((body, hold)),
+    };
+    let body = match coding {
+        None if guard.is_idle() => deliver(received),
+        None => deliver(masked(received, guard, journal)),
+        Some(coding) => deliver(masked(decode::decoded(received, coding, limit), guard, journal)),
+    };
+    Ok(http::Response::from_parts(head, body))
+}
+
+fn deliver(stream: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static) -> WasiBody {
+    StreamBody::new(stream.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+/// Masks what repeats a secret, and drops fields whose name does; how many there were.
+fn mask(headers: &mut HeaderMap, guard: &Guard) -> u64 {
+    let mut found = 0;
+    let tells = |name: &&HeaderName| guard.mask(&mut name.as_str().as_bytes().to_vec()) > 0;
+    let telling: Vec<HeaderName> = headers.keys().filter(tells).cloned().collect();
+    for name in telling {
+        headers.remove(name);
+        found += 1;
+    }
+    for value in headers.values_mut() {
+        let mut bytes = value.as_bytes().to_vec();
+        let hits = guard.mask(&mut bytes);
+        if hits > 0 {
+            found += hits;
+            *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
+    found
+}
+
+/// The bytes of an answer as they arrive: charged, counted, and cut off.
+struct Received {
+    host: String,
+    left: u64,
+    limit: u64,
+    patience: Duration,
+    ends: Instant,
+    silence: Pin<Box<Sleep>>,
+    toll: Toll,
+    /// A piece that waits until it is paid for.
+    piece: Option<Bytes>,
+    company: Company,
+    event: Arc<Event>,
+    /// The body and what it holds; nothing when it has ended.
+    under_way: Option<(hyper::body::Incoming, Hold)>,
+}
+
+impl Stream for Received {
+    type Item = Result<Bytes, WasiError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = &this.piece {
+                ready!(this.toll.poll_pay(piece.len() as u64, cx));
+                // Waiting for a budget is not the upstream's silence.
+                this.listen();
+                return Poll::Ready(this.piece.take().map(Ok));
+            }
+            let Some((body, _)) = &mut this.under_way else {
+                return Poll::Ready(None);
+            };
+            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+                ready!(this.silence.as_mut().poll(cx));
+                let error = Error::Silent { host: this.host.clone(), after: this.patience };
+                return Poll::Ready(Some(Err(this.break_off(error, WasiError::ConnectionReadTimeout))));
+            };
+            this.listen();
+            match frame {
+                None => {
+                    this.event.end(Ending::Done);
+                    this.under_way.take().map(|(_, hold)| hold.done());
+                    return Poll::Ready(None);
+                }
+                Some(Err(source)) => {
+                    let error = Error::BrokeOff { host: this.host.clone() };
+                    return Poll::Ready(Some(Err(this.break_off(error, source.into()))));
+                }
+                Some(Ok(frame)) => {
+                    // Trailers are dropped: they come after the answer was judged.
+                    let Ok(data) = frame.into_data() else { continue };
+                    let Some(left) = this.left.checked_sub(data.len() as u64) else {
+                        let error = Error::TooLarge { host: this.host.clone(), limit: this.limit };
+                        let told = WasiError::HttpResponseBodySize(Some(this.limit));
+                        return Poll::Ready(Some(Err(this.break_off(error, told))));
+                    };
+                    this.left = left;
+                    this.company.journal.count(|record| record.bytes_in += data.len() as u64);
+                    this.event.received(data.len() as u64);
+                    if !data.is_empty() {
+                        this.piece = Some(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Received {
+    /// Begins to wait for the next byte.
+    fn listen(&mut self) {
+        self.silence.as_mut().reset((Instant::now() + self.patience).min(self.ends));
+    }
+
+    /// Ends the exchange, for the operator's eyes and for the guest's.
+    fn break_off(&mut self, error: Error, told: WasiError) -> WasiError {
+        self.event.end(Ending::Failed(error.code()));
+        self.company.journal.fail(&error);
+        self.under_way = None;
+        told
+    }
+}
+
+/// The same bytes with secrets masked.
+fn masked(
+    pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
+    guard: Arc<Guard>,
+    journal: crate::journal::Journal,
+) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
+    let begin = (Box::pin(pieces), Masking::default(), false);
+    futures::stream::unfold(begin, move |(mut pieces, mut masking, ended)| {
+        let (guard, journal) = (Arc::clone(&guard), journal.clone());
+        async move {
+            if ended {
+                return None;
+            }
+            loop {
+                let (out, ended) = match pieces.next().await {
+                    Some(Ok(piece)) => {
+                        let (out, found) = masking.push(&guard, &piece);
+                        journal.count(|record| record.masked += found);
+                        (out, false)
+                    }
+                    Some(Err(error)) => return Some((Err(error), (pieces, masking, true))),
+                    None => (masking.finish(), true),
+                };
+                if !out.is_empty() {
+                    return Some((Ok(out.into()), (pieces, masking, ended)));
+                }
+                if ended {
+                    return None;
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,168 @@
+//! Decodes an answer, so that secrets can be looked for in it.
+//!
+//! Why: a few kilobytes can decode to gigabytes. Invariants: 1. what comes out is cut off at the answer's limit; 2. one
+//! coding at most, of those that are registered for HTTP and in use; 3. a decoder's memory is bounded by its window.
+//! Callers: `answer.rs` → here → the `async-compression` crate.
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::{HeaderMap, header};
+use tokio::io::{AsyncBufRead, AsyncRead};
+use tokio_util::io::{ReaderStream, StreamReader};
+use wasmtime_wasi_http::Error as WasiError;
+
+/// Largest window of a zstd answer, as a power of two: what RFC 9659 has for HTTP.
+const ZSTD_WINDOW: u32 = 23;
+/// How much is decoded at once, in bytes.
+const CHUNK: usize = 16 * 1024;
+
+/// A content coding (RFC 9110 §8.4.1, RFC 7932, RFC 8878).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+/// What the answer is coded in; an error when that cannot be decoded here.
+pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
+    let mut found = None;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        for name in value.to_str().map_err(|_| ())?.split(',') {
+            let coding = match name.trim().to_ascii_lowercase().as_str() {
+                "" | "identity" => continue,
+                "gzip" | "x-gzip" => Coding::Gzip,
+                "deflate" => Coding::Deflate,
+                "br" => Coding::Brotli,
+                "zstd" => Coding::Zstd,
+                _ => return Err(()),
+            };
+            // Nothing in use is coded twice, but bombs are.
+            if found.replace(coding).is_some() {
+                return Err(());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The decoded bytes, at most `limit` of them.
+pub(super) fn decoded(
+    pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
+    coding: Coding,
+    limit: u64,
+) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
+    let reader = StreamReader::new(pieces.map(|piece| piece.map_err(std::io::Error::other)));
+    let mut left = limit;
+    ReaderStream::with_capacity(decoder(coding, reader), CHUNK).map(move |piece| {
+        let piece = piece.map_err(told)?;
+        left = left.checked_sub(piece.len() as u64).ok_or(WasiError::HttpResponseBodySize(Some(limit)))?;
+        Ok(piece)
+    })
+}
+
+fn decoder(coding: Coding, reader: impl AsyncBufRead + Send + 'static) -> Box<dyn AsyncRead + Send + Unpin> {
+    let reader = Box::pin(reader);
+    match coding {
+        Coding::Gzip => {
+            let mut decoder = GzipDecoder::new(reader);
+            decoder.multiple_members(true);
+            Box::new(decoder)
+        }
+        Coding::Deflate => Box::new(ZlibDecoder::new(reader)),
+        Coding::Brotli => Box::new(BrotliDecoder::new(reader)),
+        Coding::Zstd => Box::new(ZstdDecoder::with_params(reader, &[DParameter::window_log_max(ZSTD_WINDOW)])),
+    }
+}
+
+/// What the guest learns: the error of the bytes themselves, or that they do not decode.
+fn told(error: std::io::Error) -> WasiError {
+    let undecodable = WasiError::HttpResponseContentCoding(None);
+    match error.into_inner() {
+        Some(inner) => inner.downcast::<WasiError>().map_or(undecodable, |error| *error),
+        None => undecodable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use futures::TryStreamExt;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    const CODINGS: [(&str, Coding); 4] =
+        [("gzip", Coding::Gzip), ("deflate", Coding::Deflate), ("br", Coding::Brotli), ("zstd", Coding::Zstd)];
+
+    async fn encoded(coding: Coding, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match coding {
+            Coding::Gzip => GzipEncoder::new(plain).read_to_end(&mut out).await,
+            Coding::Deflate => ZlibEncoder::new(plain).read_to_end(&mut out).await,
+            Coding::Brotli => BrotliEncoder::new(plain).read_to_end(&mut out).await,
+            Coding::Zstd => ZstdEncoder::new(plain).read_to_end(&mut out).await,
+        }
+        .unwrap();
+        out
+    }
+
+    async fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, WasiError> {
+        let pieces: Vec<_> = coded.chunks(3).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let out: Vec<Bytes> = decoded(futures::stream::iter(pieces), coding, limit).try_collect().await?;
+        Ok(out.concat())
+    }
+
+    #[tokio::test]
+    async fn each_coding_is_decoded_whatever_the_pieces() {
+        let plain: Vec<u8> = (0..100_000_u32).flat_map(|n| n.to_le_bytes()).collect();
+        for (name, coding) in CODINGS {
+            let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, name.parse().unwrap())]);
+            assert_eq!(super::coding(&headers), Ok(Some(coding)));
+            assert_eq!(decode(coding, &encoded(coding, &plain).await, 1 << 20).await.unwrap(), plain, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_cut_off_at_the_limit() {
+        let bomb = vec![0; 64 << 20];
+        for (name, coding) in CODINGS {
+            let coded = encoded(coding, &bomb).await;
+            assert!(coded.len() < 100_000, "{name}");
+            let refused = decode(coding, &coded, 1 << 20).await;
+            assert!(matches!(refused, Err(WasiError::HttpResponseBodySize(_))), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_decode_is_an_error() {
+        for (name, coding) in CODINGS {
+            let mut coded = encoded(coding, b"hello, hello, hello, hello").await;
+            coded.truncate(coded.len() - 3);
+            for bytes in [&coded[..], b"hello", b""] {
+                let refused = decode(coding, bytes, 1 << 20).await;
+                assert!(
+                    matches!(refused, Err(WasiError::HttpResponseContentCoding(_))),
+                    "{name} {bytes:?}: {refused:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn two_codings_or_an_unknown_one_are_refused() {
+        let coding = |values: &[&str]| {
+            let values = values.iter().map(|value| (header::CONTENT_ENCODING, value.parse().unwrap()));
+            coding(&values.collect())
+        };
+        assert_eq!(coding(&[]), Ok(None));
+        assert_eq!(coding(&["identity", ""]), Ok(None));
+        assert_eq!(coding(&["GZIP , identity"]), Ok(Some(Coding::Gzip)));
+        for values in [&["gzip, br"][..], &["gzip", "gzip"], &["compress"], &["aes128gcm"], &["gz\u{e9}p"]] {
+            assert_eq!(coding(values), Err(()), "{values:?}");
+        }
+    }
+}

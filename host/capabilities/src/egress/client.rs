@@ -1,0 +1,275 @@
+//! Sends a connection's permitted requests: the one place where a permit is spent.
+//!
+//! Why: all that a connection shares between its requests stands here, and belongs to it alone: sockets, TLS sessions,
+//! budgets, and what it knows of hosts in trouble. Invariants: 1. it consumes a permit, and sends the request that permit
+//! owns; 2. the host's name is resolved and every address judged for each request, whether or not a socket is kept;
+//! 3. exactly one `Host` or `:authority`, written here; 4. a request that was handed to an upstream is never sent again.
+//! Never: redirects, cookies, retries.
+//! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `answer.rs`.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bulkhead_core::authorize::{Admitted, Egress};
+use bulkhead_core::egress::Target;
+use bulkhead_core::id::Owner;
+use bulkhead_core::{Denial, Permit, Power};
+use http::header;
+use wasmtime_wasi_http::{RequestOptions, WasiBody};
+
+use super::answer::{Hold, SILENCE};
+use super::body::Outgoing;
+use super::budget::{Budget, Budgets, Toll, Way};
+use super::event::{Ending, Event};
+use super::held::Held;
+use super::pool::{Channel, Key, Pool, Sender};
+use super::trouble::{self, Pause, Trouble, Went};
+use super::{Error, Transport, answer, budget, inject, transport};
+use crate::credentials::{Guard, Vault};
+use crate::journal::Journal;
+
+/// One connection's HTTP client.
+pub struct Client {
+    owner: Arc<Owner>,
+    transport: Arc<Transport>,
+    tls: Arc<rustls::ClientConfig>,
+    pool: Arc<Pool>,
+    budgets: Budgets,
+    trouble: Mutex<Trouble>,
+}
+
+/// Why nothing came back.
+pub(super) enum Failure {
+    Denied(Denial),
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What accompanies a request and is not part of the decision.
+#[derive(Clone)]
+pub(super) struct Company {
+    pub(super) vault: Arc<dyn Vault>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) journal: Journal,
+    pub(super) options: RequestOptions,
+}
+
+impl Client {
+    /// A client for `owner`, whose connection has this power.
+    pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
+        let tls = transport.tls();
+        let budgets = Budgets::new(power);
+        Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// Begins a new generation of the connection: no later request uses a socket that is open now.
+    pub fn renew(&self) {
+        self.pool.renew();
+    }
+
+    /// Sends the permitted request with `body`, or answers it here when it may not go out now.
+    pub(super) async fn send(
+        &self,
+        permit: Permit<Egress>,
+        body: WasiBody,
+        company: Company,
+    ) -> Result<http::Response<WasiBody>, Failure> {
+        let budgets = self.budgets.of(permit.hosts());
+        let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
+        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit));
+        let journal = company.journal.clone();
+        let response = match self.admit(&permit, &budgets).await {
+            Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
+            Err(held) => {
+                event.end(Ending::HeldBack(held.code()));
+                journal.hold(&held);
+                Ok(held.response())
+            }
+        };
+        match &response {
+            Ok(response) => event.note(|facts| facts.status = Some(response.status().as_u16())),
+            Err(Failure::Denied(denial)) => event.end(Ending::Denied(denial.code())),
+            Err(Failure::Failed(error)) => event.end(Ending::Failed(error.code())),
+        }
+        response
+    }
+
+    /// Whether it may go out now: the host is not to be left alone, and the budgets have room.
+    async fn admit(&self, permit: &Permit<Egress>, budgets: &[Arc<Budget>]) -> Result<budget::Place, Held> {
+        let target = &permit.request().target;
+        let place = budget::place(budgets).await;
+        self.trouble().admit(&site(target), Instant::now()).map_err(|pause| match pause {
+            Pause::Asked(wait) => Held::Asked { host: target.authority(), wait },
+            Pause::Failing(wait) => Held::Failing { host: target.authority(), wait },
+        })?;
+        budget::turn(budgets).await.map_err(Held::Spent)?;
+        Ok(place)
+    }
+
+    async fn exchange(
+        &self,
+        permit: &Permit<Egress>,
+        body: WasiBody,
+        company: Company,
+        place: budget::Place,
+        budgets: Arc<[Arc<Budget>]>,
+        event: &Arc<Event>,
+    ) -> Result<http::Response<WasiBody>, Failure> {
+        let target = &permit.request().target;
+        let toll = Toll::new(Arc::clone(&budgets), Way::Out);
+        let limit = permit.request_bytes().bytes();
+        let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
+        let request = assemble(permit, body, &company)?;
+        let key = self.pool.key(target);
+        let sent = self.deliver(permit, request, &key, &company, event).await;
+        let went = match &sent {
+            Ok((response, _)) => Some(trouble::judge(response.status(), response.headers(), SystemTime::now())),
+            Err(Failure::Failed(error)) if error.is_the_hosts() => Some(Went::Badly),
+            Err(_) => None,
+        };
+        if let Some(went) = went {
+            self.trouble().note(&site(target), went, Instant::now());
+        }
+        let (response, channel) = sent?;
+        let hold = Hold { channel, key, pool: Arc::clone(&self.pool), _place: place };
+        let toll = Toll::new(budgets, Way::In);
+        answer::receive(response, permit, company, hold, toll, Arc::clone(event)).map_err(Into::into)
+    }
+
+    /// Hands the request over to a channel, kept or new, and waits for the answer's head.
+    async fn deliver(
+        &self,
+        permit: &Permit<Egress>,
+        mut request: http::Request<Outgoing>,
+        key: &Key,
+        company: &Company,
+        event: &Event,
+    ) -> Result<(http::Response<hyper::body::Incoming>, Channel), Failure> {
+        let target = &permit.request().target;
+        let resolver = &self.transport.resolver;
+        let addresses = resolver.addresses(target.host()).await?;
+        let surroundings = resolver.surroundings(target.host(), &addresses).await?;
+        let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
+        event.note(|facts| facts.resolved = Some(event.elapsed()));
+        let mut counted = false;
+        loop {
+            let mut channel = self.channel(&admitted, key, company.options.connect_timeout).await?;
+            event.note(|facts| {
+                facts.connected = Some(event.elapsed());
+                facts.address = Some(channel.address);
+                facts.reused = Some(channel.reused);
+                facts.protocol = Some(channel.sender.protocol());
+            });
+            address(&mut request, target, &channel.sender)?;
+            if !counted {
+                company.journal.count(|record| record.requests += 1);
+                counted = true;
+            }
+            match answered(&mut channel, request, target, company, event).await {
+                Ok(response) => {
+                    event.note(|facts| facts.answered = Some(event.elapsed()));
+                    return Ok((response, channel));
+                }
+                // A kept channel that was closed before anything was written of the request. It goes over another.
+                Err((_, Some(back))) if channel.reused => request = *back,
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A kept channel to an admitted address, or a new one.
+    async fn channel(&self, admitted: &Admitted<'_>, key: &Key, patience: Option<Duration>) -> Result<Channel, Error> {
+        if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
+            return Ok(channel);
+        }
+        let channel = transport::open(admitted, &self.tls, patience).await?;
+        if let Some(share) = channel.share() {
+            self.pool.keep(key.clone(), share);
+        }
+        Ok(channel)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn site(target: &Target) -> trouble::Site {
+    (target.host().clone(), target.port())
+}
+
+/// The request as the permit has it, with the secrets and the guest's body.
+fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> Result<http::Request<Outgoing>, Failure> {
+    let judged = permit.request();
+    let mut request = http::Request::new(body);
+    *request.method_mut() = judged.method.clone();
+    *request.headers_mut() = judged.headers.clone();
+    let headers = request.headers_mut();
+    if !company.guard.is_idle() {
+        // The length of a compressed answer would tell of a secret beside what the guest chose.
+        headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+    }
+    inject::inject(permit, company.vault.as_ref(), headers)?;
+    Ok(request)
+}
+
+/// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
+fn address(request: &mut http::Request<Outgoing>, target: &Target, sender: &Sender) -> Result<(), Failure> {
+    let unfit = || {
+        let reason = bulkhead_core::egress::Error::Character;
+        Failure::Denied(Denial::malformed(&target.to_string(), &target.authority(), reason))
+    };
+    let authority = target.authority();
+    request.headers_mut().remove(header::HOST);
+    match sender {
+        Sender::Http1(_) => {
+            *request.uri_mut() = target.origin_form().parse().map_err(|_| unfit())?;
+            let host = authority.parse().map_err(|_| unfit())?;
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Sender::Http2(_) => {
+            let uri = format!("{}://{authority}{}", target.scheme(), target.origin_form());
+            *request.uri_mut() = uri.parse().map_err(|_| unfit())?;
+        }
+    }
+    Ok(())
+}
+
+type Unsent = Option<Box<http::Request<Outgoing>>>;
+
+/// The head of the answer. With the error comes the request, if nothing of it was written.
+async fn answered(
+    channel: &mut Channel,
+    request: http::Request<Outgoing>,
+    target: &Target,
+    company: &Company,
+    event: &Event,
+) -> Result<http::Response<hyper::body::Incoming>, (Error, Unsent)> {
+    let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
+    event.sent(0);
+    let mut response = pin!(channel.sender.send(request));
+    loop {
+        // A body that is still going out is no silence.
+        let left = patience.saturating_sub(event.silence());
+        if left.is_zero() {
+            return Err((Error::Silent { host: target.authority(), after: patience }, None));
+        }
+        if let Ok(response) = tokio::time::timeout(left, &mut response).await {
+            return response.map_err(|mut error| {
+                let unsent = error.take_message().map(Box::new);
+                (Error::Exchange { host: target.authority(), source: error.into_error() }, unsent)
+            });
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! See `src/target.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bulkhead_fuzz::target::claim(data);
+});
