@@ -11,15 +11,19 @@
 
 mod canary;
 mod crafted;
+mod metered;
 
+mod budgets;
 mod dns;
 mod egress;
+mod events;
 mod load;
 mod redirects;
 mod resources;
 mod secrets;
 mod sync;
 mod tls;
+mod troubles;
 mod upstreams;
 
 use bulkhead_tests::{inside, outside};

@@ -56,6 +56,8 @@ pub const PLAIN: Shipped = Shipped { folder: "tests/guests/plain", component: "p
 pub const MINIMAL: Shipped = Shipped { folder: "tests/guests/minimal", component: "minimal", host: LOOPBACK };
 /// The guest that follows redirects.
 pub const REDIRECTS: Shipped = Shipped { folder: "tests/guests/redirects", component: "redirects", host: LOOPBACK };
+/// The guest that sends many requests.
+pub const VOLLEY: Shipped = Shipped { folder: "tests/guests/volley", component: "volley", host: LOOPBACK };
 
 /// A folder with a connector, its grant and its configuration.
 #[derive(Debug)]

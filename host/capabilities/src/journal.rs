@@ -110,8 +110,11 @@ impl Journal {
 
     /// Keeps why a permitted request failed; the last one stands.
     pub fn fail(&self, error: &crate::egress::Error) {
-        tracing::warn!(code = error.code(), %error, cause = ?std::error::Error::source(error).map(ToString::to_string), "request failed");
-        self.count(|record| record.failure = Some((error.code(), self.guard.masked(&error.to_string()))));
+        // A name that the guest chose stands in the error, and in what the libraries say of it.
+        let text = self.guard.masked(&error.to_string());
+        let cause = std::error::Error::source(error).map(|cause| self.guard.masked(&cause.to_string()));
+        tracing::warn!(owner = %self.owner, code = error.code(), error = text, cause, "request failed");
+        self.count(|record| record.failure = Some((error.code(), text)));
     }
 
     /// Keeps why a request was answered here; the last reason stands.

@@ -6,6 +6,7 @@
 //! which lines would allow it.
 //! Callers: `capabilities/*` → here → `power`, `egress`, `address`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -89,8 +90,8 @@ impl Action for Egress {
             return Err(self.uncovered(power));
         };
         let template = openings.iter().find_map(|opening| opening.template(&self.target)).unwrap_or_default();
-        let mut hosts: Vec<usize> = openings.iter().map(|opening| opening.host).collect();
-        hosts.dedup();
+        // In one order for all requests: whoever takes places in several budgets must not wait for one who waits for them.
+        let hosts: BTreeSet<usize> = openings.iter().map(|opening| opening.host).collect();
         if let Some(name) = self.headers.keys().find(|name| egress::reserved_header(name.as_str())) {
             return Err(denied(Reason::ReservedHeader(shortened(name.as_str())), None));
         }
@@ -135,17 +136,15 @@ impl Action for Egress {
             request_bytes,
             response_bytes,
             template,
-            hosts,
+            hosts: hosts.into_iter().collect(),
         })
     }
 }
 
 impl Egress {
-    /// The denial of a request that is one too many for one call.
-    pub fn too_many(&self, most: std::num::NonZeroU32) -> Denial {
-        let ceiling = crate::limits::Limits::CEILING.requests;
-        let lines = format!("[limits]\nrequests = {}", most.saturating_add(most.get()).min(ceiling));
-        self.denied(Reason::TooManyRequests(most), (most < ceiling).then(|| Remedy::manifest(lines)))
+    /// The denial of a request that is one more than `power` allows for one call.
+    pub fn too_many(&self, power: &Power) -> Denial {
+        self.denied(Reason::TooManyRequests(power.limits().requests), power.more_requests())
     }
 
     /// Why nothing covers this request, and what would.
@@ -242,7 +241,7 @@ impl Permit<Egress> {
         &self.terms.template
     }
 
-    /// Which of [`Power::hosts`](crate::Power::hosts) cover it. Each one's budget counts.
+    /// Which of [`Power::hosts`](crate::Power::hosts) cover it, each once, in their order. Each one's budget counts.
     pub fn hosts(&self) -> &[usize] {
         &self.terms.hosts
     }

@@ -3,7 +3,7 @@
 //! Why: a denial that says what, why and which lines would allow it is a step on the way; a bare "403" is a support case.
 //! Invariants: 1. a denial is data, not an error: it is shown, counted and recorded; 2. it holds no query string and no
 //! header value; 3. it is bounded, whatever was tried.
-//! Callers: `authorize`, `capabilities/*` → here.
+//! Callers: `power`, `authorize`, `capabilities/*` → here.
 
 use std::fmt;
 use std::net::IpAddr;

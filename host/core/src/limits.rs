@@ -1,6 +1,8 @@
 //! How much an invocation and a connection may use: what the author asks, never more than the operator's ceiling.
+//! `traffic.rs` has what passes between a connection and its hosts.
 
-use std::collections::BTreeMap;
+mod traffic;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::egress::{self, HostPattern};
+use crate::egress::HostPattern;
+
+pub use traffic::{PerHost, Scope, Traffic};
 
 /// Why a size or duration was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -100,36 +104,6 @@ impl fmt::Display for Time {
 
 parsed_from_text!(Size, Time);
 
-/// What an amount is for: one of the manifest's hosts, as it stands there, or all of them together.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Scope {
-    /// `*`: the whole connection.
-    All,
-    /// A host, or a pattern of hosts.
-    Host(HostPattern),
-}
-
-impl TryFrom<String> for Scope {
-    type Error = egress::Error;
-
-    fn try_from(text: String) -> Result<Self, egress::Error> {
-        if text == "*" { Ok(Self::All) } else { text.parse().map(Self::Host) }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("*"),
-            Self::Host(host) => host.fmt(f),
-        }
-    }
-}
-
-/// Amounts by host, such as `{ "api.github.com" = 80, "*" = 200 }`.
-pub type PerHost<T> = BTreeMap<Scope, T>;
-
 /// The `[limits]` table of a manifest or grant; what is absent is not asked, or not narrowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -171,77 +145,6 @@ impl Asked {
         ];
         let stray = |scope: &&Scope| matches!(scope, Scope::Host(host) if !hosts.contains(&host));
         all.into_iter().find_map(|(key, scopes)| scopes.into_iter().find(stray).map(|scope| (key, scope)))
-    }
-}
-
-/// What may pass between a connection and one of its hosts, or all of them together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traffic {
-    /// Requests in a minute.
-    pub requests: NonZeroU32,
-    /// Bytes of request bodies in a minute.
-    pub bytes_out: Size,
-    /// Bytes of response bodies in a minute.
-    pub bytes_in: Size,
-    /// Requests under way at once, the bodies of their responses included.
-    pub concurrency: NonZeroU32,
-}
-
-impl Traffic {
-    /// What a host has when the manifest asks nothing for it: enough for a busy sync, less than most services allow.
-    pub const DEFAULT: Self =
-        Self { requests: count(600), bytes_out: Size::mib(64), bytes_in: Size::mib(512), concurrency: count(12) };
-
-    /// What neither a host nor a connection can exceed unless the operator raises it.
-    pub const CEILING: Self =
-        Self { requests: count(6000), bytes_out: Size::mib(2048), bytes_in: Size::mib(2048), concurrency: count(32) };
-
-    /// What may pass for `scope`: what is asked, or `default`, but never above what the grant or the ceiling has.
-    pub(crate) fn within(scope: &Scope, asked: &Asked, narrowed: &Asked, default: &Self, ceiling: &Self) -> Self {
-        fn least<T: Ord + Copy>(scope: &Scope, asked: &PerHost<T>, narrowed: &PerHost<T>, default: T, ceiling: T) -> T {
-            let wanted = asked.get(scope).copied().unwrap_or(default);
-            wanted.min(narrowed.get(scope).copied().unwrap_or(wanted)).min(ceiling)
-        }
-        Self {
-            requests: least(
-                scope,
-                &asked.requests_per_minute,
-                &narrowed.requests_per_minute,
-                default.requests,
-                ceiling.requests,
-            ),
-            bytes_out: least(
-                scope,
-                &asked.bytes_out_per_minute,
-                &narrowed.bytes_out_per_minute,
-                default.bytes_out,
-                ceiling.bytes_out,
-            ),
-            bytes_in: least(
-                scope,
-                &asked.bytes_in_per_minute,
-                &narrowed.bytes_in_per_minute,
-                default.bytes_in,
-                ceiling.bytes_in,
-            ),
-            concurrency: least(
-                scope,
-                &asked.concurrency,
-                &narrowed.concurrency,
-                default.concurrency,
-                ceiling.concurrency,
-            ),
-        }
-    }
-
-    /// Both together: what a connection has in total when the manifest does not say.
-    pub(crate) fn plus(&self, other: &Self) -> Self {
-        Self {
-            requests: self.requests.saturating_add(other.requests.get()),
-            bytes_out: Size(self.bytes_out.0.saturating_add(other.bytes_out.0)),
-            bytes_in: Size(self.bytes_in.0.saturating_add(other.bytes_in.0)),
-            concurrency: self.concurrency.saturating_add(other.concurrency.get()),
-        }
     }
 }
 
@@ -341,26 +244,5 @@ mod tests {
         assert_eq!(memory(Some(Size::mib(32)), Some(Size::mib(16))), Size::mib(16));
         assert_eq!(memory(Some(Size::mib(32)), Some(Size::mib(99))), Size::mib(32));
         assert_eq!(memory(Some(Size::mib(9999)), None), Limits::CEILING.memory);
-    }
-
-    #[test]
-    fn traffic_is_bounded_for_each_host_and_for_all_together() {
-        let host = Scope::try_from("a.com".to_owned()).unwrap();
-        let ask = |scope: &Scope, requests| Asked {
-            requests_per_minute: BTreeMap::from([(scope.clone(), count(requests))]),
-            ..Asked::default()
-        };
-        let of = |asked: &Asked, narrowed: &Asked| {
-            Traffic::within(&host, asked, narrowed, &Traffic::DEFAULT, &Traffic::CEILING).requests.get()
-        };
-        let nothing = Asked::default();
-        assert_eq!(of(&nothing, &nothing), Traffic::DEFAULT.requests.get());
-        assert_eq!(of(&ask(&host, 80), &nothing), 80);
-        assert_eq!(of(&ask(&Scope::All, 80), &nothing), Traffic::DEFAULT.requests.get());
-        assert_eq!(of(&ask(&host, 80), &ask(&host, 20)), 20);
-        assert_eq!(of(&ask(&host, 80), &ask(&host, 200)), 80);
-        assert_eq!(of(&ask(&host, 1_000_000), &nothing), Traffic::CEILING.requests.get());
-        let total = Limits::within(&ask(&Scope::All, 80), &nothing, &Traffic::DEFAULT, &Limits::CEILING);
-        assert_eq!(total.traffic.requests.get(), 80);
     }
 }

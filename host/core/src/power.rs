@@ -4,14 +4,16 @@
 //! Invariants: 1. nothing is in a [`Power`] that both manifest and grant do not name; 2. it never changes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::denial::Remedy;
 use crate::egress::{HostPattern, PathPattern, Rule};
 use crate::grant::{Grant, same_destination};
 use crate::id::{Digest, SecretName};
-use crate::limits::{Limits, Scope, Size, Traffic};
+use crate::limits::{Asked, Limits, Scope, Size, Traffic};
 use crate::manifest::{Injection, Manifest};
 
 /// Why no power could be worked out.
@@ -36,6 +38,8 @@ pub struct Power {
     log: bool,
     inert: Vec<String>,
     limits: Limits,
+    /// What would allow a call more requests.
+    more_requests: Option<Remedy>,
     hosts: Vec<(Arc<str>, Traffic)>,
 }
 
@@ -137,13 +141,16 @@ impl Power {
         };
         let hosts: Vec<_> = distinct.iter().map(|host| (host.to_string().into(), limit(host))).collect();
         let traffic = hosts.iter().map(|(_, traffic)| *traffic).reduce(|a, b| a.plus(&b)).unwrap_or(Traffic::DEFAULT);
+        let limits = Limits::within(&manifest.limits, &grant.limits, &traffic, ceiling);
+        let unnarrowed = Limits::within(&manifest.limits, &Asked::default(), &traffic, ceiling);
         Ok(Self {
             openings,
             asked,
             secrets,
             log: manifest.log && grant.log.is_some(),
             inert: manifest.inert.iter().filter(|name| grant.wasi.inert.contains(name)).cloned().collect(),
-            limits: Limits::within(&manifest.limits, &grant.limits, &traffic, ceiling),
+            limits,
+            more_requests: more_requests(limits.requests, unnarrowed.requests, ceiling.requests),
             hosts,
         })
     }
@@ -182,6 +189,20 @@ impl Power {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
+
+    /// The lines that would allow a call twice the requests, where any could.
+    pub(crate) fn more_requests(&self) -> Option<Remedy> {
+        self.more_requests.clone()
+    }
+}
+
+/// Whoever set the limit can raise it: the grant up to what is asked, the manifest up to the ceiling.
+fn more_requests(limit: NonZeroU32, asked: NonZeroU32, ceiling: NonZeroU32) -> Option<Remedy> {
+    let lines = |most: NonZeroU32| format!("[limits]\nrequests = {}", limit.saturating_add(limit.get()).min(most));
+    if limit < asked {
+        return Some(Remedy::grant(lines(asked)));
+    }
+    (limit < ceiling).then(|| Remedy::manifest(lines(ceiling)))
 }
 
 impl Opening {

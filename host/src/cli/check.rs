@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use bulkhead_core::limits::Traffic;
 use bulkhead_core::text::plain;
 use bulkhead_core::{Grant, Power};
 use bulkhead_services::Release;
@@ -77,8 +78,47 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
     for interface in power.inert() {
         let _ = writeln!(text, "linked inert: {interface}");
     }
+    describe_limits(text, release, power);
+}
+
+/// The limits in force. Hosts with the same amounts share a line.
+fn describe_limits(text: &mut String, release: &Release, power: &Power) {
     let limits = power.limits();
-    let _ = writeln!(text, "limits: memory {}, time {}, cpu {}", limits.memory, limits.time, limits.cpu);
+    let _ = writeln!(
+        text,
+        "limits: memory {}, time {}, cpu {}, log {}, output {}, {} requests a call",
+        limits.memory, limits.time, limits.cpu, limits.log_bytes, limits.output_bytes, limits.requests
+    );
+    let mut lines: Vec<(Vec<&str>, &Traffic)> = Vec::new();
+    for (name, traffic) in power.hosts().iter().filter(|(name, _)| is_granted(name, release, power)) {
+        match lines.iter_mut().find(|(_, known)| *known == traffic) {
+            Some((names, _)) => names.push(name),
+            None => lines.push((vec![name], traffic)),
+        }
+    }
+    match lines.as_slice() {
+        [] => {}
+        [(names, traffic)] if names.len() == 1 && **traffic == limits.traffic => {
+            let _ = writeln!(text, "  {}, and in total: {}", names.concat(), plain_traffic(traffic));
+        }
+        _ => {
+            for (names, traffic) in &lines {
+                let each = if names.len() == 1 { "" } else { ", each" };
+                let _ = writeln!(text, "  {}{each}: {}", names.join(", "), plain_traffic(traffic));
+            }
+            let _ = writeln!(text, "  in total: {}", plain_traffic(&limits.traffic));
+        }
+    }
+}
+
+fn is_granted(host: &str, release: &Release, power: &Power) -> bool {
+    let mut asked = release.manifest.egress.iter().enumerate();
+    asked.any(|(index, request)| request.rule.host.to_string() == host && !power.granted(index).is_empty())
+}
+
+fn plain_traffic(traffic: &Traffic) -> String {
+    let Traffic { requests, bytes_out, bytes_in, concurrency } = traffic;
+    format!("{requests} requests, {bytes_out} out and {bytes_in} in a minute, {concurrency} at once")
 }
 
 /// The name that a component gives itself, where it gives one.

@@ -13,10 +13,14 @@ mod read;
 mod report;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use error::{Code, Error};
+
+/// Longest wait for what was given up to go: a guest that computes yields every few milliseconds.
+const LONGEST_FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs other people's SaaS integrations, each in a compartment of its own: it can touch only the network hosts and
 /// secrets that its manifest asks for and a grant allows.
@@ -54,8 +58,8 @@ pub(crate) fn main() -> ExitCode {
         .map_err(|error| Error::new(Code::Host, format!("the executor could not start: {error}")))
         .and_then(|executor| {
             let result = executor.block_on(run(arguments.verb));
-            // What still computes after an interrupt is not waited for.
-            executor.shutdown_background();
+            // What was given up is logged as it goes. What still computes after an interrupt is not waited for.
+            executor.shutdown_timeout(LONGEST_FAREWELL);
             result
         });
     match result {

@@ -23,12 +23,15 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
+use self::decode::Broken;
 use super::Error;
 use super::budget::{Place, Toll};
 use super::client::Company;
 use super::event::{Ending, Event};
+use super::held::PROXY_STATUS;
 use super::pool::{Channel, Key, Pool};
 use crate::credentials::{Guard, Masking};
+use crate::journal::Journal;
 
 /// Longest silence between the bytes of an answer; the invocation's own deadline is usually nearer.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
@@ -60,6 +63,8 @@ pub(super) fn receive(
     event: Arc<Event>,
 ) -> Result<http::Response<WasiBody>, Error> {
     let (mut head, body) = response.into_parts();
+    // No upstream says that it is us.
+    head.headers.remove(PROXY_STATUS);
     let host = permit.request().target.authority();
     let limit = permit.response_bytes().bytes();
     let guard = Arc::clone(&company.guard);
@@ -84,6 +89,12 @@ pub(super) fn receive(
     }
     let patience = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
     let journal = company.journal.clone();
+    let mut under_way = Some((body, hold));
+    if let Some((_, hold)) = under_way.take_if(|(body, _)| body.is_end_stream()) {
+        // Nothing is left to read, whether the guest tries to or not.
+        event.end(Ending::Done);
+        hold.done();
+    }
     let received = Received {
         host: host.clone(),
         left: limit,
@@ -94,15 +105,44 @@ pub(super) fn receive(
         toll,
         piece: None,
         company,
-        event,
-        under_way: Some((body, hold)),
+        event: Arc::clone(&event),
+        under_way,
     };
     let body = match coding {
         None if guard.is_idle() => deliver(received),
         None => deliver(masked(received, guard, journal)),
-        Some(coding) => deliver(masked(decode::decoded(received, coding, limit), guard, journal)),
+        Some(coding) => {
+            let pieces = decode::decoded(received, coding, limit);
+            deliver(masked(explained(pieces, host, limit, journal.clone(), event), guard, journal))
+        }
     };
     Ok(http::Response::from_parts(head, body))
+}
+
+/// Takes down why an answer could not be decoded, for the operator's eyes and for the guest's.
+fn explained(
+    pieces: impl Stream<Item = Result<Bytes, Broken>> + Send + 'static,
+    host: String,
+    limit: u64,
+    journal: Journal,
+    event: Arc<Event>,
+) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
+    let failed = move |error: Error, told| {
+        event.end(Ending::Failed(error.code()));
+        journal.fail(&error);
+        told
+    };
+    pieces.map(move |piece| {
+        piece.map_err(|broken| match broken {
+            Broken::Off(told) => told,
+            Broken::Undecodable => {
+                failed(Error::Encoded { host: host.clone() }, WasiError::HttpResponseContentCoding(None))
+            }
+            Broken::TooLarge => {
+                failed(Error::TooLarge { host: host.clone(), limit }, WasiError::HttpResponseBodySize(Some(limit)))
+            }
+        })
+    })
 }
 
 fn deliver(stream: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static) -> WasiBody {
@@ -170,7 +210,9 @@ impl Stream for Received {
             match frame {
                 None => {
                     this.event.end(Ending::Done);
-                    this.under_way.take().map(|(_, hold)| hold.done());
+                    if let Some((_, hold)) = this.under_way.take() {
+                        hold.done();
+                    }
                     return Poll::Ready(None);
                 }
                 Some(Err(source)) => {
@@ -216,7 +258,7 @@ impl Received {
 fn masked(
     pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
     guard: Arc<Guard>,
-    journal: crate::journal::Journal,
+    journal: Journal,
 ) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
     let begin = (Box::pin(pieces), Masking::default(), false);
     futures::stream::unfold(begin, move |(mut pieces, mut masking, ended)| {

@@ -50,7 +50,10 @@ impl Body for Outgoing {
             }
             this.piece = Some(data);
         }
-        ready!(this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx));
+        if this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx).is_pending() {
+            this.event.waits();
+            return Poll::Pending;
+        }
         let piece = this.piece.take().unwrap_or_default();
         this.journal.count(|record| record.bytes_out += piece.len() as u64);
         this.event.sent(piece.len() as u64);

@@ -29,6 +29,9 @@ use super::{Error, Transport, answer, budget, inject, transport};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
 
+/// Shortest silence that counts as a host's failure when the guest goes away. Whoever goes earlier has reasons of their own.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
 /// One connection's HTTP client.
 pub struct Client {
     owner: Arc<Owner>,
@@ -87,18 +90,20 @@ impl Client {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let budgets = self.budgets.of(permit.hosts());
         let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
-        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit));
+        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit, &company.guard));
         let journal = company.journal.clone();
         let response = match self.admit(&permit, &budgets).await {
             Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
             Err(held) => {
+                let answer = held.response();
+                event.note(|facts| facts.status = Some(answer.status().as_u16()));
                 event.end(Ending::HeldBack(held.code()));
                 journal.hold(&held);
-                Ok(held.response())
+                Ok(answer)
             }
         };
         match &response {
-            Ok(response) => event.note(|facts| facts.status = Some(response.status().as_u16())),
+            Ok(_) => {}
             Err(Failure::Denied(denial)) => event.end(Ending::Denied(denial.code())),
             Err(Failure::Failed(error)) => event.end(Ending::Failed(error.code())),
         }
@@ -108,12 +113,15 @@ impl Client {
     /// Whether it may go out now: the host is not to be left alone, and the budgets have room.
     async fn admit(&self, permit: &Permit<Egress>, budgets: &[Arc<Budget>]) -> Result<budget::Place, Held> {
         let target = &permit.request().target;
-        let place = budget::place(budgets).await;
-        self.trouble().admit(&site(target), Instant::now()).map_err(|pause| match pause {
+        let held = |pause| match pause {
             Pause::Asked(wait) => Held::Asked { host: target.authority(), wait },
             Pause::Failing(wait) => Held::Failing { host: target.authority(), wait },
-        })?;
+        };
+        let place = budget::place(budgets).await;
+        // Before its turn, so that a request that is held back uses up none; and after it, as much can happen in a second.
+        self.trouble().permits(&site(target), Instant::now()).map_err(held)?;
         budget::turn(budgets).await.map_err(Held::Spent)?;
+        self.trouble().admit(&site(target), Instant::now()).map_err(held)?;
         Ok(place)
     }
 
@@ -132,15 +140,13 @@ impl Client {
         let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
         let request = assemble(permit, body, &company)?;
         let key = self.pool.key(target);
+        let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, &key, &company, event).await;
-        let went = match &sent {
+        waiting.over(match &sent {
             Ok((response, _)) => Some(trouble::judge(response.status(), response.headers(), SystemTime::now())),
             Err(Failure::Failed(error)) if error.is_the_hosts() => Some(Went::Badly),
             Err(_) => None,
-        };
-        if let Some(went) = went {
-            self.trouble().note(&site(target), went, Instant::now());
-        }
+        });
         let (response, channel) = sent?;
         let hold = Hold { channel, key, pool: Arc::clone(&self.pool), _place: place };
         let toll = Toll::new(budgets, Way::In);
@@ -178,7 +184,10 @@ impl Client {
             }
             match answered(&mut channel, request, target, company, event).await {
                 Ok(response) => {
-                    event.note(|facts| facts.answered = Some(event.elapsed()));
+                    event.note(|facts| {
+                        facts.answered = Some(event.elapsed());
+                        facts.status = Some(response.status().as_u16());
+                    });
                     return Ok((response, channel));
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.
@@ -202,6 +211,33 @@ impl Client {
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits for its answer's head. Whoever goes away from a host that is silent says something of that host: a
+/// connector's own patience, and its call's, commonly end before ours.
+struct Waiting<'a> {
+    client: &'a Client,
+    /// Nothing once it is known how it went.
+    site: Option<trouble::Site>,
+    event: &'a Event,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    fn over(mut self, went: Option<Went>) {
+        if let (Some(site), Some(went)) = (self.site.take(), went) {
+            self.client.trouble().note(&site, went, Instant::now());
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let silence = self.event.silence().min(self.since.elapsed());
+        if let Some(site) = self.site.take().filter(|_| silence >= GIVEN_UP) {
+            self.client.trouble().note(&site, Went::Badly, Instant::now());
+        }
     }
 }
 

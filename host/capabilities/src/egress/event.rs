@@ -1,8 +1,8 @@
 //! What one request leaves behind for operators: one structured event, and metrics.
 //!
 //! Why: whoever looks into an incident asks who sent what where, and how it ended. Invariants: 1. one event for each request
-//! that was judged permitted, however it ends, when its last part is done; 2. never a query string, a header value or a
-//! path, only the path's pattern; 3. metrics have the manifest's host patterns for labels, so that no guest makes more.
+//! that was judged permitted, however it ends, when its last part is done; 2. never a query string, a header value, a path
+//! but for its pattern, or a secret; 3. metrics have the manifest's host patterns for labels, so that no guest makes more.
 //! Denials are the journal's, which coalesces them.
 
 use std::net::IpAddr;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use bulkhead_core::Permit;
 use bulkhead_core::authorize::Egress;
 use bulkhead_core::id::Owner;
+
+use crate::credentials::Guard;
 
 /// What becomes known of a request on its way. Whoever still has a part in the request holds it; the last one's drop
 /// reports it.
@@ -25,7 +27,7 @@ pub(super) struct Event {
     began: Instant,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
-    /// When the guest last handed over a piece of its body, in milliseconds since it began.
+    /// When a piece of the guest's body last went on, in milliseconds since it began; the end of time while one waits.
     moved: AtomicU64,
     facts: Mutex<Facts>,
 }
@@ -66,12 +68,13 @@ pub(super) enum Ending {
 
 impl Event {
     /// Begins the clock of a permitted request whose first budget is `scope`.
-    pub(super) fn new(owner: Arc<Owner>, scope: Arc<str>, permit: &Permit<Egress>) -> Self {
+    pub(super) fn new(owner: Arc<Owner>, scope: Arc<str>, permit: &Permit<Egress>, guard: &Guard) -> Self {
         Self {
             owner,
             scope,
             method: permit.request().method.clone(),
-            host: permit.request().target.authority(),
+            // A guest that was told a secret could name it under a wildcard.
+            host: guard.masked(&permit.request().target.authority()),
             template: Arc::clone(permit.template()),
             began: Instant::now(),
             bytes_out: AtomicU64::new(0),
@@ -91,14 +94,15 @@ impl Event {
         change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes down how it ended; the first ending stands.
+    /// Takes down how it ended. The first ending stands, but for an answer that arrived whole and could not be decoded.
     pub(super) fn end(&self, ending: Ending) {
-        self.note(|facts| {
-            facts.ending.get_or_insert(ending);
+        self.note(|facts| match facts.ending {
+            None | Some(Ending::Done) => facts.ending = Some(ending),
+            Some(_) => {}
         });
     }
 
-    /// A piece of the request's body was handed over.
+    /// A piece of the request's body went on.
     pub(super) fn sent(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         self.moved.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -107,6 +111,11 @@ impl Event {
     /// A piece of the answer's body arrived.
     pub(super) fn received(&self, bytes: u64) {
         self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A piece of the request's body waits until a budget has room for it: until then the silence is ours.
+    pub(super) fn waits(&self) {
+        self.moved.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// How long the guest and the upstream have been silent while the request goes out.
@@ -160,5 +169,106 @@ impl Drop for Event {
         let [tenant, connection, host] = labels;
         let labels = [tenant, connection, host, ("outcome", outcome.to_owned())];
         metrics::counter!("bulkhead_egress_requests_total", &labels).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use bulkhead_core::egress::Target;
+    use bulkhead_core::id::Digest;
+    use bulkhead_core::limits::Limits;
+    use bulkhead_core::{Grant, Manifest, Power, authorize};
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    const MANIFEST: &str = r#"
+        [connector]
+        name = "acme/x"
+        version = "1.0.0"
+        [[egress]]
+        host = "*.example.com"
+        methods = ["GET", "POST"]
+        paths = ["/v1/**"]
+        why = "w"
+    "#;
+
+    /// An event of a request to this label below the wildcard.
+    fn event(label: &str, tenant: &str) -> Event {
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        let grant = Grant::whole(&manifest);
+        let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+        let target =
+            Target::parse("https", &format!("{label}.example.com"), &format!("/v1/{label}?q={label}")).unwrap();
+        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new() };
+        let permit = authorize(&power, action).unwrap();
+        let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
+        let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);
+        Event::new(Arc::new(owner), scope, &permit, &Guard::new([]).unwrap())
+    }
+
+    /// What was counted while `work` ran: each metric by its name and labels. A histogram counts its values.
+    fn counted(work: impl FnOnce()) -> BTreeMap<(String, Vec<(String, String)>), u64> {
+        let recorder = DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, work);
+        let snapshot = recorder.snapshotter().snapshot().into_vec().into_iter();
+        let counted = snapshot.map(|(key, _, _, value)| {
+            let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+            let count = match value {
+                DebugValue::Counter(count) => count,
+                DebugValue::Histogram(values) => values.len() as u64,
+                DebugValue::Gauge(_) => 0,
+            };
+            ((key.key().name().to_owned(), labels), count)
+        });
+        counted.collect()
+    }
+
+    #[test]
+    fn each_request_is_counted_once_by_how_it_ended() {
+        let endings = [
+            (Some(Ending::Done), "done"),
+            (Some(Ending::HeldBack("egress-budget")), "held-back"),
+            (Some(Ending::Denied("egress-address")), "denied"),
+            (Some(Ending::Failed("egress-connect")), "failed"),
+            (None, "abandoned"),
+        ];
+        let counted = counted(|| {
+            for (ending, _) in endings {
+                let event = event("a", "acme");
+                event.sent(3);
+                event.received(20);
+                ending.into_iter().for_each(|ending| event.end(ending));
+                event.end(Ending::Failed("egress-broke-off"));
+            }
+        });
+        let of = |name: &str, outcome: Option<&str>| {
+            let labels = [("tenant", "acme"), ("connection", "crm"), ("host", "*.example.com")];
+            let labels = labels.into_iter().chain(outcome.map(|outcome| ("outcome", outcome)));
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            counted.get(&(format!("bulkhead_egress_{name}"), labels)).copied()
+        };
+        // A later ending takes the place of none, but for an answer that arrived and could not be decoded.
+        let outcomes =
+            ["done", "held-back", "denied", "failed", "abandoned"].map(|outcome| of("requests_total", Some(outcome)));
+        assert_eq!(outcomes, [None, Some(1), Some(1), Some(3), None], "{counted:#?}");
+        assert_eq!((of("bytes_out_total", None), of("bytes_in_total", None)), (Some(15), Some(100)));
+        assert_eq!(of("seconds", None), Some(5));
+    }
+
+    #[test]
+    fn no_guest_makes_more_labels() {
+        let counted = counted(|| {
+            for n in 0..100 {
+                event(&format!("label-{n}"), "acme").end(Ending::Done);
+            }
+        });
+        assert_eq!(counted.len(), 4, "{counted:#?}");
+        assert_eq!(counted.values().sum::<u64>(), 200, "a hundred requests, and a hundred times");
+        let labels: BTreeSet<_> =
+            counted.keys().flat_map(|(_, labels)| labels.iter().map(|(key, _)| key.as_str())).collect();
+        assert_eq!(labels, BTreeSet::from(["connection", "host", "outcome", "tenant"]));
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! Why: a guest that is told when to come back can say so; an error would look like an outage. Invariants: 1. the answer is
 //! 429 with `Retry-After`, which SDKs map to `rate-limited`; 2. `Proxy-Status` (RFC 9209) says that it is ours, and the body
-//! (RFC 9457) why.
+//! (RFC 9457) why. No upstream's answer keeps that header.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use wasmtime_wasi_http::WasiBody;
 
 use super::budget::Spent;
+
+/// Who answered, where it was not the upstream (RFC 9209).
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Why a request was answered here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,7 @@ impl Held {
         headers.insert(header::RETRY_AFTER, self.seconds().into());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let ours = HeaderValue::from_str(&format!("bulkhead; details=\"{}\"", self.code()));
-        headers.insert("proxy-status", ours.unwrap_or(HeaderValue::from_static("bulkhead")));
+        headers.insert(PROXY_STATUS, ours.unwrap_or(HeaderValue::from_static("bulkhead")));
         response
     }
 }

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client::{Company, Failure};
+use super::held::PROXY_STATUS;
 use super::{Client, Error};
 use crate::credentials::{Guard, Vault};
 use crate::journal::Journal;
@@ -51,9 +52,8 @@ impl Gate {
             Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), host, error)
         })?;
         let permit = authorize(&self.power, Egress { method: head.method, target, headers: head.headers })?;
-        let most = self.power.limits().requests;
-        if self.journal.permitted() > u64::from(most.get()) {
-            return Err(permit.request().too_many(most));
+        if self.journal.permitted() > u64::from(self.power.limits().requests.get()) {
+            return Err(permit.request().too_many(&self.power));
         }
         Ok(permit)
     }
@@ -61,7 +61,8 @@ impl Gate {
 
 impl WasiHttpHooks for Gate {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(|name| reserved_header(name.as_str()))
+        // An answer may say whose it is. A request that does is denied all the same: `authorize` knows no exception.
+        Arc::new(|name| reserved_header(name.as_str()) && name != PROXY_STATUS)
     }
 
     fn set_host_header(&mut self) -> bool {

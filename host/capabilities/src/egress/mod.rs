@@ -62,7 +62,7 @@ pub enum Error {
     BrokeOff { host: String },
     #[error("the answer of {host} is larger than {limit} bytes (`response-bytes` under [[egress]])")]
     TooLarge { host: String, limit: u64 },
-    #[error("{host} sent nothing for {} s", .after.as_secs())]
+    #[error("{host} sent nothing for {:.1} s", .after.as_secs_f64())]
     Silent { host: String, after: std::time::Duration },
 }
 

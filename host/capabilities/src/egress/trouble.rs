@@ -63,25 +63,29 @@ pub(super) enum Went {
 }
 
 impl Trouble {
-    /// Whether a request may go out now. When a rest is over this lets one request through, and the rest begins anew until
-    /// that one is back.
-    pub(super) fn admit(&mut self, site: &Site, now: Instant) -> Result<(), Pause> {
-        let Some(state) = self.sites.get_mut(site) else {
+    /// Whether nobody may knock now.
+    pub(super) fn permits(&self, site: &Site, now: Instant) -> Result<(), Pause> {
+        let Some(state) = self.sites.get(site) else {
             return Ok(());
         };
-        if let Some(until) = state.paused_until
-            && until > now
+        let left = |until: Option<Instant>| until.filter(|until| *until > now).map(|until| until - now);
+        match (left(state.paused_until), left(state.rests_until)) {
+            (Some(wait), _) => Err(Pause::Asked(wait)),
+            (None, Some(wait)) => Err(Pause::Failing(wait)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Lets a request out, if it may go now. When a rest is over this lets one through, and the rest begins anew until that
+    /// one is back.
+    pub(super) fn admit(&mut self, site: &Site, now: Instant) -> Result<(), Pause> {
+        self.permits(site, now)?;
+        if let Some(state) = self.sites.get_mut(site)
+            && state.rests_until.is_some()
         {
-            return Err(Pause::Asked(until - now));
+            state.rests_until = Some(now + state.rest);
         }
-        match state.rests_until {
-            Some(until) if until > now => Err(Pause::Failing(until - now)),
-            Some(_) => {
-                state.rests_until = Some(now + state.rest);
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Takes down how an exchange went.

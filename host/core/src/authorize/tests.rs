@@ -322,7 +322,7 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
         why = "w"
         [[egress]]
         host = "*.example.com"
-        paths = ["/v2/**"]
+        paths = ["/v2/**", "/v1/7"]
         why = "w"
     "#;
     let of = |url| {
@@ -330,14 +330,28 @@ fn every_rule_that_covers_a_request_counts_in_its_budgets() {
         (permit.hosts().to_vec(), permit.template().to_string())
     };
     assert_eq!(of("https://a.example.com/v1/7/items?q=1"), (vec![0], "/v1/*/items".to_owned()));
-    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/8"), (vec![0, 1], "/v1/**".to_owned()));
+    assert_eq!(of("https://api.example.com/v1/7"), (vec![0, 1], "/v1/**".to_owned()), "each once, and in order");
     assert_eq!(of("https://fresh.label.example.com/v2/x"), (vec![0], "/v2/**".to_owned()));
 }
 
 #[test]
-fn one_request_too_many_is_denied_with_lines_that_ask_for_more() {
-    let permit = judged("[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"", "", "https://a.com/").unwrap();
-    let denial = permit.request().too_many(20.try_into().unwrap());
-    assert_eq!((denial.code(), denial.remedy.unwrap().lines.as_str()), ("limit-requests", "[limits]\nrequests = 40"));
-    assert_eq!(permit.request().too_many(Limits::CEILING.requests).remedy, None);
+fn one_request_too_many_is_denied_with_lines_for_whoever_set_the_limit() {
+    let rule = "[[egress]]\nhost = \"a.com\"\npaths = [\"/\"]\nwhy = \"w\"\n";
+    let denied = |asked: &str, granted: &str| {
+        let head = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+        let manifest = Manifest::parse(&format!("{head}{rule}{asked}")).unwrap();
+        let grant = Grant::parse(&format!("[[egress]]\nhost = \"a.com\"\n{granted}"), &manifest).unwrap();
+        let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+        let denial = request("GET", "https://a.com/", &[]).too_many(&power);
+        assert_eq!(denial.code(), "limit-requests");
+        denial.remedy.map(|remedy| (remedy.file, remedy.lines.rsplit(' ').next().unwrap().parse::<u32>().unwrap()))
+    };
+    let limit = |most: u32| format!("[limits]\nrequests = {most}\n");
+    assert_eq!(denied(&limit(20), ""), Some((File::Manifest, 40)));
+    assert_eq!(denied(&limit(9999), ""), Some((File::Manifest, Limits::CEILING.requests.get())));
+    assert_eq!(denied(&limit(10_000), ""), None);
+    assert_eq!(denied(&limit(20), &limit(5)), Some((File::Grant, 10)));
+    assert_eq!(denied(&limit(8), &limit(5)), Some((File::Grant, 8)));
+    assert_eq!(denied("", &limit(600)), Some((File::Grant, Limits::DEFAULT.requests.get())));
 }
