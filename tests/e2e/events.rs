@@ -190,8 +190,10 @@ async fn an_event_names_each_kind_of_failure() -> anyhow::Result<()> {
     let part = canned("HTTP/1.1 206 Partial Content\r\ncontent-length: 5\r\n\r\nhello").await?.port();
     let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n";
     let bomb = canned([head.as_bytes(), &STANDARD.decode(BOMB)?].concat()).await?.port();
+    let begun = STANDARD.decode(BOMB)?.into_iter().take(20);
+    let begun = canned(head.bytes().chain(begun).collect::<Vec<u8>>()).await?.port();
     let closed = closed_port().await?;
-    let ports = [silent.port(), crowded, broken_off, no_http, encoded, garbled, part, closed];
+    let ports = [silent.port(), crowded, broken_off, no_http, encoded, garbled, begun, part, closed];
     let mut places: Vec<_> = ports.iter().map(|port| ("localhost", *port)).collect();
     places.push(("missing.bulkhead.test", 80));
     let narrow = |port: u16| format!("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = {port}\n");
@@ -215,6 +217,7 @@ async fn an_event_names_each_kind_of_failure() -> anyhow::Result<()> {
         ("egress-broke-off", at(broken_off), Some("200")),
         ("egress-too-large", at(plenty.port()), Some("200")),
         ("egress-encoded", at(garbled), Some("200")),
+        ("egress-encoded", at(begun), Some("200")),
         ("egress-too-large", at(bomb), Some("200")),
     ];
     let requests = all.each_ref().map(|(_, url, _)| json!({ "url": url, "connect_ms": 300, "first_byte_ms": 300 }));

@@ -12,6 +12,7 @@
 mod canary;
 mod crafted;
 mod metered;
+mod sockets;
 
 mod budgets;
 mod dns;
@@ -20,10 +21,12 @@ mod events;
 mod load;
 mod redirects;
 mod resources;
+mod reuse;
 mod secrets;
 mod sync;
 mod tls;
 mod troubles;
+mod uploads;
 mod upstreams;
 
 use bulkhead_tests::{inside, outside};

@@ -35,6 +35,9 @@ pub(crate) enum Expected {
     Answered(u16),
 }
 
+/// The code of a request whose body its guest did not finish as it said it would.
+pub(crate) const UNSENT: &str = "egress-unsent";
+
 /// A request before it is said what has to become of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request(Value);
@@ -122,7 +125,7 @@ impl Attempt {
 
     /// Whether it may fail on its way to an upstream.
     fn may_break_off(&self) -> bool {
-        matches!(self.expected, Expected::Failed { code: "egress-exchange", .. })
+        matches!(self.expected, Expected::Failed { code: UNSENT, .. })
     }
 
     /// How often the guest sends it.

@@ -41,6 +41,8 @@ enum Answer {
 #[derive(Debug, Default)]
 struct Entry {
     answers: Vec<Answer>,
+    /// How long they may be kept, in seconds.
+    kept: u32,
     /// How often each type of record was asked for since the last rewinding.
     turns: BTreeMap<RecordType, usize>,
 }
@@ -57,20 +59,36 @@ impl Dns {
     /// A server with these names below the zone, or wherever a name with a final dot says. All addresses of a name are one
     /// answer.
     pub async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let dns = Self::listen().await?;
+        for (name, addresses) in by_name(records) {
+            dns.answer(name, &[&addresses])?;
+        }
+        Ok(dns)
+    }
+
+    /// The same, with answers that nobody may keep.
+    pub async fn fleeting(records: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let dns = Self::listen().await?;
+        dns.change(records)?;
+        Ok(dns)
+    }
+
+    async fn listen() -> anyhow::Result<Self> {
         let book = Arc::<Mutex<Book>>::default();
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         let address = socket.local_addr()?;
         let mut server = Server::new(Answering(Arc::clone(&book)));
         server.register_socket(socket);
-        let dns = Self { address, book, _server: server };
-        let mut names = BTreeMap::<&str, Vec<&str>>::new();
-        for (name, address) in records {
-            names.entry(name).or_default().push(address);
+        Ok(Self { address, book, _server: server })
+    }
+
+    /// Knows these names alone from now on, and nobody may keep what is said of them.
+    pub fn change(&self, records: &[(&str, &str)]) -> anyhow::Result<()> {
+        book(&self.book).entries.clear();
+        for (name, addresses) in by_name(records) {
+            self.write(name, vec![parsed(&addresses)?], 0);
         }
-        for (name, addresses) in names {
-            dns.answer(name, &[&addresses])?;
-        }
-        Ok(dns)
+        Ok(())
     }
 
     /// Where it listens.
@@ -81,22 +99,20 @@ impl Dns {
 
     /// Has `name` lead to each of `answers` in turn, and then always to the last. What changes may not be kept.
     pub fn answer(&self, name: &str, answers: &[&[&str]]) -> anyhow::Result<()> {
-        let parsed = answers.iter().map(|addresses| {
-            let addresses: Result<_, _> = addresses.iter().map(|address| address.parse()).collect();
-            Ok(Answer::Addresses(addresses?))
-        });
-        self.write(name, parsed.collect::<anyhow::Result<_>>()?);
+        let answers = answers.iter().map(|addresses| parsed(addresses)).collect::<anyhow::Result<Vec<_>>>()?;
+        let kept = if answers.len() > 1 { 0 } else { KEPT };
+        self.write(name, answers, kept);
         Ok(())
     }
 
     /// Has `name` lead wherever `other` leads.
     pub fn alias(&self, name: &str, other: &str) {
-        self.write(name, vec![Answer::Alias(absolute(other))]);
+        self.write(name, vec![Answer::Alias(absolute(other))], KEPT);
     }
 
     /// Has every question about `name` fail.
     pub fn fail(&self, name: &str) {
-        self.write(name, vec![Answer::Failure]);
+        self.write(name, vec![Answer::Failure], KEPT);
     }
 
     /// Begins anew with the first answer of each name.
@@ -119,8 +135,8 @@ impl Dns {
         book.asked.iter().filter(|name| !book.entries.contains_key(*name)).cloned().collect()
     }
 
-    fn write(&self, name: &str, answers: Vec<Answer>) {
-        book(&self.book).entries.insert(absolute(name), Entry { answers, turns: BTreeMap::new() });
+    fn write(&self, name: &str, answers: Vec<Answer>, kept: u32) {
+        book(&self.book).entries.insert(absolute(name), Entry { answers, kept, turns: BTreeMap::new() });
     }
 }
 
@@ -132,7 +148,7 @@ impl Book {
         let turn = entry.turns.entry(kind).or_default();
         let answer = entry.answers.get(*turn).or(entry.answers.last())?.clone();
         *turn += 1;
-        Some((answer, if entry.answers.len() > 1 { 0 } else { KEPT }))
+        Some((answer, entry.kept))
     }
 
     /// The records that answer a question, or none where there is no such name.
@@ -191,6 +207,19 @@ fn metadata_only(request: &Request) -> ResponseInfo {
         counts: hickory_server::proto::op::HeaderCounts::default(),
     };
     header.into()
+}
+
+fn parsed(addresses: &[&str]) -> anyhow::Result<Answer> {
+    let addresses: Result<_, _> = addresses.iter().map(|address| address.parse()).collect();
+    Ok(Answer::Addresses(addresses?))
+}
+
+fn by_name<'a>(records: &[(&'a str, &'a str)]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut names = BTreeMap::<_, Vec<_>>::new();
+    for (name, address) in records {
+        names.entry(*name).or_default().push(*address);
+    }
+    names
 }
 
 /// A name as questions have it: in small letters, with its final dot.

@@ -1,19 +1,25 @@
 //! Connectors through the host's own crates: quicker than a program for each case, and with the outcome as data.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
 use bulkhead_capabilities::credentials::DevelopmentVault;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::Grant;
 use bulkhead_core::id::Owner;
+use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
 use rustls::pki_types::CertificateDer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::aimed::{HOSTILE_EGRESS, repository};
 use crate::outside::Laid;
+use crate::tls::Authority;
+
+/// What stands for a secret unless a test has another.
+pub const TOKEN: &str = "reach-token-0123456789";
 
 /// The network that a connection sees.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +32,25 @@ pub struct Network {
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
-/// Connects `release`, with `token` as its secret. The one place where tests make a connection in process.
+/// Makes a connection. The one place where tests do so in process.
+fn joined(
+    runtime: &Runtime,
+    owner: Owner,
+    release: &Release,
+    grant: &str,
+    config: &Value,
+    token: Option<&str>,
+    transport: Arc<Transport>,
+) -> anyhow::Result<Connection> {
+    let grant = Grant::parse(grant, &release.manifest)?;
+    let mut vault = DevelopmentVault::default();
+    if let Some(token) = token {
+        vault.insert("token".parse()?, token.to_owned().into())?;
+    }
+    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
+}
+
+/// Connects `release` on this network, with `token` as its secret.
 pub fn connected(
     runtime: &Runtime,
     release: &Release,
@@ -35,11 +59,6 @@ pub fn connected(
     token: Option<&str>,
     network: &Network,
 ) -> anyhow::Result<Connection> {
-    let grant = Grant::parse(grant, &release.manifest)?;
-    let mut vault = DevelopmentVault::default();
-    if let Some(token) = token {
-        vault.insert("token".parse()?, token.to_owned().into())?;
-    }
     let reserved = network.reserved.iter().map(|block| block.parse()).collect::<Result<Vec<_>, _>>()?;
     let resolver = match network.dns.as_slice() {
         [] => Resolver::system(reserved)?,
@@ -47,7 +66,7 @@ pub fn connected(
     };
     let transport = Arc::new(Transport::new(resolver, network.authorities.iter().cloned())?);
     let owner = Owner::local(&release.manifest.connector.name);
-    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
+    joined(runtime, owner, release, grant, config, token, transport)
 }
 
 /// Connects the connector in `laid`, with `token` as its secret.
@@ -55,6 +74,102 @@ pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow
     let release = Release::open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
+}
+
+/// A transport that asks this DNS server and trusts this authority besides the public ones.
+pub fn transport(dns: Option<SocketAddr>, authority: Option<&Authority>) -> anyhow::Result<Arc<Transport>> {
+    let resolver = match dns {
+        Some(server) => Resolver::with_servers(&[server], Vec::new())?,
+        None => Resolver::system(Vec::new())?,
+    };
+    Ok(Arc::new(Transport::new(resolver, authority.map(Authority::certificate))?))
+}
+
+/// What the guest that sends any request may reach, with loopback opened.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The hosts; the first is what [`Self::url`] names.
+    pub hosts: Vec<&'static str>,
+    /// Their port.
+    pub port: u16,
+    /// More blocks than loopback.
+    pub opened: &'static str,
+    /// Lines of each rule.
+    pub rule: &'static str,
+    /// Lines of `[limits]`.
+    pub limits: &'static str,
+    /// The secret, bound to every host.
+    pub token: Option<&'static str>,
+}
+
+impl Reach {
+    /// `localhost` over plain http, without a secret.
+    #[must_use]
+    pub fn plain(port: u16) -> Self {
+        Self { scheme: "http", hosts: vec!["localhost"], port, opened: "", rule: "", limits: "", token: None }
+    }
+
+    /// `localhost` over TLS, with a secret.
+    #[must_use]
+    pub fn secure(port: u16) -> Self {
+        Self { scheme: "https", token: Some(TOKEN), ..Self::plain(port) }
+    }
+
+    /// The URL of a path at the first host.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}:{}{path}", self.scheme, self.hosts.first().copied().unwrap_or_default(), self.port)
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> String {
+        let identity =
+            "[connector]\nname = \"hostile/egress\"\nversion = \"0.1.0\"\ndescription = \"d\"\nlicense = \"MIT\"";
+        let methods = "methods = [\"GET\", \"HEAD\", \"POST\"]\npaths = [\"/**\"]\nwhy = \"w\"";
+        let rules: String =
+            self.hosts.iter().map(|host| format!("{}{methods}\n{}\n", self.place(host), self.rule)).collect();
+        let inject = "inject = { header = \"authorization\", format = \"Bearer {}\" }";
+        let secret = self.token.map(|_| format!("[secrets.token]\nwhy = \"w\"\nhosts = {:?}\n{inject}\n", self.hosts));
+        format!("{identity}\n{rules}{}[limits]\n{}", secret.unwrap_or_default(), self.limits)
+    }
+
+    /// The grant.
+    #[must_use]
+    pub fn grant(&self) -> String {
+        let opened = format!("addresses = [\"127.0.0.0/8\", \"::1/128\"{}]", self.opened);
+        let rules: String = self.hosts.iter().map(|host| format!("{}{opened}\n", self.place(host))).collect();
+        let secret = self.token.map_or("", |_| "[secrets.token]\nplain-http = true");
+        format!("{rules}{secret}")
+    }
+
+    fn place(&self, host: &str) -> String {
+        format!("[[egress]]\nscheme = {:?}\nhost = {host:?}\nport = {}\n", self.scheme, self.port)
+    }
+
+    /// Connects the guest for the tenant of this name. It is compiled once for all tests.
+    pub fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
+        static COMPILED: OnceLock<(Runtime, Mutex<Release>)> = OnceLock::new();
+        let compile = || {
+            let runtime = runtime()?;
+            let folder = repository().join(HOSTILE_EGRESS.folder);
+            let release = Release::open(&runtime, &folder, Some(Path::new(&HOSTILE_EGRESS.wasm())))?;
+            anyhow::Ok((runtime, Mutex::new(release)))
+        };
+        let (runtime, release) = match COMPILED.get() {
+            Some(compiled) => compiled,
+            None => {
+                let compiled = compile()?;
+                COMPILED.get_or_init(|| compiled)
+            }
+        };
+        let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
+        release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
+        joined(runtime, owner, &release, &self.grant(), &json!({}), self.token, Arc::clone(transport))
+    }
 }
 
 /// An engine.

@@ -87,14 +87,10 @@ impl Listener for Handshakes {
 impl Upstream {
     /// Starts one on a free port of 127.0.0.1.
     pub async fn start(
-        (certificate, key): Identity,
+        identity: Identity,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)?;
+        let config = serving(identity, versions)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let seen = Arc::<Mutex<Vec<_>>>::default();
@@ -121,4 +117,14 @@ impl Upstream {
     pub fn seen(&self) -> Vec<Option<String>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What a server needs to speak TLS as `identity`.
+pub fn serving(
+    (certificate, key): Identity,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> anyhow::Result<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    Ok(config.with_no_client_auth().with_single_cert(vec![certificate], key)?)
 }

@@ -157,6 +157,36 @@ fn the_table_of_limits_is_the_codes() -> anyhow::Result<()> {
         let (shown, bound) = row(&readme, key)?;
         ensure!(shown.parse::<Time>()? == default && bound.parse::<Time>()? == most, "{key}");
     }
+    let (traffic, bounds) = (default.traffic, most.traffic);
+    for (key, default, most) in [
+        ("requests", default.requests, most.requests),
+        ("requests-per-minute", traffic.requests, bounds.requests),
+        ("concurrency", traffic.concurrency, bounds.concurrency),
+    ] {
+        let (shown, bound) = row(&readme, key)?;
+        ensure!(shown.parse() == Ok(default) && bound.parse() == Ok(most), "{key}");
+    }
+    for (key, default, most) in [
+        ("bytes-out-per-minute", traffic.bytes_out, bounds.bytes_out),
+        ("bytes-in-per-minute", traffic.bytes_in, bounds.bytes_in),
+    ] {
+        let (shown, bound) = row(&readme, key)?;
+        ensure!(shown.parse::<Size>()? == default && bound.parse::<Size>()? == most, "{key}");
+    }
+    Ok(())
+}
+
+/// A key that a table leaves out, or that is no key any more, misleads whoever writes a manifest.
+#[test]
+fn the_table_of_limits_names_every_key_and_no_other() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `limits.")?.split('`').next());
+    let shown: BTreeSet<&str> = rows.collect();
+    // Whoever writes an unknown key is told which there are.
+    let unknown = "[connector]\nname = \"a/b\"\nversion = \"1.0.0\"\n[limits]\nunknown = 1\n";
+    let refused = Manifest::parse(unknown).err().context("an unknown key was read")?.to_string();
+    let known: BTreeSet<&str> = refused.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
+    ensure!(shown == known, "shown {shown:?}, known {known:?}");
     Ok(())
 }
 

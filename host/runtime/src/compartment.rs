@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_capabilities::egress::Gate;
+use bulkhead_capabilities::egress::{self, Gate};
 use bulkhead_capabilities::journal::Journal;
 use bulkhead_capabilities::log::{self, Capture, Log};
 use wasmtime::component::ResourceTable;
@@ -62,6 +62,12 @@ impl Compartment {
             journal.clone(),
         );
         Self { table, wasi, http, gate, log, output, journal, limiter: Limiter::new(limits.memory.as_usize()) }
+    }
+}
+
+impl Drop for Compartment {
+    fn drop(&mut self) {
+        egress::abandon(&mut self.table);
     }
 }
 

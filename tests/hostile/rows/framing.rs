@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{CREDENTIAL, NOT_DECLARED};
-use crate::attempt::{Attempt, get};
+use crate::attempt::{Attempt, UNSENT, get};
 use crate::row::{Row, Siting};
 use crate::siege::Siege;
 
@@ -116,7 +116,7 @@ pub(super) fn lengths(siege: &Siege) -> Row {
     }
     attempts.push(post("/twice", &["3", "3"], &second).unbuilt("header"));
     attempts.push(post("/twice", &["3", &exact], &second).unbuilt("header"));
-    attempts.push(post("/long", &["99999"], &second).failed("egress-exchange", "Http"));
+    attempts.push(post("/long", &["99999"], &second).failed(UNSENT, "Http"));
     Row::guest("A Content-Length that is not true", [Siting::new(siege, siege.terms(), attempts)])
 }
 
@@ -126,9 +126,9 @@ pub(super) fn trailers(siege: &Siege) -> Row {
     let trailer = |name: &str, value: &str| post().with("trailers", json!([[name, value]]));
     let attempts = vec![
         trailer("host", "forbidden").unbuilt("header"),
-        trailer("x-trailer", "t").failed("egress-exchange", "Http"),
-        trailer("authorization", "Bearer mine").failed("egress-exchange", "Http"),
-        trailer("content-length", "5").failed("egress-exchange", "Http"),
+        trailer("x-trailer", "t").failed(UNSENT, "Http"),
+        trailer("authorization", "Bearer mine").failed(UNSENT, "Http"),
+        trailer("content-length", "5").failed(UNSENT, "Http"),
         post().answered(200),
     ];
     Row::guest("Trailers", [Siting::new(siege, siege.terms(), attempts)])

@@ -23,7 +23,6 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
-use self::decode::Broken;
 use super::Error;
 use super::budget::{Place, Toll};
 use super::client::Company;
@@ -66,6 +65,7 @@ pub(super) fn receive(
     // No upstream says that it is us.
     head.headers.remove(PROXY_STATUS);
     let host = permit.request().target.authority();
+    let has_body = may_have_body(&permit.request().method, head.status);
     let limit = permit.response_bytes().bytes();
     let guard = Arc::clone(&company.guard);
     let mut coding = None;
@@ -77,7 +77,7 @@ pub(super) fn receive(
             return Err(Error::Partial { host });
         }
         // An answer without a body has nothing to decode, whatever its head says of one.
-        if !body.is_end_stream() {
+        if has_body && !body.is_end_stream() {
             coding = decode::coding(&head.headers).map_err(|()| Error::Encoded { host: host.clone() })?;
         }
         if coding.is_some() {
@@ -89,12 +89,17 @@ pub(super) fn receive(
     }
     let patience = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
     let journal = company.journal.clone();
-    let mut under_way = Some((body, hold));
-    if let Some((_, hold)) = under_way.take_if(|(body, _)| body.is_end_stream()) {
-        // Nothing is left to read, whether the guest tries to or not.
-        event.end(Ending::Done);
+    let under_way = if body.is_end_stream() {
+        // There is nothing to read, so that a guest need not read it.
         hold.done();
+        None
+    } else {
+        has_body.then_some((body, hold))
+    };
+    if under_way.is_none() {
+        event.end(Ending::Done);
     }
+    let decoding = Decoding { host: host.clone(), journal: journal.clone(), event: Arc::clone(&event), limit };
     let received = Received {
         host: host.clone(),
         left: limit,
@@ -105,44 +110,19 @@ pub(super) fn receive(
         toll,
         piece: None,
         company,
-        event: Arc::clone(&event),
+        event,
         under_way,
     };
     let body = match coding {
         None if guard.is_idle() => deliver(received),
         None => deliver(masked(received, guard, journal)),
         Some(coding) => {
-            let pieces = decode::decoded(received, coding, limit);
-            deliver(masked(explained(pieces, host, limit, journal.clone(), event), guard, journal))
+            let decoded =
+                decode::decoded(received, coding, limit).map(move |piece| piece.map_err(|fault| decoding.tell(fault)));
+            deliver(masked(decoded, guard, journal))
         }
     };
     Ok(http::Response::from_parts(head, body))
-}
-
-/// Takes down why an answer could not be decoded, for the operator's eyes and for the guest's.
-fn explained(
-    pieces: impl Stream<Item = Result<Bytes, Broken>> + Send + 'static,
-    host: String,
-    limit: u64,
-    journal: Journal,
-    event: Arc<Event>,
-) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
-    let failed = move |error: Error, told| {
-        event.end(Ending::Failed(error.code()));
-        journal.fail(&error);
-        told
-    };
-    pieces.map(move |piece| {
-        piece.map_err(|broken| match broken {
-            Broken::Off(told) => told,
-            Broken::Undecodable => {
-                failed(Error::Encoded { host: host.clone() }, WasiError::HttpResponseContentCoding(None))
-            }
-            Broken::TooLarge => {
-                failed(Error::TooLarge { host: host.clone(), limit }, WasiError::HttpResponseBodySize(Some(limit)))
-            }
-        })
-    })
 }
 
 fn deliver(stream: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static) -> WasiBody {
@@ -167,6 +147,39 @@ fn mask(headers: &mut HeaderMap, guard: &Guard) -> u64 {
         }
     }
     found
+}
+
+/// Whether an answer can have a body (RFC 9110 §6.4.1). One that cannot is given none, whatever comes: its head may name
+/// the coding that a body would have.
+fn may_have_body(method: &http::Method, status: http::StatusCode) -> bool {
+    use http::StatusCode;
+    let never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational();
+    method != http::Method::HEAD && !never
+}
+
+/// Who is told that an answer could not be decoded.
+struct Decoding {
+    host: String,
+    journal: Journal,
+    event: Arc<Event>,
+    limit: u64,
+}
+
+impl Decoding {
+    /// Ends the exchange, for the operator's eyes and for the guest's.
+    fn tell(&self, fault: decode::Fault) -> WasiError {
+        let host = self.host.clone();
+        let (error, told) = match fault {
+            decode::Fault::Received(told) => return told,
+            decode::Fault::Undecodable => (Error::Encoded { host }, WasiError::HttpResponseContentCoding(None)),
+            decode::Fault::TooLarge => {
+                (Error::TooLarge { host, limit: self.limit }, WasiError::HttpResponseBodySize(Some(self.limit)))
+            }
+        };
+        self.event.end(Ending::Failed(error.code()));
+        self.journal.fail(&error);
+        told
+    }
 }
 
 /// The bytes of an answer as they arrive: charged, counted, and cut off.
@@ -249,6 +262,9 @@ impl Received {
     fn break_off(&mut self, error: Error, told: WasiError) -> WasiError {
         self.event.end(Ending::Failed(error.code()));
         self.company.journal.fail(&error);
+        if let (Some((_, hold)), Error::Silent { .. }) = (&self.under_way, &error) {
+            hold.pool.forget(&hold.channel);
+        }
         self.under_way = None;
         told
     }

@@ -1,15 +1,17 @@
-//! A guest's request body on its way out: charged, bounded and counted.
+//! A guest's request body on its way out: charged, bounded and counted, and whole or visibly broken off.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::budget::Toll;
-use super::event::Event;
+use super::event::{Event, Fault};
 use crate::journal::Journal;
 
 /// A guest's request body, cut off at its limit, and slowed down to its budgets.
@@ -22,11 +24,35 @@ pub(super) struct Outgoing {
     piece: Option<Bytes>,
     journal: Journal,
     event: Arc<Event>,
+    upload: Arc<Upload>,
 }
+
+/// Breaks off every request body that the guest of this table has not finished. To be called before the table goes: a body
+/// that is merely dropped looks to its upstream like one that is whole.
+pub fn abandon(table: &mut ResourceTable) {
+    for body in table.iter_mut().filter_map(|entry| entry.downcast_mut::<HostOutgoingBody>()) {
+        let (empty, _) = HostOutgoingBody::new(StreamContext::Request, None, 1, 1);
+        std::mem::replace(body, empty).abort();
+    }
+}
+
+/// There is one as long as a body is going out.
+pub(super) struct Upload;
 
 impl Outgoing {
     pub(super) fn new(inner: WasiBody, limit: u64, toll: Toll, journal: Journal, event: Arc<Event>) -> Self {
-        Self { inner, left: limit, limit, toll, piece: None, journal, event }
+        Self { inner, left: limit, limit, toll, piece: None, journal, event, upload: Arc::new(Upload) }
+    }
+
+    /// Is there as long as the body is.
+    pub(super) fn upload(&self) -> Weak<Upload> {
+        Arc::downgrade(&self.upload)
+    }
+
+    /// Breaks the request off, by the guest's fault.
+    fn break_off(&self, fault: Fault, told: WasiError) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        self.event.note(|facts| facts.fault = Some(fault));
+        Poll::Ready(Some(Err(told)))
     }
 }
 
@@ -37,23 +63,27 @@ impl Body for Outgoing {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
         if this.piece.is_none() {
-            let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)?) else {
-                return Poll::Ready(None);
+            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return this.break_off(Fault::Unfinished, error),
             };
             // Trailers could carry what headers may not.
             let Ok(data) = frame.into_data() else {
-                return Poll::Ready(Some(Err(WasiError::HttpRequestTrailerSectionSize(Some(0)))));
+                return this.break_off(Fault::Trailers, WasiError::HttpRequestTrailerSectionSize(Some(0)));
             };
             match this.left.checked_sub(data.len() as u64) {
                 Some(left) => this.left = left,
-                None => return Poll::Ready(Some(Err(WasiError::HttpRequestBodySize(Some(this.limit))))),
+                None => {
+                    return this
+                        .break_off(Fault::TooLarge(this.limit), WasiError::HttpRequestBodySize(Some(this.limit)));
+                }
             }
             this.piece = Some(data);
         }
-        if this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx).is_pending() {
-            this.event.waits();
-            return Poll::Pending;
-        }
+        let paid = this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx);
+        this.event.hold_back(paid.is_pending());
+        ready!(paid);
         let piece = this.piece.take().unwrap_or_default();
         this.journal.count(|record| record.bytes_out += piece.len() as u64);
         this.event.sent(piece.len() as u64);
@@ -69,5 +99,62 @@ impl Body for Outgoing {
             Some(_) => SizeHint::default(),
             None => self.inner.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulkhead_core::authorize::Egress;
+    use bulkhead_core::egress::Target;
+    use bulkhead_core::id::{Digest, Owner};
+    use bulkhead_core::limits::Limits;
+    use bulkhead_core::{Grant, Manifest, Power, authorize};
+    use futures::{FutureExt, StreamExt};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::super::budget::{Budgets, Way};
+    use super::*;
+    use crate::credentials::Guard;
+
+    const MANIFEST: &str = r#"
+        [connector]
+        name = "acme/crm"
+        version = "1.0.0"
+        description = "d"
+        license = "MIT"
+        [[egress]]
+        host = "api.example.com"
+        methods = ["POST"]
+        paths = ["/**"]
+        why = "w"
+        [limits]
+        bytes-out-per-minute = { "*" = "60KiB" }
+    "#;
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_its_budget_is_not_silent() {
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        let grant = Grant::parse("[[egress]]\nhost = \"api.example.com\"", &manifest).unwrap();
+        let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
+        let target = Target::parse("https", "api.example.com", "/").unwrap();
+        let request = Egress { method: http::Method::POST, target, headers: http::HeaderMap::new() };
+        let permit = authorize(&power, request).unwrap();
+        let owner = Arc::new(Owner::local(&manifest.connector.name));
+        let guard = Arc::new(Guard::new([]).unwrap());
+        let event = Arc::new(Event::new(Arc::clone(&owner), "*".into(), &permit, &guard));
+        let toll = Toll::new(Budgets::new(&power).of(permit.hosts()), Way::Out);
+        let journal = Journal::new(owner, guard);
+        let pieces = futures::stream::iter([60 * 1024, 10]).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
+        let body = StreamBody::new(pieces).boxed_unsync();
+        let mut body = Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event));
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().now_or_never().is_none());
+        assert_eq!(event.silence(), Duration::ZERO);
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.is_none());
+        // From here on it is the upstream that says nothing.
+        assert!(!event.silence().is_zero());
     }
 }

@@ -36,7 +36,7 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Mutex<Arc<rustls::ClientConfig>>,
     pool: Arc<Pool>,
     budgets: Budgets,
     trouble: Mutex<Trouble>,
@@ -66,7 +66,7 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = transport.tls();
+        let tls = Mutex::new(transport.tls());
         let budgets = Budgets::new(power);
         Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
     }
@@ -76,8 +76,10 @@ impl Client {
         &self.owner
     }
 
-    /// Begins a new generation of the connection: no later request uses a socket that is open now.
+    /// Begins a new generation of the connection: no later request uses a socket that is open now, or a TLS session that
+    /// is remembered.
     pub fn renew(&self) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = self.transport.tls();
         self.pool.renew();
     }
 
@@ -138,7 +140,7 @@ impl Client {
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
         let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
-        let request = assemble(permit, body, &company)?;
+        let request = assemble(permit, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, &key, &company, event).await;
@@ -167,6 +169,7 @@ impl Client {
         let addresses = resolver.addresses(target.host()).await?;
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
+        inject::inject(permit, company.vault.as_ref(), request.headers_mut())?;
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
@@ -192,7 +195,12 @@ impl Client {
                 }
                 // A kept channel that was closed before anything was written of the request. It goes over another.
                 Err((_, Some(back))) if channel.reused => request = *back,
-                Err((error, _)) => return Err(error.into()),
+                Err((error, _)) => {
+                    if matches!(error, Error::Silent { .. }) {
+                        self.pool.forget(&channel);
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -202,7 +210,8 @@ impl Client {
         if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
             return Ok(channel);
         }
-        let channel = transport::open(admitted, &self.tls, patience).await?;
+        let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+        let channel = transport::open(admitted, &tls, patience).await?;
         if let Some(share) = channel.share() {
             self.pool.keep(key.clone(), share);
         }
@@ -245,19 +254,17 @@ fn site(target: &Target) -> trouble::Site {
     (target.host().clone(), target.port())
 }
 
-/// The request as the permit has it, with the secrets and the guest's body.
-fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> Result<http::Request<Outgoing>, Failure> {
+/// The request as the permit has it, with the guest's body and without secrets.
+fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
     let judged = permit.request();
     let mut request = http::Request::new(body);
     *request.method_mut() = judged.method.clone();
     *request.headers_mut() = judged.headers.clone();
-    let headers = request.headers_mut();
     if !company.guard.is_idle() {
         // The length of a compressed answer would tell of a secret beside what the guest chose.
-        headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        request.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
     }
-    inject::inject(permit, company.vault.as_ref(), headers)?;
-    Ok(request)
+    request
 }
 
 /// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
@@ -294,7 +301,7 @@ async fn answered(
 ) -> Result<http::Response<hyper::body::Incoming>, (Error, Unsent)> {
     let patience = company.options.first_byte_timeout.unwrap_or(SILENCE).min(SILENCE);
     event.sent(0);
-    let mut response = pin!(channel.sender.send(request));
+    let mut response = pin!(channel.send(request));
     loop {
         // A body that is still going out is no silence.
         let left = patience.saturating_sub(event.silence());
@@ -304,7 +311,12 @@ async fn answered(
         if let Ok(response) = tokio::time::timeout(left, &mut response).await {
             return response.map_err(|mut error| {
                 let unsent = error.take_message().map(Box::new);
-                (Error::Exchange { host: target.authority(), source: error.into_error() }, unsent)
+                let (host, source) = (target.authority(), error.into_error());
+                let error = match event.fault() {
+                    Some(fault) => Error::Unsent { host, fault },
+                    None => Error::Exchange { host, source },
+                };
+                (error, unsent)
             });
         }
     }

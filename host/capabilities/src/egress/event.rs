@@ -5,8 +5,9 @@
 //! but for its pattern, or a secret; 3. metrics have the manifest's host patterns for labels, so that no guest makes more.
 //! Denials are the journal's, which coalesces them.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,10 @@ pub(super) struct Event {
     began: Instant,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
-    /// When a piece of the guest's body last went on, in milliseconds since it began; the end of time while one waits.
+    /// When a piece of the guest's body last went on, in milliseconds since it began.
     moved: AtomicU64,
+    /// Whether a piece waits for a budget.
+    held_back: AtomicBool,
     facts: Mutex<Facts>,
 }
 
@@ -49,8 +52,21 @@ pub(super) struct Facts {
     pub(super) connected: Option<Duration>,
     /// When the answer's head was there.
     pub(super) answered: Option<Duration>,
+    /// What the guest did wrong with the request's body.
+    pub(super) fault: Option<Fault>,
     /// How it ended.
     pub(super) ending: Option<Ending>,
+}
+
+/// Why a request's body was not sent whole, by the guest's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is larger than this many bytes.
+    TooLarge(u64),
+    /// The guest did not finish it, or was stopped.
+    Unfinished,
+    /// It has trailers.
+    Trailers,
 }
 
 /// How a request ended.
@@ -64,6 +80,18 @@ pub(super) enum Ending {
     Denied(&'static str),
     /// It failed.
     Failed(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(limit) => {
+                write!(f, "its body is larger than {limit} bytes (`request-bytes` under [[egress]])")
+            }
+            Self::Unfinished => f.write_str("its body was not finished"),
+            Self::Trailers => f.write_str("its body ended in trailers"),
+        }
+    }
 }
 
 impl Event {
@@ -80,6 +108,7 @@ impl Event {
             bytes_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
             facts: Mutex::default(),
         }
     }
@@ -113,13 +142,21 @@ impl Event {
         self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A piece of the request's body waits until a budget has room for it: until then the silence is ours.
-    pub(super) fn waits(&self) {
-        self.moved.store(u64::MAX, Ordering::Relaxed);
+    /// What the guest did wrong with the request's body, if that is known by now.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).fault
     }
 
-    /// How long the guest and the upstream have been silent while the request goes out.
+    /// Whether a piece of the request's body waits for a budget.
+    pub(super) fn hold_back(&self, waits: bool) {
+        self.held_back.store(waits, Ordering::Relaxed);
+    }
+
+    /// How long the guest and the upstream have been silent while the request goes out. Who waits for a budget is not.
     pub(super) fn silence(&self) -> Duration {
+        if self.held_back.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
         self.began.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)))
     }
 }

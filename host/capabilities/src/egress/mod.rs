@@ -24,7 +24,9 @@ mod trouble;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+pub use body::abandon;
 pub use client::Client;
+pub use event::Fault;
 pub(crate) use held::Held;
 pub use host::Gate;
 pub use resolve::Resolver;
@@ -56,6 +58,8 @@ pub enum Error {
     Encoded { host: String },
     #[error("{host} answered with a part of what was asked for, so a secret could come back in pieces")]
     Partial { host: String },
+    #[error("the request to {host} was not sent whole, because {fault}")]
+    Unsent { host: String, fault: Fault },
     #[error("the exchange with {host} broke off")]
     Exchange { host: String, source: hyper::Error },
     #[error("the answer of {host} broke off")]
@@ -72,6 +76,7 @@ impl Error {
         use bulkhead_core::Blame;
         match self {
             Self::SecretMissing(_) | Self::SecretUnfit(_) => Blame::Tenant,
+            Self::Unsent { .. } => Blame::Guest,
             _ => Blame::Upstream,
         }
     }
@@ -97,6 +102,7 @@ impl Error {
             Self::SecretUnfit(_) => "secret-unfit",
             Self::Encoded { .. } => "egress-encoded",
             Self::Partial { .. } => "egress-partial",
+            Self::Unsent { .. } => "egress-unsent",
             Self::Exchange { .. } => "egress-exchange",
             Self::BrokeOff { .. } => "egress-broke-off",
             Self::TooLarge { .. } => "egress-too-large",

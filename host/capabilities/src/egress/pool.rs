@@ -3,7 +3,8 @@
 //! Why: a TLS handshake costs more than most requests. Invariants: 1. a pool belongs to one connection of one tenant, so
 //! nothing in it is ever shared with another; 2. a kept socket serves the scheme, host and port that it was opened for, and
 //! only while its address is among those that the request at hand was judged on; 3. a new generation of the connection uses
-//! nothing that an earlier one opened; 4. nothing is kept idle for long, or for ever.
+//! nothing that an earlier one opened; 4. nothing is kept idle for long, or for ever; 5. what nobody uses or keeps is closed,
+//! whether or not its upstream goes along with that.
 //! Never: opening sockets; `transport.rs` does. Callers: `client.rs`, `answer.rs` → here.
 
 use std::net::IpAddr;
@@ -14,9 +15,10 @@ use bulkhead_core::egress::{Host, Scheme, Target};
 use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::task::JoinSet;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
-use super::body::Outgoing;
+use super::body::{Outgoing, Upload};
 
 /// Most sockets that are kept for one connection: more than it may use at once is of no use.
 const MOST_KEPT: usize = 32;
@@ -43,10 +45,19 @@ pub(super) struct Channel {
     pub(super) address: IpAddr,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
-    pub(super) born: Instant,
-    /// Moves the bytes; the last part's drop ends it.
-    pub(super) driver: Arc<AbortOnDropJoinHandle<()>>,
+    born: Instant,
+    /// There is one as long as the body of the last request is going out. An answer may be over before that.
+    uploading: Weak<Upload>,
+    tasks: Arc<Tasks>,
 }
+
+/// What moves a channel's bytes. The last share's drop ends it, whether or not the other side reads what was left for it.
+#[derive(Default)]
+pub(super) struct Tasks(Mutex<JoinSet<()>>);
+
+/// Has hyper's tasks run among a channel's.
+#[derive(Clone)]
+pub(super) struct Among(Weak<Tasks>);
 
 /// How requests are written on a channel.
 pub(super) enum Sender {
@@ -95,7 +106,8 @@ impl Pool {
     fn find(&self, key: &Key, admitted: &[IpAddr]) -> Option<Channel> {
         let mut state = self.state();
         state.prune(Instant::now());
-        let fits = |kept: &Kept| kept.key == *key && admitted.contains(&kept.channel.address);
+        let leads = |kept: &Kept| kept.key == *key && admitted.contains(&kept.channel.address);
+        let fits = |kept: &Kept| leads(kept) && kept.channel.uploading.strong_count() == 0;
         let at = state.kept.iter().rposition(fits)?;
         let mut kept = state.kept.remove(at);
         if let Some(share) = kept.channel.share() {
@@ -114,6 +126,11 @@ impl Pool {
             return;
         }
         state.prune(now);
+        // One that carries several requests at once was never taken out.
+        if let Some(kept) = state.kept.iter_mut().find(|kept| kept.channel.is_share_of(&channel)) {
+            kept.since = now;
+            return;
+        }
         if state.kept.len() >= MOST_KEPT {
             state.kept.remove(0);
         }
@@ -122,6 +139,11 @@ impl Pool {
             let pool = Arc::downgrade(self);
             state.reaper = Some(wasmtime_wasi::runtime::spawn(reap(pool)));
         }
+    }
+
+    /// Closes a channel to all later requests: nothing came over it when something should have.
+    pub(super) fn forget(&self, channel: &Channel) {
+        self.state().kept.retain(|kept| !kept.channel.is_share_of(channel));
     }
 
     /// Begins a new generation: closes what is kept, and keeps nothing of what is under way.
@@ -164,20 +186,28 @@ impl Sender {
             Self::Http2(_) => "HTTP/2",
         }
     }
+}
+
+impl Channel {
+    /// A channel that was just opened.
+    pub(super) fn new(sender: Sender, address: IpAddr, tasks: Arc<Tasks>) -> Self {
+        Self { sender, address, reused: false, born: Instant::now(), uploading: Weak::new(), tasks }
+    }
 
     /// Hands a request over. An error gives it back if nothing of it was written.
     pub(super) fn send(
         &mut self,
         request: http::Request<Outgoing>,
     ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<http::Request<Outgoing>>>> + use<> {
-        match self {
-            Self::Http1(sender) => sender.try_send_request(request).left_future(),
-            Self::Http2(sender) => sender.try_send_request(request).right_future(),
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                self.uploading = request.body().upload();
+                sender.try_send_request(request).left_future()
+            }
+            Sender::Http2(sender) => sender.try_send_request(request).right_future(),
         }
     }
-}
 
-impl Channel {
     /// Whether it is closed, or has been used long enough.
     fn is_spent(&self, now: Instant) -> bool {
         let closed = match &self.sender {
@@ -197,16 +227,179 @@ impl Channel {
             address: self.address,
             reused: self.reused,
             born: self.born,
-            driver: Arc::clone(&self.driver),
+            uploading: Weak::new(),
+            tasks: Arc::clone(&self.tasks),
         })
+    }
+
+    fn is_share_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tasks, &other.tasks)
     }
 
     /// Whether a request can be written now, or very soon.
     async fn is_ready(&mut self) -> bool {
+        // What lies unread on the socket, and above all its end, is seen before the request is written.
+        tokio::task::yield_now().await;
         let ready = match &mut self.sender {
             Sender::Http1(sender) => sender.ready().left_future(),
             Sender::Http2(sender) => sender.ready().right_future(),
         };
         matches!(tokio::time::timeout(SETTLING, ready).await, Ok(Ok(())))
+    }
+}
+
+impl Tasks {
+    /// None yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// An executor for these tasks.
+    pub(super) fn executor(self: &Arc<Self>) -> Among {
+        Among(Arc::downgrade(self))
+    }
+
+    /// Runs one more.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Among {
+    fn execute(&self, task: F) {
+        // The tasks themselves hold an executor, so that it must not hold them.
+        if let Some(tasks) = self.0.upgrade() {
+            tasks.spawn(task);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// A channel, and the upstream's end of it.
+    async fn open(is_h2: bool) -> (Channel, DuplexStream) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let tasks = Tasks::new();
+        let sender = if is_h2 {
+            let (sender, driver) = http2::handshake(tasks.executor(), TokioIo::new(near)).await.unwrap();
+            tasks.spawn(async move { drop(driver.await) });
+            Sender::Http2(sender)
+        } else {
+            let (sender, driver) = http1::handshake(TokioIo::new(near)).await.unwrap();
+            tasks.spawn(async move { drop(driver.await) });
+            Sender::Http1(sender)
+        };
+        (Channel::new(sender, ADDRESS, tasks), far)
+    }
+
+    fn pool() -> (Arc<Pool>, Key) {
+        let pool = Arc::<Pool>::default();
+        let key = pool.key(&Target::parse("https", "api.example.com", "/").unwrap());
+        (pool, key)
+    }
+
+    fn kept(pool: &Pool) -> usize {
+        pool.state().kept.len()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_idle_for_long_or_used_for_ever() {
+        for is_h2 in [false, true] {
+            let (pool, key) = pool();
+            let (channel, _far) = open(is_h2).await;
+            let born = channel.born;
+            pool.keep(key, channel);
+            pool.state().prune(born + LONGEST_IDLE - SETTLING);
+            assert_eq!(kept(&pool), 1);
+            // Used all the time, it is not idle, and grows old.
+            pool.state().kept[0].since = born + LONGEST_LIFE - SETTLING;
+            pool.state().prune(born + LONGEST_LIFE - SETTLING);
+            assert_eq!(kept(&pool), 1);
+            pool.state().prune(born + LONGEST_LIFE);
+            assert_eq!(kept(&pool), 0);
+            let (pool, key) = self::pool();
+            let (channel, _far) = open(is_h2).await;
+            pool.keep(key, channel);
+            let since = pool.state().kept[0].since;
+            pool.state().prune(since + LONGEST_IDLE);
+            assert_eq!(kept(&pool), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_kept_and_the_oldest_go_first() {
+        let (pool, key) = pool();
+        let mut ends = Vec::new();
+        for _ in 0..MOST_KEPT + 3 {
+            let (channel, far) = open(false).await;
+            ends.push(far);
+            pool.keep(key.clone(), channel);
+        }
+        assert_eq!(kept(&pool), MOST_KEPT);
+        for (number, mut end) in ends.into_iter().enumerate().take(4) {
+            let mut byte = [0];
+            let read = tokio::time::timeout(SETTLING, tokio::io::AsyncReadExt::read(&mut end, &mut byte)).await;
+            assert_eq!(matches!(read, Ok(Ok(0))), number < 3, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_many_requests_share_is_kept_once() {
+        let (pool, key) = pool();
+        let (channel, _far) = open(true).await;
+        pool.keep(key.clone(), channel.share().unwrap());
+        pool.keep(key.clone(), channel);
+        assert_eq!(kept(&pool), 1);
+        let (one, other) = (pool.take(&key, &[ADDRESS]).await.unwrap(), pool.take(&key, &[ADDRESS]).await.unwrap());
+        pool.keep(key.clone(), one);
+        pool.keep(key.clone(), other);
+        assert_eq!(kept(&pool), 1);
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_went_silent_is_not_used_again() {
+        let (pool, key) = pool();
+        let (channel, _far) = open(true).await;
+        pool.keep(key.clone(), channel.share().unwrap());
+        pool.forget(&channel);
+        assert!(pool.take(&key, &[ADDRESS]).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_new_generation_takes_and_keeps_nothing_of_an_earlier_one() {
+        let (pool, old) = pool();
+        let (idle, _far) = open(false).await;
+        let (under_way, _other_far) = open(false).await;
+        pool.keep(old.clone(), idle);
+        pool.renew();
+        pool.keep(old.clone(), under_way);
+        let new = pool.key(&Target::parse("https", "api.example.com", "/").unwrap());
+        for key in [old, new] {
+            assert!(pool.take(&key, &[ADDRESS]).await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_channel_serves_its_own_host_port_scheme_and_address_and_no_other() {
+        let (pool, key) = pool();
+        let (channel, _far) = open(true).await;
+        pool.keep(key.clone(), channel);
+        for (scheme, authority) in
+            [("http", "api.example.com:443"), ("https", "api.example.com:444"), ("https", "www.example.com")]
+        {
+            let other = pool.key(&Target::parse(scheme, authority, "/").unwrap());
+            assert!(pool.take(&other, &[ADDRESS]).await.is_none(), "{scheme}://{authority}");
+        }
+        assert!(pool.take(&key, &["127.0.0.2".parse().unwrap()]).await.is_none());
+        assert!(pool.take(&key, &["127.0.0.2".parse().unwrap(), ADDRESS]).await.is_some());
     }
 }

@@ -5,8 +5,9 @@
 //! 3. an answer too long to be checked whole is no answer.
 //! Never: judging addresses; the permit does. With `transport.rs` the only opener of sockets.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_core::address::{Surroundings, is_special, translation_prefix};
@@ -31,6 +32,11 @@ const MOST_ADDRESSES: usize = 64;
 const MOST_KEPT: u64 = 4096;
 /// Longest that an answer is kept, whatever it says: a withdrawn address should not be dialled for a day.
 const LONGEST_KEPT: Duration = Duration::from_secs(300);
+/// How long the same answer is used without another look at the library's cache, which costs as much as the rest of the
+/// gate. Never longer than the answer itself is good.
+const AT_HAND: Duration = Duration::from_secs(1);
+/// Most answers at hand.
+const MOST_AT_HAND: usize = 256;
 /// How long a list of this machine's own addresses is good. Interfaces change seldom.
 const OWN_GOOD_FOR: Duration = Duration::from_secs(10);
 /// The name that a translating resolver answers with its prefix (RFC 7050).
@@ -39,6 +45,7 @@ const TRANSLATED: &str = "ipv4only.arpa.";
 /// A resolver with its cache, and what it knows of this machine's network.
 pub struct Resolver {
     dns: TokioResolver,
+    at_hand: Mutex<HashMap<DnsName, (Instant, Vec<IpAddr>)>>,
     reserved: Vec<IpNet>,
     own: Mutex<Option<(Instant, Vec<IpAddr>)>>,
     nat64: OnceCell<Vec<Ipv6Net>>,
@@ -86,7 +93,7 @@ impl Resolver {
             .with_options(options)
             .build()
             .map_err(|error| Unavailable(error.to_string()))?;
-        Ok(Self { dns, reserved, own: Mutex::new(None), nat64: OnceCell::new() })
+        Ok(Self { dns, at_hand: Mutex::default(), reserved, own: Mutex::new(None), nat64: OnceCell::new() })
     }
 
     /// Every address of `host`, at least one.
@@ -95,6 +102,11 @@ impl Resolver {
             Host::Address(address) => return Ok(vec![*address]),
             Host::Name(name) => name,
         };
+        if let Some((until, addresses)) = self.at_hand().get(name)
+            && *until > Instant::now()
+        {
+            return Ok(addresses.clone());
+        }
         let failed = |reason: String| Error::Resolve { host: host.to_string(), reason };
         let answer = self.dns.lookup_ip(qualified(name).map_err(failed)?).await;
         let answer = answer.map_err(|error| failed(plain(&error)))?;
@@ -104,8 +116,20 @@ impl Resolver {
             0 => Err(failed("the answer has no address".to_owned())),
             // More than can be checked is not cut short: an unchecked address must not be a second answer's first.
             count if count > MOST_ADDRESSES => Err(failed("the answer has too many addresses".to_owned())),
-            _ => Ok(addresses),
+            _ => {
+                let mut at_hand = self.at_hand();
+                if at_hand.len() >= MOST_AT_HAND {
+                    at_hand.clear();
+                }
+                let until = answer.valid_until().min(Instant::now() + AT_HAND);
+                at_hand.insert(name.clone(), (until, addresses.clone()));
+                Ok(addresses)
+            }
         }
+    }
+
+    fn at_hand(&self) -> MutexGuard<'_, HashMap<DnsName, (Instant, Vec<IpAddr>)>> {
+        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of this machine's network, for judging `addresses`. Not knowing is an error, never an empty list.

@@ -6,20 +6,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_core::authorize::Admitted;
 use bulkhead_core::egress::{Host, Scheme};
+use bulkhead_core::limits::Traffic;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::Error;
-use super::pool::{Channel, Sender};
+use super::pool::{Channel, Sender, Tasks};
 use super::resolve::Resolver;
 
 /// Longest wait for a TCP connection. A healthy service answers within one second; ten leave room for lost packets and for
@@ -35,8 +36,12 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
 /// TLS sessions remembered for one connection, for a quicker handshake with a host it spoke to.
 const MOST_TICKETS: usize = 32;
-/// How much of one answer an HTTP/2 upstream may send before the guest reads it, in bytes; of all together four times that.
+/// How much of one answer an HTTP/2 upstream may send before the guest reads it, in bytes, and how much of one request is
+/// kept until the upstream takes it.
 const WINDOW: u32 = 256 * 1024;
+/// The same of all answers on one socket. As many as there may be at once, or answers that nobody reads would keep others
+/// from coming.
+const WINDOWS: u32 = Traffic::CEILING.concurrency.get() * WINDOW;
 
 /// How requests leave: what is common to all connections, and holds nothing of any.
 pub struct Transport {
@@ -88,24 +93,24 @@ pub(super) async fn open(
     // A request's head and first bytes should not wait for each other.
     let _ = socket.set_nodelay(true);
     let exchange = |source| Error::Exchange { host: host(), source };
-    let channel =
-        |sender, driver| Channel { sender, address, reused: false, born: Instant::now(), driver: Arc::new(driver) };
+    let tasks = Tasks::new();
     let stream: Box<dyn Stream> = match target.scheme() {
         Scheme::Http => Box::new(socket),
         Scheme::Https => {
             let stream =
                 secure(target.host(), socket, tls).await.map_err(|source| Error::Tls { host: host(), source })?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+                let (sender, driver) = http2::Builder::new(tasks.executor())
                     .max_header_list_size(LARGEST_HEAD as u32)
                     .initial_stream_window_size(WINDOW)
-                    .initial_connection_window_size(4 * WINDOW)
+                    .initial_connection_window_size(WINDOWS)
+                    .max_send_buf_size(WINDOW as usize)
                     .handshake(TokioIo::new(stream))
                     .await
                     .map_err(exchange)?;
                 // How an exchange ended is told by its response and its body.
-                let driver = wasmtime_wasi::runtime::spawn(async move { drop(driver.await) });
-                return Ok(channel(Sender::Http2(sender), driver));
+                tasks.spawn(async move { drop(driver.await) });
+                return Ok(Channel::new(Sender::Http2(sender), address, tasks));
             }
             Box::new(stream)
         }
@@ -116,8 +121,8 @@ pub(super) async fn open(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(exchange)?;
-    let driver = wasmtime_wasi::runtime::spawn(async move { drop(driver.await) });
-    Ok(channel(Sender::Http1(sender), driver))
+    tasks.spawn(async move { drop(driver.await) });
+    Ok(Channel::new(Sender::Http1(sender), address, tasks))
 }
 
 /// The first of `addresses` that answers. The next one is tried as soon as one has failed or its head start is over, both

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bulkhead_sdk::bindings::imports::wasi::http::outgoing_handler;
 use bulkhead_sdk::bindings::imports::wasi::http::types as wire;
-use bulkhead_sdk::bindings::imports::wasi::io::streams::StreamError;
+use bulkhead_sdk::bindings::imports::wasi::io::streams::{OutputStream, StreamError};
 use bulkhead_sdk::{Value, json};
 
 /// How much of a body is returned; the rest is read and counted.
@@ -13,6 +13,9 @@ const KEEP: usize = 1024 * 1024;
 /// The most bytes that one call writes (wasi:io 0.2).
 const WRITE: usize = 4096;
 
+/// How much of a generated body is written at once, if the host takes as much.
+const PIECE: usize = 64 * 1024;
+
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) scheme: Option<String>,
@@ -20,19 +23,23 @@ pub(crate) struct Request {
     pub(crate) path_with_query: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) chunks: Vec<String>,
+    /// How many bytes of a generated body follow.
+    pub(crate) generated: u64,
     pub(crate) trailers: Vec<(String, String)>,
 }
 
 /// How far a request came, and what stopped it.
 type Failure = (&'static str, String);
 
-pub(crate) fn send(request: &Request) -> Result<Value, Failure> {
+/// Sends it, and reads the answer to its end unless there is a place to hold it unread.
+pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingResponse>>) -> Result<Value, Failure> {
     let outgoing = prepare(request)?;
     let trailers = if request.trailers.is_empty() { None } else { Some(fields(&request.trailers)?) };
-    let body = if request.chunks.is_empty() && trailers.is_none() { None } else { outgoing.body().ok() };
+    let has_body = request.generated > 0 || !request.chunks.is_empty() || trailers.is_some();
+    let body = if has_body { outgoing.body().ok() } else { None };
     let pending = outgoing_handler::handle(outgoing, None).map_err(|code| ("handle", format!("{code:?}")))?;
     if let Some(body) = body {
-        write(body, &request.chunks, trailers);
+        write(body, request, trailers);
     }
     pending.subscribe().block();
     let answer = match pending.get() {
@@ -48,9 +55,16 @@ pub(crate) fn send(request: &Request) -> Result<Value, Failure> {
             .and_modify(|before| *before = format!("{before}, {value}"))
             .or_insert_with(|| value.clone());
     }
-    let (body, bytes) = read(&answer)?;
+    let status = answer.status();
+    let (body, bytes) = match held {
+        None => read(&answer)?,
+        Some(held) => {
+            held.push(answer);
+            Default::default()
+        }
+    };
     Ok(json!({
-        "status": answer.status(),
+        "status": status,
         "headers": headers,
         "body": String::from_utf8_lossy(&body),
         "body_bytes": bytes,
@@ -77,15 +91,32 @@ fn fields(pairs: &[(String, String)]) -> Result<wire::Fields, Failure> {
 }
 
 /// Writes piece by piece. What goes wrong here is said again, and better, in place of the answer.
-fn write(body: wire::OutgoingBody, chunks: &[String], trailers: Option<wire::Fields>) {
+fn write(body: wire::OutgoingBody, request: &Request, trailers: Option<wire::Fields>) {
     if let Ok(stream) = body.write() {
-        for piece in chunks.iter().flat_map(|chunk| chunk.as_bytes().chunks(WRITE)) {
+        for piece in request.chunks.iter().flat_map(|chunk| chunk.as_bytes().chunks(WRITE)) {
             if stream.blocking_write_and_flush(piece).is_err() {
                 break;
             }
         }
+        let _ = generate(&stream, request.generated);
     }
     let _ = wire::OutgoingBody::finish(body, trailers);
+}
+
+/// Writes so many bytes, each piece as soon as the host takes it.
+fn generate(stream: &OutputStream, bytes: u64) -> Result<(), StreamError> {
+    let piece = vec![b'x'; PIECE];
+    let mut left = bytes;
+    while left > 0 {
+        let room = stream.check_write()?.min(left).min(PIECE as u64);
+        if room == 0 {
+            stream.subscribe().block();
+            continue;
+        }
+        stream.write(piece.get(..room as usize).unwrap_or_default())?;
+        left -= room;
+    }
+    stream.blocking_flush()
 }
 
 /// The beginning of the body, and the length of all of it.

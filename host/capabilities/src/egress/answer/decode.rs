@@ -27,17 +27,6 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// Why no more can be decoded.
-#[derive(Debug)]
-pub(super) enum Broken {
-    /// The bytes themselves broke off, with this error.
-    Off(WasiError),
-    /// They are not what the answer's head says.
-    Undecodable,
-    /// There is more than the limit.
-    TooLarge,
-}
-
 /// What the answer is coded in; an error when that cannot be decoded here.
 pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
     let mut found = None;
@@ -60,40 +49,56 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
     Ok(found)
 }
 
+/// Why an answer could not be decoded to its end.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The bytes did not arrive.
+    Received(WasiError),
+    /// They do not decode.
+    Undecodable,
+    /// They decode to more than the limit.
+    TooLarge,
+}
+
 /// The decoded bytes, at most `limit` of them.
 pub(super) fn decoded(
     pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
     coding: Coding,
     limit: u64,
-) -> impl Stream<Item = Result<Bytes, Broken>> + Send + 'static {
+) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
     let reader = StreamReader::new(pieces.map(|piece| piece.map_err(std::io::Error::other)));
     let mut left = limit;
     ReaderStream::with_capacity(decoder(coding, reader), CHUNK).map(move |piece| {
-        let piece = piece.map_err(broken)?;
-        left = left.checked_sub(piece.len() as u64).ok_or(Broken::TooLarge)?;
+        let piece = piece.map_err(fault)?;
+        left = left.checked_sub(piece.len() as u64).ok_or(Fault::TooLarge)?;
         Ok(piece)
     })
 }
 
 fn decoder(coding: Coding, reader: impl AsyncBufRead + Send + 'static) -> Box<dyn AsyncRead + Send + Unpin> {
-    let reader = Box::pin(reader);
-    match coding {
-        Coding::Gzip => {
-            let mut decoder = GzipDecoder::new(reader);
+    // Reads on to the end of what comes. Several members in a row are one answer (RFC 1952 §2.2, RFC 8878 §3), and a socket
+    // whose answer was not read to its end would serve no other request.
+    macro_rules! to_the_end {
+        ($decoder:expr) => {{
+            let mut decoder = $decoder;
             decoder.multiple_members(true);
             Box::new(decoder)
-        }
-        Coding::Deflate => Box::new(ZlibDecoder::new(reader)),
-        Coding::Brotli => Box::new(BrotliDecoder::new(reader)),
-        Coding::Zstd => Box::new(ZstdDecoder::with_params(reader, &[DParameter::window_log_max(ZSTD_WINDOW)])),
+        }};
+    }
+    let reader = Box::pin(reader);
+    match coding {
+        Coding::Gzip => to_the_end!(GzipDecoder::new(reader)),
+        Coding::Deflate => to_the_end!(ZlibDecoder::new(reader)),
+        Coding::Brotli => to_the_end!(BrotliDecoder::new(reader)),
+        Coding::Zstd => to_the_end!(ZstdDecoder::with_params(reader, &[DParameter::window_log_max(ZSTD_WINDOW)])),
     }
 }
 
 /// The error of the bytes themselves, or that they do not decode.
-fn broken(error: std::io::Error) -> Broken {
-    match error.into_inner().map(|inner| inner.downcast::<WasiError>()) {
-        Some(Ok(error)) => Broken::Off(*error),
-        _ => Broken::Undecodable,
+fn fault(error: std::io::Error) -> Fault {
+    match error.into_inner() {
+        Some(inner) => inner.downcast::<WasiError>().map_or(Fault::Undecodable, |error| Fault::Received(*error)),
+        None => Fault::Undecodable,
     }
 }
 
@@ -120,7 +125,7 @@ mod tests {
         out
     }
 
-    async fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, Broken> {
+    async fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, Fault> {
         let pieces: Vec<_> = coded.chunks(3).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let out: Vec<Bytes> = decoded(futures::stream::iter(pieces), coding, limit).try_collect().await?;
         Ok(out.concat())
@@ -137,13 +142,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_is_read_to_its_end() {
+        for (name, coding) in CODINGS {
+            let coded = encoded(coding, b"hello").await;
+            let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let end = std::sync::Arc::clone(&ended);
+            let pieces = futures::stream::iter([Ok(Bytes::from(coded))]).chain(futures::stream::poll_fn(move |_| {
+                end.store(true, std::sync::atomic::Ordering::Relaxed);
+                std::task::Poll::Ready(None)
+            }));
+            let out: Vec<Bytes> = decoded(pieces, coding, 1 << 20).try_collect().await.unwrap();
+            assert_eq!(out.concat(), b"hello", "{name}");
+            assert!(ended.load(std::sync::atomic::Ordering::Relaxed), "{name}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_bomb_is_cut_off_at_the_limit() {
         let bomb = vec![0; 64 << 20];
         for (name, coding) in CODINGS {
             let coded = encoded(coding, &bomb).await;
             assert!(coded.len() < 100_000, "{name}");
             let refused = decode(coding, &coded, 1 << 20).await;
-            assert!(matches!(refused, Err(Broken::TooLarge)), "{name}");
+            assert!(matches!(refused, Err(Fault::TooLarge)), "{name}");
         }
     }
 
@@ -154,7 +175,7 @@ mod tests {
             coded.truncate(coded.len() - 3);
             for bytes in [&coded[..], b"hello", b""] {
                 let refused = decode(coding, bytes, 1 << 20).await;
-                assert!(matches!(refused, Err(Broken::Undecodable)), "{name} {bytes:?}: {refused:?}");
+                assert!(matches!(refused, Err(Fault::Undecodable)), "{name} {bytes:?}: {refused:?}");
             }
         }
     }
