@@ -190,16 +190,16 @@ async fn an_ordinary_connector_sees_a_used_up_budget_as_rate_limited() -> anyhow
 
 #[tokio::test]
 async fn a_sync_waits_for_its_budget_and_comes_to_its_end() -> anyhow::Result<()> {
-    // Eight pages where seven requests fit at once, and then one every second and a half.
-    let acme = Acme::start(Options { contacts: 16, page_size: 2, busy: None, ..Options::default() }).await?;
+    // Six pages where five requests fit at once, and then one every two seconds.
+    let acme = Acme::start(Options { contacts: 12, page_size: 2, busy: None, ..Options::default() }).await?;
     let port = acme.address().port();
     let laid = Laid::new(ACME, port, &json!({ "base_url": format!("http://localhost:{port}") }))?;
-    laid.append("connector.toml", &limits("requests-per-minute", "{ \"localhost\" = 40 }"))?;
+    laid.append("connector.toml", &limits("requests-per-minute", "{ \"localhost\" = 30 }"))?;
     let arguments = ["read", ".", "--stream", "contacts", "--state", "state.json"];
     let ended = laid.run(&arguments, Some(&Options::default().token)).await?;
-    ended.succeeded().says(&["egress-budget", "waiting 2s", "read 16 records in 8 pages"]);
-    assert_eq!(ended.keys()?.len(), 16);
-    assert_eq!(acme.requests().len(), 8, "what was held back reached the upstream");
+    ended.succeeded().says(&["egress-budget", "waiting 2s", "read 12 records in 6 pages"]);
+    assert_eq!(ended.keys()?.len(), 12);
+    assert_eq!(acme.requests().len(), 6, "what was held back reached the upstream");
     Ok(())
 }
 

@@ -107,19 +107,27 @@ async fn when_its_time_is_over_a_host_is_asked_again() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_request_that_waits_for_its_turn_hears_of_a_pause_too() -> anyhow::Result<()> {
     // Twenty at once, and then one every half second.
-    let upstream = Upstream::start(|number, _| async move {
-        if number <= 20 { Response::default() } else { Asking::Seconds("30").answer(429) }
-    })
-    .await?;
     let asked = limits("requests-per-minute", "{ \"localhost\" = 120 }");
-    let connection = Bench::new(&[("localhost", upstream.port())], &asked, "")?.connection("acme")?;
-    let url = upstream.url("localhost", "/v1/a");
-    assert_eq!(get(&connection, &vec![url.clone(); 20]).await?.statuses(), [200; 20]);
-    let shot = json!({ "requests": [{ "url": url }], "repeat": 2, "at_once": true });
-    let fired = fire(&connection, &shot).await?;
-    assert_eq!((fired.statuses(), upstream.reached()), (vec![429, 429], 21), "{:?}", fired.answers);
-    assert_eq!(fired.outcome.record.held_because.map(|(code, _)| code), Some("egress-paused"));
-    Ok(())
+    for _ in 0..10 {
+        let upstream = Upstream::start(|number, _| async move {
+            if number <= 20 { Response::default() } else { Asking::Seconds("30").answer(429) }
+        })
+        .await?;
+        let connection = Bench::new(&[("localhost", upstream.port())], &asked, "")?.connection("acme")?;
+        let url = upstream.url("localhost", "/v1/a");
+        let began = Instant::now();
+        assert_eq!(get(&connection, &vec![url.clone(); 20]).await?.statuses(), [200; 20]);
+        if began.elapsed() > Duration::from_millis(300) {
+            // On a machine as busy as this nobody would wait for a turn.
+            continue;
+        }
+        let shot = json!({ "requests": [{ "url": url }], "repeat": 2, "at_once": true });
+        let fired = fire(&connection, &shot).await?;
+        assert_eq!((fired.statuses(), upstream.reached()), (vec![429, 429], 21), "{:?}", fired.answers);
+        assert_eq!(fired.outcome.record.held_because.map(|(code, _)| code), Some("egress-paused"));
+        return Ok(());
+    }
+    anyhow::bail!("twenty requests took too long, ten times")
 }
 
 #[tokio::test]
