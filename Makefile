@@ -3,11 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: help demo test build guests lint fmt check doc peers bench bench-quick clean system
-=======
-.PHONY: help demo test build guests lint fmt check doc peers measure fuzz clean system
->>>>>>> fuzz
+.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick fuzz clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 FUZZ := --manifest-path tests/fuzz/Cargo.toml
@@ -49,6 +45,9 @@ fmt: ## Format all code
 
 doc: ## Build the host's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+hostile: build guests ## Run every attack on egress and addresses through every way into a connector
+	@target/debug/hostile
 
 peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20 and npm)
 	@scripts/require.sh node nodejs

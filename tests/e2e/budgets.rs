@@ -10,11 +10,11 @@ use bulkhead_runtime::Failure;
 use bulkhead_runtime::types::Kind;
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::ACME;
+use bulkhead_tests::dns::Dns;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use toml::Table;
 
-use crate::dns::Dns;
 use crate::inside;
 use crate::metered::{Bench, Upstream, answer, fire, get, limits, until};
 use crate::outside::Laid;

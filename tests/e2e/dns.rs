@@ -1,124 +1,21 @@
 //! What becomes of names: a DNS server on loopback answers as an attacker would.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
-use hickory_server::Server;
-use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
-use hickory_server::proto::rr::rdata::{A, AAAA, SOA};
-use hickory_server::proto::rr::{LowerName, Name, RData, Record};
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::store::in_memory::InMemoryZoneHandler;
-use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
+use bulkhead_tests::dns::{Dns, ZONE};
 use serde_json::json;
-use tokio::net::UdpSocket;
-use tokio::sync::RwLock;
 
 use crate::outside::{Ended, Laid};
 
-/// A zone that nobody owns (RFC 6761).
-const ZONE: &str = "bulkhead.test.";
-
-/// A DNS server that remembers what it was asked.
-pub(crate) struct Dns {
-    pub(crate) address: SocketAddr,
-    catalog: Arc<RwLock<Catalog>>,
-    asked: Arc<Mutex<Vec<String>>>,
-    _server: Server<Remembering>,
-}
-
-struct Remembering {
-    catalog: Arc<RwLock<Catalog>>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-#[async_trait::async_trait]
-impl RequestHandler for Remembering {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, handle: R) -> ResponseInfo {
-        if let Ok(info) = request.request_info() {
-            let name = info.query.name().to_string().to_ascii_lowercase();
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-        }
-        self.catalog.read().await.handle_request::<R, T>(request, handle).await
-    }
-}
-
-impl Dns {
-    /// A server with these names below the zone, or wherever a name with a final dot says.
-    pub(crate) async fn start(records: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::serve(catalog(records, 60)?).await
-    }
-
-    /// The same, with answers that nobody may keep.
-    pub(crate) async fn fleeting(records: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::serve(catalog(records, 0)?).await
-    }
-
-    async fn serve(catalog: Catalog) -> anyhow::Result<Self> {
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
-        let address = socket.local_addr()?;
-        let catalog = Arc::new(RwLock::new(catalog));
-        let mut server = Server::new(Remembering { catalog: Arc::clone(&catalog), asked: Arc::clone(&asked) });
-        server.register_socket(socket);
-        Ok(Self { address, catalog, asked, _server: server })
-    }
-
-    /// Answers like this from now on, and nobody may keep that either.
-    pub(crate) async fn change(&self, records: &[(&str, &str)]) -> anyhow::Result<()> {
-        *self.catalog.write().await = catalog(records, 0)?;
-        Ok(())
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn asked(&self) -> Vec<String> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        asked.sort();
-        asked.dedup();
-        asked
-    }
-}
-
-/// The zone with these names, and answers that are good for `ttl` seconds.
-fn catalog(records: &[(&str, &str)], ttl: u32) -> anyhow::Result<Catalog> {
-    let mut catalog = Catalog::new();
-    for zone in [ZONE, "arpa."] {
-        let origin: Name = zone.parse()?;
-        let mut handler =
-            InMemoryZoneHandler::<TokioRuntimeProvider>::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
-        let soa = SOA::new(origin.clone(), origin.clone(), 1, 3600, 3600, 3600, 60);
-        handler.upsert_mut(Record::from_rdata(origin.clone(), 60, RData::SOA(soa)), 1);
-        for (name, address) in records {
-            let name = if name.ends_with('.') { (*name).to_owned() } else { format!("{name}.{ZONE}") };
-            let name: Name = name.parse()?;
-            let data = match address.parse()? {
-                IpAddr::V4(address) => RData::A(A(address)),
-                IpAddr::V6(address) => RData::AAAA(AAAA(address)),
-            };
-            if origin.zone_of(&name) {
-                handler.upsert_mut(Record::from_rdata(name, ttl, data), 1);
-            }
-        }
-        catalog.upsert(LowerName::new(&origin), vec![Arc::new(handler)]);
-    }
-    Ok(catalog)
-}
-
 /// Has the hostile guest ask `host` below the zone for its contacts, with loopback opened and this DNS server.
 async fn fetch(dns: &Dns, acme: &Acme, host: &str, more: &[&str]) -> anyhow::Result<Ended> {
-    let name = format!("{host}.{}", ZONE.trim_end_matches('.'));
+    let name = format!("{host}.{ZONE}");
     let laid = Laid::new(HOSTILE_EGRESS, acme.address().port(), &json!({}))?;
     for file in ["connector.toml", "grant.toml"] {
         laid.change(file, "\"localhost\"", &format!("\"{name}\""))?;
     }
     let url = format!("http://{name}:{}/v1/contacts", acme.address().port());
-    let (input, server) = (json!({ "url": url }).to_string(), dns.address.to_string());
+    let (input, server) = (json!({ "url": url }).to_string(), dns.address().to_string());
     let mut arguments = vec!["invoke", ".", "fetch", "--input", &input, "--dns", &server];
     arguments.extend(more);
     laid.run(&arguments, Some(&Options::default().token)).await

@@ -483,7 +483,8 @@ async fn a_denial_on_stderr_has_its_code_and_tells_no_query_password_or_control_
 async fn a_configured_label_cannot_become_another_host() -> anyhow::Result<()> {
     let siege = Siege::begin().await?;
     let rule = "[[egress]]\nscheme = \"http\"\nhost = \"{label}.localhost\"\nport = 1\npaths = [\"/\"]\nwhy = \"w\"";
-    siege.laid.append("connector.toml", &format!("{rule}\n[config]\nschema = \"s.json\""))?;
+    siege.laid.append("connector.toml", rule)?;
+    siege.laid.change("connector.toml", "config.schema.json", "s.json")?;
     siege.laid.aimed.write("s.json", r#"{"properties": {"label": {"type": "string"}}}"#)?;
     siege.laid.append("grant.toml", "[[egress]]\nscheme = \"http\"\nhost = \"{label}.localhost\"\nport = 1")?;
     let component = std::fs::read(HOSTILE_EGRESS.wasm())?;

@@ -8,14 +8,14 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bulkhead_tests::aimed::VOLLEY;
+use bulkhead_tests::dns::Dns;
+use bulkhead_tests::upstream::canned;
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::canary::{self, ORDINARY};
-use crate::dns::Dns;
 use crate::metered::{Upstream, answer, closed_port, rules};
 use crate::outside::{Laid, end};
-use crate::upstreams::canned;
 
 /// Parts of requests that no event may show, beside the token.
 const CANARIES: [&str; 3] = ["canary-query", "canary-header", "canary-segment"];

@@ -11,9 +11,7 @@
 
 mod canary;
 mod crafted;
-mod inside;
 mod metered;
-mod outside;
 mod sockets;
 
 mod budgets;
@@ -30,3 +28,5 @@ mod tls;
 mod troubles;
 mod uploads;
 mod upstreams;
+
+use bulkhead_tests::{inside, outside};

@@ -3,12 +3,12 @@
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_tests::acme::{Acme, Options, Seen};
 use bulkhead_tests::aimed::REDIRECTS;
+use bulkhead_tests::upstream::canned;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::inside;
 use crate::outside::Laid;
-use crate::upstreams;
 
 const TOKEN: &str = "acme-token-0123456789";
 
@@ -253,7 +253,7 @@ async fn the_body_of_an_answer_that_redirects_is_not_read() -> anyhow::Result<()
     let trail = Trail::begin().await?;
     // Who waits for the whole body waits for an error.
     let head = format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 9000000\r\n\r\n", trail.url("/v1/echo"));
-    let chatty = upstreams::canned(format!("{head}moved")).await?;
+    let chatty = canned(format!("{head}moved")).await?;
     trail.declare("localhost", chatty.port())?;
     let connection = trail.connection()?;
     let url = format!("http://localhost:{}/v1/echo", chatty.port());

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bulkhead_runtime::Connection;
+use bulkhead_tests::dns::Dns;
+use bulkhead_tests::tls::{Authority, serving};
 use rustls::HandshakeKind;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::dns::Dns;
 use crate::inside::{self, Reach, transport};
 use crate::sockets::{Talk, Upstream, answer, eventually, soon};
-use crate::tls::{Authority, serving};
 
 /// The first name of these tests.
 const NAME: &str = "upstream.bulkhead.test";
@@ -294,16 +294,16 @@ async fn a_kept_socket_is_not_used_for_an_address_that_the_name_no_longer_has() 
     let new = Upstream::at(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), port, None, count).await?;
     let dns = Dns::fleeting(&[("upstream", "127.0.0.1")]).await?;
     let reach = Reach { hosts: vec![NAME], ..Reach::plain(port) };
-    let connection = reach.connect("acme", &transport(Some(dns.address), None)?)?;
+    let connection = reach.connect("acme", &transport(Some(dns.address()), None)?)?;
     let input = json!({ "url": reach.url("/a") });
     fetch(&connection, &input).await?;
     fetch(&connection, &input).await?;
-    dns.change(&[("upstream", "127.0.0.2")]).await?;
+    dns.change(&[("upstream", "127.0.0.2")])?;
     fetch(&connection, &input).await?;
     assert_eq!((old.counts(), new.counts()), (vec![2], vec![1]));
     // The old one is still open, and serves again when the name leads there.
     assert!(old.sockets().iter().all(|seen| !seen.closed));
-    dns.change(&[("upstream", "127.0.0.1"), ("upstream", "127.0.0.2")]).await?;
+    dns.change(&[("upstream", "127.0.0.1"), ("upstream", "127.0.0.2")])?;
     fetch(&connection, &input).await?;
     assert_eq!((old.counts().len(), new.counts().len()), (1, 1), "a socket was opened where one was kept");
     Ok(())
@@ -314,17 +314,17 @@ async fn a_name_that_comes_to_lead_inside_is_denied_although_a_socket_is_kept() 
     let upstream = Upstream::start(None, count).await?;
     let dns = Dns::fleeting(&[("upstream", "127.0.0.1")]).await?;
     let reach = Reach { hosts: vec![NAME], ..Reach::plain(upstream.address.port()) };
-    let connection = reach.connect("acme", &transport(Some(dns.address), None)?)?;
+    let connection = reach.connect("acme", &transport(Some(dns.address()), None)?)?;
     let input = json!({ "url": reach.url("/a") });
     fetch(&connection, &input).await?;
     for inside in [&[("upstream", "10.0.0.1")][..], &[("upstream", "127.0.0.1"), ("upstream", "169.254.169.254")]] {
-        dns.change(inside).await?;
+        dns.change(inside)?;
         let (answer, outcome) = inside::answer(&connection, "fetch", &input).await?;
         let codes: Vec<_> = outcome.record.denials.iter().map(|denied| denied.denial.code()).collect();
         assert_eq!(codes, ["egress-address"], "{answer}");
         assert_eq!(upstream.counts(), [1], "{inside:?}");
     }
-    dns.change(&[("upstream", "127.0.0.1")]).await?;
+    dns.change(&[("upstream", "127.0.0.1")])?;
     fetch(&connection, &input).await?;
     assert_eq!(upstream.counts(), [2]);
     Ok(())

@@ -1,116 +1,13 @@
 //! TLS: a certificate that is not right in every respect stops the request before its secret is sent.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::Router;
-use axum::extract::Request;
-use axum::serve::Listener;
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use bulkhead_tests::tls::{Authority, Upstream, self_signed};
+use rcgen::{CertificateParams, date_time_ymd};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::outside::{Ended, Laid};
 
 const TOKEN: &str = "tls-token-0123456789";
-
-/// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Authority of a test");
-        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
-    }
-
-    /// Its own certificate.
-    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
-        self.0.der().clone()
-    }
-
-    /// Its own certificate in PEM.
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for `name`, changed by `change`, and its key.
-    pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> anyhow::Result<Identity> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new([name.to_owned()])?;
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.0)?;
-        Ok((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?))
-    }
-}
-
-pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
-
-/// An upstream that speaks TLS and remembers the `Authorization` of each request.
-struct Upstream {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Option<String>>>>,
-}
-
-/// Accepts what completes a handshake.
-struct Handshakes(TcpListener, TlsAcceptor);
-
-impl Listener for Handshakes {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        loop {
-            if let Ok((socket, address)) = self.0.accept().await
-                && let Ok(stream) = self.1.accept(socket).await
-            {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Upstream {
-    async fn start(identity: Identity, versions: &[&'static rustls::SupportedProtocolVersion]) -> anyhow::Result<Self> {
-        let config = serving(identity, versions)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let seen = Arc::<Mutex<Vec<_>>>::default();
-        let ledger = Arc::clone(&seen);
-        let router = Router::new().fallback(move |request: Request| async move {
-            let authorization = request.headers().get("authorization");
-            let text = authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            ledger.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-            "hello over TLS"
-        });
-        let serve = axum::serve(Handshakes(listener, TlsAcceptor::from(Arc::new(config))), router);
-        tokio::spawn(serve.into_future());
-        Ok(Self { address, seen })
-    }
-
-    fn seen(&self) -> Vec<Option<String>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// What a server needs to speak TLS as `identity`.
-pub(crate) fn serving(
-    (certificate, key): Identity,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> anyhow::Result<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
-    Ok(config.with_no_client_auth().with_single_cert(vec![certificate], key)?)
-}
 
 /// Has the guest fetch from `upstream` by `host`, trusting `authority` where there is one.
 async fn fetch(upstream: &Upstream, host: &str, authority: Option<&Authority>) -> anyhow::Result<Ended> {
@@ -174,9 +71,7 @@ async fn an_authority_that_nobody_trusts_is_refused() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_certificate_that_signed_itself_is_refused() -> anyhow::Result<()> {
     let authority = Authority::new()?;
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let upstream = Upstream::start((cert.der().clone(), key), rustls::ALL_VERSIONS).await?;
+    let upstream = Upstream::start(self_signed("localhost")?, rustls::ALL_VERSIONS).await?;
     refused(&upstream, &fetch(&upstream, "localhost", Some(&authority)).await?, "certificate")
 }
 
@@ -208,7 +103,7 @@ async fn a_certificate_for_another_host_is_refused() -> anyhow::Result<()> {
 async fn an_upstream_without_tls_is_refused_where_tls_was_asked_for() -> anyhow::Result<()> {
     let authority = Authority::new()?;
     let acme = bulkhead_tests::acme::Acme::start(bulkhead_tests::acme::Options::default()).await?;
-    let plain = Upstream { address: acme.address(), seen: Arc::default() };
+    let plain = Upstream::plain(acme.address());
     refused(&plain, &fetch(&plain, "localhost", Some(&authority)).await?, "TLS")?;
     assert_eq!(acme.requests(), []);
     Ok(())

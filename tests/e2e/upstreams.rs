@@ -1,15 +1,14 @@
 //! Upstreams that are hostile themselves: what they send is bounded, and what they repeat of a secret is masked or refused.
 
-use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bulkhead_runtime::{Failure, Outcome};
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
+use bulkhead_tests::upstream::{canned, endless, upstream};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
 
 use crate::canary::{self, ORDINARY};
 use crate::inside;
@@ -17,50 +16,6 @@ use crate::outside::Laid;
 
 /// An answer that stops here if nothing else stops it sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Listens on loopback and has `answer` write whatever it likes, given the head of a request.
-async fn upstream<F>(answer: impl Fn(TcpStream, String) -> F + Send + 'static) -> anyhow::Result<SocketAddr>
-where
-    F: Future<Output = std::io::Result<()>> + Send + 'static,
-{
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                match socket.read_u8().await {
-                    Ok(byte) => head.push(byte),
-                    Err(_) => break,
-                }
-            }
-            // Whoever is hung up on has nobody to tell.
-            tokio::spawn(answer(socket, String::from_utf8_lossy(&head).into_owned()));
-        }
-    });
-    Ok(address)
-}
-
-/// Writes these bytes and hangs up.
-pub(crate) async fn canned(bytes: impl Into<Vec<u8>>) -> anyhow::Result<SocketAddr> {
-    let bytes = bytes.into();
-    upstream(move |mut socket, _| {
-        let bytes = bytes.clone();
-        async move { socket.write_all(&bytes).await }
-    })
-    .await
-}
-
-/// Writes `begin`, then `again` for ever.
-async fn endless(begin: &'static str, again: &'static [u8]) -> anyhow::Result<SocketAddr> {
-    upstream(move |mut socket, _| async move {
-        socket.write_all(begin.as_bytes()).await?;
-        loop {
-            socket.write_all(again).await?;
-        }
-    })
-    .await
-}
 
 /// Has the guest fetch from each upstream with these headers, and a second for each.
 async fn fetch_each(upstreams: &[SocketAddr], headers: Value) -> anyhow::Result<Vec<Outcome<String>>> {

@@ -374,4 +374,21 @@ mod tests {
         check("2001:0:a00:1:0:63bf:f7f7:f7f7", &["2001::/32"], false);
         check("2001:0:4136:e378:0:63bf:f7f7:f7f7", &["2001::/32"], true);
     }
+
+    #[test]
+    fn what_the_operator_reserved_is_reserved_in_every_form_that_carries_it() {
+        let surroundings = Surroundings {
+            reserved: vec!["199.9.14.0/24".parse().unwrap()],
+            nat64: vec!["2a00:1:2::/96".parse().unwrap()],
+            ..Surroundings::default()
+        };
+        let reserves = |address: &str| surroundings.reserves(address.parse().unwrap());
+        for form in ["199.9.14.201", "::ffff:199.9.14.201", "::199.9.14.201", "::ffff:0:199.9.14.201"] {
+            assert!(reserves(form), "{form}");
+        }
+        for form in ["64:ff9b::199.9.14.201", "2a00:1:2::199.9.14.201", "2002:c709:ec9::1"] {
+            assert!(reserves(form), "{form}");
+        }
+        assert!(!reserves("64:ff9b::199.9.15.201") && !reserves("2a00:1::199.9.14.201"));
+    }
 }

@@ -194,6 +194,13 @@ fn no_grant_opens_what_the_operator_reserved() {
     assert!(denial.to_string().contains("reserved by the operator") && denial.remedy.is_none(), "{denial}");
     assert!(permit.admits(&["127.0.0.5".parse().unwrap()], &reserving).is_ok());
     assert!(permit.admits(&["::ffff:127.0.0.1".parse().unwrap()], &reserving).is_err());
+    // Nor in a form that carries it, under a prefix that is open.
+    let translating = LOOPBACK.replace("\"127.0.0.0/8\"", "\"64:ff9b::/96\"");
+    assert_ne!(translating, LOOPBACK);
+    let permit = authorize(&power(Some(&translating)), request("GET", "http://localhost:8080/open/x", &[])).unwrap();
+    let reserving = Surroundings { reserved: vec!["198.41.0.0/24".parse().unwrap()], ..Surroundings::default() };
+    assert!(permit.admits(&["64:ff9b::198.41.0.4".parse().unwrap()], &reserving).is_err());
+    assert!(permit.admits(&["64:ff9b::198.41.1.4".parse().unwrap()], &reserving).is_ok());
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(crate) struct Request {
     pub(crate) chunks: Vec<String>,
     /// How many bytes of a generated body follow.
     pub(crate) generated: u64,
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 /// How far a request came, and what stopped it.
@@ -33,11 +34,12 @@ type Failure = (&'static str, String);
 /// Sends it, and reads the answer to its end unless there is a place to hold it unread.
 pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingResponse>>) -> Result<Value, Failure> {
     let outgoing = prepare(request)?;
-    let has_body = request.generated > 0 || !request.chunks.is_empty();
+    let trailers = if request.trailers.is_empty() { None } else { Some(fields(&request.trailers)?) };
+    let has_body = request.generated > 0 || !request.chunks.is_empty() || trailers.is_some();
     let body = if has_body { outgoing.body().ok() } else { None };
     let pending = outgoing_handler::handle(outgoing, None).map_err(|code| ("handle", format!("{code:?}")))?;
     if let Some(body) = body {
-        write(body, request);
+        write(body, request, trailers);
     }
     pending.subscribe().block();
     let answer = match pending.get() {
@@ -70,12 +72,7 @@ pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingRespon
 }
 
 fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
-    let headers = wire::Fields::new();
-    for (name, value) in &request.headers {
-        let refused = |error| ("header", format!("{name}: {error:?}"));
-        headers.append(name, value.as_bytes()).map_err(refused)?;
-    }
-    let outgoing = wire::OutgoingRequest::new(headers);
+    let outgoing = wire::OutgoingRequest::new(fields(&request.headers)?);
     let refused = |part: &'static str| move |()| (part, "refused by WASI's own types".to_owned());
     outgoing.set_method(&method(&request.method)).map_err(refused("method"))?;
     outgoing.set_scheme(request.scheme.as_deref().map(scheme).as_ref()).map_err(refused("scheme"))?;
@@ -84,8 +81,17 @@ fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
     Ok(outgoing)
 }
 
+fn fields(pairs: &[(String, String)]) -> Result<wire::Fields, Failure> {
+    let fields = wire::Fields::new();
+    for (name, value) in pairs {
+        let refused = |error| ("header", format!("{name}: {error:?}"));
+        fields.append(name, value.as_bytes()).map_err(refused)?;
+    }
+    Ok(fields)
+}
+
 /// Writes piece by piece. What goes wrong here is said again, and better, in place of the answer.
-fn write(body: wire::OutgoingBody, request: &Request) {
+fn write(body: wire::OutgoingBody, request: &Request, trailers: Option<wire::Fields>) {
     if let Ok(stream) = body.write() {
         for piece in request.chunks.iter().flat_map(|chunk| chunk.as_bytes().chunks(WRITE)) {
             if stream.blocking_write_and_flush(piece).is_err() {
@@ -94,7 +100,7 @@ fn write(body: wire::OutgoingBody, request: &Request) {
         }
         let _ = generate(&stream, request.generated);
     }
-    let _ = wire::OutgoingBody::finish(body, None);
+    let _ = wire::OutgoingBody::finish(body, trailers);
 }
 
 /// Writes so many bytes, each piece as soon as the host takes it.

@@ -1,5 +1,4 @@
-//! The same connectors through the runtime's own crates: quicker than a program for each case, and with the outcome as
-//! data.
+//! Connectors through the host's own crates: quicker than a program for each case, and with the outcome as data.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,30 +11,73 @@ use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::{Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
-use bulkhead_tests::aimed::{HOSTILE_EGRESS, repository};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+use crate::aimed::{HOSTILE_EGRESS, repository};
 use crate::outside::Laid;
 use crate::tls::Authority;
 
 /// What stands for a secret unless a test has another.
-pub(crate) const TOKEN: &str = "reach-token-0123456789";
+pub const TOKEN: &str = "reach-token-0123456789";
 
-/// Connects the connector in `laid`, with `token` as its secret.
-pub(crate) fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow::Result<Connection> {
-    let release = Release::open(runtime, laid.path(), None)?;
-    let grant = Grant::parse(&laid.aimed.read("grant.toml")?, &release.manifest)?;
-    let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
+/// The network that a connection sees.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// DNS servers that are asked; the system's where none is named.
+    pub dns: Vec<SocketAddr>,
+    /// Blocks that the operator keeps from every connector.
+    pub reserved: Vec<&'static str>,
+    /// Authorities that are trusted besides the public ones.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Makes a connection. The one place where tests do so in process.
+fn joined(
+    runtime: &Runtime,
+    owner: Owner,
+    release: &Release,
+    grant: &str,
+    config: &Value,
+    token: Option<&str>,
+    transport: Arc<Transport>,
+) -> anyhow::Result<Connection> {
+    let grant = Grant::parse(grant, &release.manifest)?;
     let mut vault = DevelopmentVault::default();
     if let Some(token) = token {
         vault.insert("token".parse()?, token.to_owned().into())?;
     }
+    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
+}
+
+/// Connects `release` on this network, with `token` as its secret.
+pub fn connected(
+    runtime: &Runtime,
+    release: &Release,
+    grant: &str,
+    config: &Value,
+    token: Option<&str>,
+    network: &Network,
+) -> anyhow::Result<Connection> {
+    let reserved = network.reserved.iter().map(|block| block.parse()).collect::<Result<Vec<_>, _>>()?;
+    let resolver = match network.dns.as_slice() {
+        [] => Resolver::system(reserved)?,
+        servers => Resolver::with_servers(servers, reserved)?,
+    };
+    let transport = Arc::new(Transport::new(resolver, network.authorities.iter().cloned())?);
     let owner = Owner::local(&release.manifest.connector.name);
-    Ok(connect(runtime, owner, &release, &grant, &config, vault, transport(None, None)?)?)
+    joined(runtime, owner, release, grant, config, token, transport)
+}
+
+/// Connects the connector in `laid`, with `token` as its secret.
+pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow::Result<Connection> {
+    let release = Release::open(runtime, laid.path(), None)?;
+    let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
+    connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
 }
 
 /// A transport that asks this DNS server and trusts this authority besides the public ones.
-pub(crate) fn transport(dns: Option<SocketAddr>, authority: Option<&Authority>) -> anyhow::Result<Arc<Transport>> {
+pub fn transport(dns: Option<SocketAddr>, authority: Option<&Authority>) -> anyhow::Result<Arc<Transport>> {
     let resolver = match dns {
         Some(server) => Resolver::with_servers(&[server], Vec::new())?,
         None => Resolver::system(Vec::new())?,
@@ -45,38 +87,45 @@ pub(crate) fn transport(dns: Option<SocketAddr>, authority: Option<&Authority>) 
 
 /// What the guest that sends any request may reach, with loopback opened.
 #[derive(Debug, Clone)]
-pub(crate) struct Reach {
-    pub(crate) scheme: &'static str,
-    pub(crate) hosts: Vec<&'static str>,
-    pub(crate) port: u16,
+pub struct Reach {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The hosts; the first is what [`Self::url`] names.
+    pub hosts: Vec<&'static str>,
+    /// Their port.
+    pub port: u16,
     /// More blocks than loopback.
-    pub(crate) opened: &'static str,
+    pub opened: &'static str,
     /// Lines of each rule.
-    pub(crate) rule: &'static str,
+    pub rule: &'static str,
     /// Lines of `[limits]`.
-    pub(crate) limits: &'static str,
+    pub limits: &'static str,
     /// The secret, bound to every host.
-    pub(crate) token: Option<&'static str>,
+    pub token: Option<&'static str>,
 }
 
 impl Reach {
     /// `localhost` over plain http, without a secret.
-    pub(crate) fn plain(port: u16) -> Self {
+    #[must_use]
+    pub fn plain(port: u16) -> Self {
         Self { scheme: "http", hosts: vec!["localhost"], port, opened: "", rule: "", limits: "", token: None }
     }
 
     /// `localhost` over TLS, with a secret.
-    pub(crate) fn secure(port: u16) -> Self {
+    #[must_use]
+    pub fn secure(port: u16) -> Self {
         Self { scheme: "https", token: Some(TOKEN), ..Self::plain(port) }
     }
 
     /// The URL of a path at the first host.
-    pub(crate) fn url(&self, path: &str) -> String {
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
         format!("{}://{}:{}{path}", self.scheme, self.hosts.first().copied().unwrap_or_default(), self.port)
     }
 
     /// The manifest.
-    pub(crate) fn manifest(&self) -> String {
+    #[must_use]
+    pub fn manifest(&self) -> String {
         let identity =
             "[connector]\nname = \"hostile/egress\"\nversion = \"0.1.0\"\ndescription = \"d\"\nlicense = \"MIT\"";
         let methods = "methods = [\"GET\", \"HEAD\", \"POST\"]\npaths = [\"/**\"]\nwhy = \"w\"";
@@ -88,7 +137,8 @@ impl Reach {
     }
 
     /// The grant.
-    pub(crate) fn grant(&self) -> String {
+    #[must_use]
+    pub fn grant(&self) -> String {
         let opened = format!("addresses = [\"127.0.0.0/8\", \"::1/128\"{}]", self.opened);
         let rules: String = self.hosts.iter().map(|host| format!("{}{opened}\n", self.place(host))).collect();
         let secret = self.token.map_or("", |_| "[secrets.token]\nplain-http = true");
@@ -100,7 +150,7 @@ impl Reach {
     }
 
     /// Connects the guest for the tenant of this name. It is compiled once for all tests.
-    pub(crate) fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
+    pub fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
         static COMPILED: OnceLock<(Runtime, Mutex<Release>)> = OnceLock::new();
         let compile = || {
             let runtime = runtime()?;
@@ -117,32 +167,23 @@ impl Reach {
         };
         let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
-        let grant = Grant::parse(&self.grant(), &release.manifest)?;
-        let mut vault = DevelopmentVault::default();
-        if let Some(token) = self.token {
-            vault.insert("token".parse()?, token.to_owned().into())?;
-        }
         let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
-        Ok(connect(runtime, owner, &release, &grant, &json!({}), vault, Arc::clone(transport))?)
+        joined(runtime, owner, &release, &self.grant(), &json!({}), self.token, Arc::clone(transport))
     }
 }
 
 /// An engine.
-pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+pub fn runtime() -> anyhow::Result<Runtime> {
     Runtime::new().map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 /// Calls an action.
-pub(crate) async fn invoke(connection: &Connection, action: &str, input: &Value) -> anyhow::Result<Outcome<String>> {
+pub async fn invoke(connection: &Connection, action: &str, input: &Value) -> anyhow::Result<Outcome<String>> {
     Ok(connection.invoke(action, &input.to_string(), "key").await?)
 }
 
 /// Calls an action that has to return.
-pub(crate) async fn answer(
-    connection: &Connection,
-    action: &str,
-    input: &Value,
-) -> anyhow::Result<(Value, Outcome<()>)> {
+pub async fn answer(connection: &Connection, action: &str, input: &Value) -> anyhow::Result<(Value, Outcome<()>)> {
     let Outcome { result, record, lines, dropped_lines, usage } = invoke(connection, action, input).await?;
     let text = result.with_context(|| format!("{action} {input}"))?;
     Ok((serde_json::from_str(&text)?, Outcome { result: Ok(()), record, lines, dropped_lines, usage }))

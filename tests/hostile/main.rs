@@ -1,0 +1,78 @@
+//! Runs every attack on egress and addresses as a hostile guest makes it, through every way into a connector, and prints what
+//! held.
+//!
+//! *Why*: a gate that holds in a call can stand open in a sync. Here each attack is tried through each way, on one list.
+//!
+//! A cell of the table holds when each attempt fails for the reason that is expected; nothing reached an upstream, a listener
+//! or a DNS server that should not have; the record counts each denial once; and a permitted request succeeds afterwards, in
+//! the same instance. In the end the host has to be up without a panic, and a healthy neighbour that worked all the time has to
+//! have been quick enough.
+//!
+//! *Invariants*: 1. each cell is judged a second time as if what was permitted had been forbidden, and that has to be a
+//! breach; the first rows do the same on purpose; 2. everything listens on this machine, and nothing here talks to another;
+//! 3. DNS is ours.
+//!
+//! Run by `make hostile`. To add an attack, see `rows.rs`; to add a way, see `ways.rs`.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "it prepares folders and servers for the host, outside of it")]
+
+mod attempt;
+mod neighbour;
+mod program;
+mod report;
+mod row;
+mod rows;
+mod siege;
+mod ways;
+mod witness;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+
+use neighbour::Neighbour;
+use report::Report;
+use siege::Siege;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let panics = count_panics();
+    let siege = Siege::begin().await.context("the ground for the attacks")?;
+    let neighbour = Neighbour::settle(&siege.runtime).await.context("the neighbour")?;
+    let mut report = Report::default();
+    report.head()?;
+    for row in rows::all(&siege).await? {
+        let began = Instant::now();
+        let cells = row.run(&siege).await;
+        report.row(row.name, &cells, began.elapsed())?;
+    }
+    report.closing("The host stays up, and nothing came late", &stayed_up(&siege, &panics))?;
+    report.closing("A healthy neighbour is not slowed past its bound", &neighbour.fare().await)?;
+    Ok(report.end(began.elapsed()))
+}
+
+/// Keeps what every panic in this process says, which is also the host's process.
+fn count_panics() -> Arc<Mutex<Vec<String>>> {
+    let panics = Arc::<Mutex<Vec<_>>>::default();
+    let kept = Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |panic| {
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+    }));
+    panics
+}
+
+fn stayed_up(siege: &Siege, panics: &Mutex<Vec<String>>) -> anyhow::Result<String> {
+    let panics = panics.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(panics.is_empty(), "{}", panics.join("\n"));
+    ensure!(siege.acme.exports() == 0, "someone reached what no connector may reach");
+    let trips = siege.tripwire.take();
+    ensure!(trips.is_empty(), "listeners that must stay silent were reached: {trips:?}");
+    let smuggled =
+        siege.witness.seen().into_iter().find(|seen| !seen.rest.is_empty() || seen.body.contains("x-trailer"));
+    ensure!(smuggled.is_none(), "something came behind a request: {smuggled:?}");
+    Ok(format!("no panic; {} listeners stayed silent", siege.tripwire.addresses().len()))
+}

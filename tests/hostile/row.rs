@@ -1,0 +1,187 @@
+//! A row of the table: an attack, tried through every way, and its judgement.
+
+use anyhow::{Context, bail, ensure};
+
+use crate::attempt::{Attempt, Expected, get, judge};
+use crate::program;
+use crate::siege::{Siege, Terms};
+use crate::ways::{Tried, Way};
+
+/// Most attempts in one invocation: a record keeps 32 different denials, and an instance that is denied for ever is not what
+/// is tried here.
+const BATCH: usize = 24;
+
+/// An attack.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) trial: Trial,
+}
+
+/// How an attack is made.
+pub(crate) enum Trial {
+    /// By a guest that runs, through every way.
+    Guest(Vec<Siting>),
+    /// The same by the program as people run it, with these variables in its environment.
+    Program(Vec<(&'static str, String)>, Siting),
+    /// By what the guest is connected with: nothing of it may run.
+    Load(Vec<Refused>),
+    /// By a guest that is given what the attack is after, so that the breach has to be reported, with these words.
+    Breach(Siting, &'static str),
+}
+
+/// Attempts that are made on the same terms.
+pub(crate) struct Siting {
+    pub(crate) terms: Terms,
+    pub(crate) attempts: Vec<Attempt>,
+    /// What has to succeed in the same instance afterwards.
+    pub(crate) permitted: Attempt,
+}
+
+/// Terms that are refused with these words, and others like them that are not.
+pub(crate) struct Refused {
+    pub(crate) what: String,
+    pub(crate) terms: Terms,
+    pub(crate) words: &'static str,
+    pub(crate) counterpart: Terms,
+}
+
+/// How one row went through one way.
+pub(crate) struct Cell {
+    pub(crate) way: &'static str,
+    pub(crate) attempts: usize,
+    pub(crate) outcome: anyhow::Result<()>,
+}
+
+/// The way of what is refused before anything runs.
+pub(crate) const LOAD: &str = "load";
+
+impl Siting {
+    pub(crate) fn new(siege: &Siege, terms: Terms, attempts: Vec<Attempt>) -> Self {
+        Self { terms, attempts, permitted: get(siege.api("/v1/whoami")).answered(200) }
+    }
+
+    /// The attempts in groups that go together. What may fail after it was permitted goes alone, since a record keeps one
+    /// failure.
+    fn batches(&self) -> Vec<Vec<Attempt>> {
+        let alone = |attempt: &Attempt| matches!(attempt.expected, Expected::Failed { .. });
+        let mut batches: Vec<Vec<Attempt>> = Vec::new();
+        for attempt in &self.attempts {
+            match batches.last_mut() {
+                Some(batch) if batch.len() < BATCH && !alone(attempt) && !batch.iter().any(alone) => {
+                    batch.push(attempt.clone());
+                }
+                _ => batches.push(vec![attempt.clone()]),
+            }
+        }
+        for batch in &mut batches {
+            batch.push(self.permitted.clone());
+        }
+        batches
+    }
+}
+
+impl Row {
+    pub(crate) fn guest(name: &'static str, sitings: impl Into<Vec<Siting>>) -> Self {
+        Self { name, trial: Trial::Guest(sitings.into()) }
+    }
+
+    /// Tries it.
+    pub(crate) async fn run(&self, siege: &Siege) -> Vec<Cell> {
+        if let Trial::Load(refused) = &self.trial {
+            let outcome = refused.iter().try_for_each(|refused| refused.check(siege));
+            return vec![Cell { way: LOAD, attempts: refused.len(), outcome }];
+        }
+        let mut cells = Vec::new();
+        for way in Way::ALL {
+            let (attempts, outcome) = self.through(way, siege).await;
+            cells.push(Cell { way: way.name(), attempts, outcome });
+        }
+        cells
+    }
+
+    async fn through(&self, way: Way, siege: &Siege) -> (usize, anyhow::Result<()>) {
+        let (sitings, environment) = match &self.trial {
+            Trial::Guest(sitings) => (sitings.as_slice(), None),
+            Trial::Program(environment, siting) => (std::slice::from_ref(siting), Some(environment.as_slice())),
+            Trial::Breach(siting, words) => {
+                return (siting.attempts.len(), breach(way, siege, siting, words).await);
+            }
+            Trial::Load(_) => (&[][..], None),
+        };
+        let (mut made, mut complaints) = (0, Vec::new());
+        for siting in sitings {
+            for batch in siting.batches() {
+                made += batch.len();
+                let held = async {
+                    let (tried, arrived) = attempt(way, siege, &siting.terms, &batch, environment).await?;
+                    judge(&batch, &tried, &arrived)?;
+                    falsifiable(&batch, &tried, &arrived)
+                };
+                complaints.extend(held.await.err().map(|error| format!("{error:#}")));
+            }
+        }
+        (made, if complaints.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaints.join("\n"))) })
+    }
+}
+
+/// Has the guest make a batch of attempts; what came of them, and what arrived upstream.
+async fn attempt(
+    way: Way,
+    siege: &Siege,
+    terms: &Terms,
+    batch: &[Attempt],
+    environment: Option<&[(&'static str, String)]>,
+) -> anyhow::Result<(Tried, Vec<String>)> {
+    let mark = siege.mark();
+    let tried = match environment {
+        None => way.attempt(siege, terms, batch).await?,
+        Some(environment) => program::attempt(way, siege, terms, batch, environment).await?,
+    };
+    Ok((tried, siege.arrived(&mark).await?))
+}
+
+/// The same outcome has to be a breach where the request that was permitted had to be denied, or to be seen nowhere.
+fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
+    let (permitted, attempts) = batch.split_last().context("a batch without what is permitted")?;
+    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived);
+    let forbidden = Attempt { expected: Expected::Denied("egress-not-declared"), ..permitted.clone() };
+    ensure!(judged(forbidden).is_err(), "a permitted request was not reported as a breach");
+    let unseen = Attempt { arrives: Vec::new(), ..permitted.clone() };
+    ensure!(judged(unseen).is_err(), "a request that arrived was not reported as a breach");
+    Ok(())
+}
+
+/// The attempts succeed although they are expected not to, and that has to be reported.
+async fn breach(way: Way, siege: &Siege, siting: &Siting, words: &str) -> anyhow::Result<()> {
+    let mut batch = siting.attempts.clone();
+    batch.push(siting.permitted.clone());
+    let reported = match attempt(way, siege, &siting.terms, &batch, None).await {
+        Ok((tried, arrived)) => judge(&batch, &tried, &arrived),
+        Err(error) => Err(error),
+    };
+    match reported {
+        Ok(()) => bail!("a breach was not reported"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains(words), "a breach was reported without {words:?}: {text}");
+            Ok(())
+        }
+    }
+}
+
+impl Refused {
+    fn check(&self, siege: &Siege) -> anyhow::Result<()> {
+        let what = &self.what;
+        match siege.connect(&self.terms, &self.terms.config.clone().into()) {
+            Ok(_) => bail!("{what}: it was taken"),
+            Err(error) => {
+                let text = format!("{error:#}");
+                ensure!(text.contains(self.words), "{what}: refused without {:?}: {text}", self.words);
+            }
+        }
+        siege
+            .connect(&self.counterpart, &self.counterpart.config.clone().into())
+            .with_context(|| format!("{what}: the counterpart"))?;
+        Ok(())
+    }
+}

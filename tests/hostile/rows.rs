@@ -1,0 +1,69 @@
+//! Every row of the table. To add one: write a function that gives a [`Row`] in the module that it belongs to, and name it
+//! here.
+
+mod addresses;
+mod framing;
+mod labels;
+mod names;
+mod paths;
+mod proxies;
+mod redirects;
+mod registry;
+mod rules;
+mod selfcheck;
+mod spellings;
+mod tls;
+
+use crate::row::Row;
+use crate::siege::Siege;
+
+// Codes of denials.
+const NOT_DECLARED: &str = "egress-not-declared";
+const NOT_GRANTED: &str = "egress-not-granted";
+const MALFORMED: &str = "egress-malformed";
+const ADDRESS: &str = "egress-address";
+const CREDENTIAL: &str = "egress-header-credential";
+
+/// All of them, in the order in which they are tried.
+pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
+    Ok(vec![
+        selfcheck::a_permitted_request(siege),
+        selfcheck::a_silent_listener(siege)?,
+        selfcheck::a_stranger(siege),
+        rules::undeclared(siege),
+        rules::ungranted(siege),
+        rules::empty_lists(siege),
+        rules::empty_grant(siege),
+        rules::again_and_again(siege),
+        spellings::urls(siege),
+        spellings::hosts(siege),
+        spellings::capitals(siege),
+        spellings::ipv4(siege),
+        spellings::ipv6(siege),
+        paths::past_a_rule(siege),
+        paths::two_readings(siege),
+        addresses::literals(siege)?,
+        addresses::opened(siege),
+        names::special(siege)?,
+        names::aliases(siege)?,
+        names::mixed(siege)?,
+        names::rebinding(siege)?,
+        names::own(siege)?,
+        names::reserved(siege)?,
+        names::translated(siege).await?,
+        names::untold(siege).await?,
+        redirects::left_alone(siege)?,
+        redirects::followed(siege)?,
+        proxies::environment(siege),
+        labels::wildcards(siege),
+        labels::configured(siege),
+        labels::beside(siege)?,
+        framing::hosts(siege),
+        framing::connection(siege),
+        framing::credentials(siege),
+        framing::methods(siege),
+        framing::lengths(siege),
+        framing::trailers(siege),
+        tls::failures(siege).await?,
+    ])
+}

@@ -1,0 +1,130 @@
+//! Upstreams on loopback that speak TLS, and certificates that are wrong in one way each.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::serve::Listener;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A certificate and its key.
+pub type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
+/// A certificate authority.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// One that nobody trusts yet.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Authority of a test");
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    /// Its own certificate.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// The same as text.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for `name`, changed by `change`, and its key.
+    pub fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> anyhow::Result<Identity> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new([name.to_owned()])?;
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.0)?;
+        Ok((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?))
+    }
+}
+
+/// A certificate for `name` that no authority signed.
+pub fn self_signed(name: &str) -> anyhow::Result<Identity> {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([name.to_owned()])?;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    Ok((cert.der().clone(), key))
+}
+
+/// An upstream that speaks TLS and remembers the `Authorization` of each request.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+/// Accepts what completes a handshake.
+struct Handshakes(TcpListener, TlsAcceptor);
+
+impl Listener for Handshakes {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            if let Ok((socket, address)) = self.0.accept().await
+                && let Ok(stream) = self.1.accept(socket).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Upstream {
+    /// Starts one on a free port of 127.0.0.1.
+    pub async fn start(
+        identity: Identity,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> anyhow::Result<Self> {
+        let config = serving(identity, versions)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let ledger = Arc::clone(&seen);
+        let router = Router::new().fallback(move |request: Request| async move {
+            let authorization = request.headers().get("authorization");
+            let text = authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            ledger.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            "hello over TLS"
+        });
+        let serve = axum::serve(Handshakes(listener, TlsAcceptor::from(Arc::new(config))), router);
+        tokio::spawn(serve.into_future());
+        Ok(Self { address, seen })
+    }
+
+    /// A server at `address` that speaks no TLS, and so never sees a request here.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, seen: Arc::default() }
+    }
+
+    /// The `Authorization` of each request so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Option<String>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a server needs to speak TLS as `identity`.
+pub fn serving(
+    (certificate, key): Identity,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> anyhow::Result<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    Ok(config.with_no_client_auth().with_single_cert(vec![certificate], key)?)
+}
