@@ -74,3 +74,4 @@ clean: ## Remove what was built here
 system: ## Make sure that a C compiler and cargo are there; as root on Debian, install the compiler
 	@scripts/require.sh cc build-essential
 	@scripts/require.sh cargo cargo
+	@scripts/require.sh openssl openssl

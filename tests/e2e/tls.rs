@@ -108,3 +108,19 @@ async fn an_upstream_without_tls_is_refused_where_tls_was_asked_for() -> anyhow:
     assert_eq!(acme.requests(), []);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_upstream_that_speaks_nothing_newer_than_tls_1_1_is_refused() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    let speaking = async |version: &str| {
+        let upstream = Upstream::legacy(authority.issue("localhost", |_| {})?, version).await?;
+        anyhow::Ok((fetch(&upstream, "localhost", Some(&authority)).await?, upstream))
+    };
+    let (ended, _upstream) = speaking("-tls1_2").await?;
+    assert_eq!(ended.succeeded().json()?.get("status"), Some(&json!(200)), "{}", ended.stderr);
+    for version in ["-tls1_1", "-tls1"] {
+        let (ended, upstream) = speaking(version).await?;
+        refused(&upstream, &ended, "it speaks neither TLS 1.2 nor TLS 1.3")?;
+    }
+    Ok(())
+}

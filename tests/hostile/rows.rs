@@ -2,6 +2,7 @@
 //! here.
 
 mod addresses;
+mod budgets;
 mod framing;
 mod labels;
 mod names;
@@ -58,6 +59,7 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         labels::wildcards(siege),
         labels::configured(siege),
         labels::beside(siege)?,
+        budgets::fresh_labels(siege)?,
         framing::hosts(siege),
         framing::connection(siege),
         framing::credentials(siege),

@@ -1,14 +1,22 @@
 //! Upstreams on loopback that speak TLS, and certificates that are wrong in one way each.
 
+#![expect(clippy::disallowed_methods, reason = "it prepares files for a server, outside of the host")]
+
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::serve::Listener;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -60,7 +68,11 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Option<String>>>>,
+    _program: Option<(Child, TempDir)>,
 }
+
+/// What a test without the openssl program says.
+const NO_OPENSSL: &str = "openssl is missing: sudo apt-get install openssl";
 
 /// Accepts what completes a handshake.
 struct Handshakes(TcpListener, TlsAcceptor);
@@ -103,13 +115,34 @@ impl Upstream {
         });
         let serve = axum::serve(Handshakes(listener, TlsAcceptor::from(Arc::new(config))), router);
         tokio::spawn(serve.into_future());
-        Ok(Self { address, seen })
+        Ok(Self { address, seen, _program: None })
+    }
+
+    /// One that speaks exactly this version (`-tls1_1`, say), as rustls cannot: the openssl program.
+    pub async fn legacy((certificate, key): Identity, version: &str) -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
+        std::fs::write(folder.path().join("certificate"), &certificate)?;
+        std::fs::write(folder.path().join("key"), key.secret_der())?;
+        let mut program = Command::new("openssl");
+        program.args(["s_server", "-accept", "127.0.0.1:0", "-www", version, "-cipher", "DEFAULT:@SECLEVEL=0"]);
+        program.args(["-cert", "certificate", "-certform", "DER", "-key", "key", "-keyform", "DER"]);
+        program.current_dir(folder.path()).kill_on_drop(true);
+        program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut program = program.spawn().context(NO_OPENSSL)?;
+        let mut lines = BufReader::new(program.stdout.take().context("no output")?).lines();
+        while let Some(line) = lines.next_line().await? {
+            if let Some(address) = line.strip_prefix("ACCEPT ") {
+                let address = address.parse()?;
+                return Ok(Self { address, seen: Arc::default(), _program: Some((program, folder)) });
+            }
+        }
+        anyhow::bail!("openssl s_server did not start with {version}")
     }
 
     /// A server at `address` that speaks no TLS, and so never sees a request here.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, seen: Arc::default() }
+        Self { address, seen: Arc::default(), _program: None }
     }
 
     /// The `Authorization` of each request so far.

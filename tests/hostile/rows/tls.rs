@@ -6,7 +6,7 @@ use bulkhead_tests::dns::ZONE;
 use bulkhead_tests::tls::{Authority, Identity, Upstream, self_signed};
 use rcgen::{CertificateParams, date_time_ymd};
 
-use crate::attempt::get;
+use crate::attempt::{Attempt, get};
 use crate::row::{Row, Siting};
 use crate::siege::{OPEN, Siege, rule};
 
@@ -42,6 +42,12 @@ pub(super) async fn failures(siege: &Siege) -> anyhow::Result<Row> {
         ports.push((host, upstream.address.port()));
         upstreams.push(upstream);
     }
+    // The same program speaks the version that is asked of it, so that the first shows that nothing else is wrong.
+    for (host, version) in [("dated", "-tls1_2"), ("outdated", "-tls1_1"), ("antique", "-tls1")] {
+        let upstream = Upstream::legacy(trusted.issue(&name(host), |_| {})?, version).await?;
+        ports.push((host, upstream.address.port()));
+        upstreams.push(upstream);
+    }
     siege.secure.lock().unwrap_or_else(PoisonError::into_inner).extend(upstreams);
     terms.network.authorities = vec![trusted.certificate()];
     terms = terms.asking(&wildcard, "paths = [\"/\"]").granting(&wildcard, OPEN);
@@ -53,6 +59,8 @@ pub(super) async fn failures(siege: &Siege) -> anyhow::Result<Row> {
         let request = get(format!("https://{}:{port}/", name(host)));
         attempts.push(match *host {
             "good" => request.answered(200),
+            // The program does not tell what arrived.
+            "dated" => Attempt { arrives: Vec::new(), ..request.answered(200) },
             _ => request.failed("egress-tls", "Tls"),
         });
     }

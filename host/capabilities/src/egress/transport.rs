@@ -16,6 +16,7 @@ use futures::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, PeerIncompatible};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -168,7 +169,20 @@ async fn secure(
     };
     let handshake = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, socket);
     let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no handshake in time");
-    tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| late())?
+    tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| late())?.map_err(plain)
+}
+
+/// What a person can do something with, of what the library says.
+fn plain(error: std::io::Error) -> std::io::Error {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let outdated = matches!(
+        cause,
+        Some(
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+                | rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
+        )
+    );
+    if outdated { std::io::Error::other("it speaks neither TLS 1.2 nor TLS 1.3") } else { error }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
