@@ -220,7 +220,9 @@ impl Stream for Received {
             match frame {
                 None => {
                     this.event.end(Ending::Done);
-                    this.under_way.take().map(|(_, hold)| hold.done());
+                    if let Some((_, hold)) = this.under_way.take() {
+                        hold.done();
+                    }
                     return Poll::Ready(None);
                 }
                 Some(Err(source)) => {
