@@ -17,6 +17,7 @@ mod sockets;
 
 mod dns;
 mod egress;
+mod http2;
 mod load;
 mod redirects;
 mod resources;

@@ -1,5 +1,6 @@
-//! What the tests share: servers to talk to, and connectors aimed at them.
+//! What the tests share: servers to talk to, connectors aimed at them, and what they took.
 #![forbid(unsafe_code)]
 
 pub mod acme;
 pub mod aimed;
+pub mod peak;
