@@ -15,6 +15,7 @@ mod inside;
 mod outside;
 mod sockets;
 
+mod dialling;
 mod dns;
 mod egress;
 mod http2;
