@@ -15,9 +15,11 @@ mod metered;
 mod sockets;
 
 mod budgets;
+mod dialling;
 mod dns;
 mod egress;
 mod events;
+mod http2;
 mod load;
 mod redirects;
 mod resources;

@@ -42,8 +42,6 @@ pub(crate) struct Talk {
     pub(crate) turn: usize,
     /// The request's head.
     pub(crate) head: String,
-    /// The client's end.
-    pub(crate) peer: SocketAddr,
 }
 
 impl Talk {
@@ -91,7 +89,7 @@ impl Upstream {
         let acceptor = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
         let this = upstream.clone();
         tokio::spawn(async move {
-            while let Ok((socket, peer)) = listener.accept().await {
+            while let Ok((socket, _)) = listener.accept().await {
                 let number = this.note(|seen| {
                     seen.push(Seen::default());
                     seen.len() - 1
@@ -99,7 +97,7 @@ impl Upstream {
                 let (this, acceptor, talk) = (this.clone(), acceptor.clone(), talk.clone());
                 tokio::spawn(async move {
                     // Whoever is hung up on has nobody to tell.
-                    let _ = this.serve(number, socket, peer, acceptor, talk).await;
+                    let _ = this.serve(number, socket, acceptor, talk).await;
                     this.on(number, |seen| seen.closed = true);
                 });
             }
@@ -111,7 +109,6 @@ impl Upstream {
         &self,
         number: usize,
         socket: TcpStream,
-        peer: SocketAddr,
         acceptor: Option<TlsAcceptor>,
         talk: impl Fn(Talk) -> F,
     ) -> std::io::Result<()>
@@ -134,7 +131,7 @@ impl Upstream {
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             self.on(number, |seen| seen.requests.push(head.clone()));
-            match talk(Talk { stream, socket: number, turn, head, peer }).await? {
+            match talk(Talk { stream, socket: number, turn, head }).await? {
                 Some(talk) => stream = talk.stream,
                 None => break,
             }

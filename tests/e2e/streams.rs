@@ -1,25 +1,18 @@
 //! Large bodies: they pass in constant memory, either way. `make bench` does the same with 1 GiB.
 
-use std::pin::pin;
-use std::time::Duration;
-
-use anyhow::Context;
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
-use bulkhead_tests::deluge;
 use bulkhead_tests::outside::Laid;
+use bulkhead_tests::{deluge, peak};
 use serde_json::{Value, json};
 
 /// Few bytes, for what the program needs anyway.
 const LITTLE: u64 = 1 << 20;
 /// Many bytes: more than the program may need for them by far.
 const MUCH: u64 = 192 << 20;
-/// How much more memory many bytes may take than few, in KiB. Buffers on the way, and the system's whims.
-const MORE: u64 = 24 * 1024;
+/// How much more memory many bytes may take than few, in bytes. Buffers on the way, and the system's whims.
+const MORE: u64 = 24 << 20;
 
-/// How often the program's memory is looked at.
-const TICK: Duration = Duration::from_millis(5);
-
-/// Runs the program with this input; its answer, and the most memory it ever had, in KiB.
+/// Runs the program with this input; its answer, and the most memory it ever had, in bytes.
 async fn run(port: u16, input: &Value) -> anyhow::Result<(Value, u64)> {
     let laid = Laid::new(HOSTILE_EGRESS, port, &json!({}))?;
     for (from, to) in [
@@ -30,26 +23,14 @@ async fn run(port: u16, input: &Value) -> anyhow::Result<(Value, u64)> {
         laid.change("connector.toml", from, to)?;
     }
     let limits = "[limits]\ntime = \"2m\"\ncpu = \"1m\"";
-    let budgets = "bytes-in-per-minute = { \"localhost\" = \"1GiB\" }\nbytes-out-per-minute = { \"localhost\" = \"1GiB\" }";
+    let budgets =
+        "bytes-in-per-minute = { \"localhost\" = \"1GiB\" }\nbytes-out-per-minute = { \"localhost\" = \"1GiB\" }";
     laid.append("connector.toml", &format!("{limits}\n{budgets}"))?;
     let input = input.to_string();
-    let child = laid.command(&["invoke", ".", "fetch", "--input", &input], Some("streams-token-0123456789")).spawn()?;
-    let status = format!("/proc/{}/status", child.id().context("no process")?);
-    let (mut ended, mut most) = (pin!(child.wait_with_output()), 0);
-    let ended = loop {
-        match tokio::time::timeout(TICK, &mut ended).await {
-            Ok(ended) => break ended?,
-            Err(_) => most = peak(&status).unwrap_or(most),
-        }
-    };
+    let command = laid.command(&["invoke", ".", "fetch", "--input", &input], Some("streams-token-0123456789"));
+    let (ended, most) = peak::of(command).await?;
     anyhow::ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     Ok((serde_json::from_slice(&ended.stdout)?, most))
-}
-
-/// The most memory that a process ever had, in KiB.
-fn peak(status: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(status).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
 }
 
 #[tokio::test]
@@ -59,7 +40,7 @@ async fn a_large_answer_passes_in_constant_memory_although_it_is_searched_for_a_
     let (_, little) = run(upstream.port(), &get(LITTLE)).await?;
     let (answer, much) = run(upstream.port(), &get(MUCH)).await?;
     assert_eq!(answer.get("body_bytes"), Some(&json!(MUCH)), "{}", answer.get("error").unwrap_or_default());
-    assert!(much < little + MORE, "{much} KiB for much, {little} KiB for little");
+    assert!(much < little + MORE, "{much} bytes for much, {little} for little");
     Ok(())
 }
 
@@ -73,6 +54,6 @@ async fn a_large_request_passes_in_constant_memory() -> anyhow::Result<()> {
     let (_, little) = run(upstream.port(), &post(LITTLE)).await?;
     let (answer, much) = run(upstream.port(), &post(MUCH)).await?;
     assert_eq!(answer.get("body"), Some(&json!(MUCH.to_string())), "{answer}");
-    assert!(much < little + MORE, "{much} KiB for much, {little} KiB for little");
+    assert!(much < little + MORE, "{much} bytes for much, {little} for little");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the tests share: servers to talk to, connectors aimed at them, and two ways to run those.
+//! What the tests share: servers to talk to, connectors aimed at them, two ways to run those, and what they took.
 #![forbid(unsafe_code)]
 
 pub mod acme;
@@ -7,5 +7,6 @@ pub mod deluge;
 pub mod dns;
 pub mod inside;
 pub mod outside;
+pub mod peak;
 pub mod tls;
 pub mod upstream;

@@ -14,7 +14,7 @@ use bulkhead_core::limits::Traffic;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, PeerIncompatible};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +31,9 @@ pub(super) const CONNECT: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const HEAD_START: Duration = Duration::from_millis(250);
+/// How long an HTTP/2 upstream that owes answers may say nothing before it is asked for a sign of life, and how long that may
+/// take. A socket that leads nowhere any more is shared by all requests, until it is found out.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// Largest response head, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Most response header fields.
@@ -106,6 +109,9 @@ pub(super) async fn open(
                     .initial_stream_window_size(WINDOW)
                     .initial_connection_window_size(WINDOWS)
                     .max_send_buf_size(WINDOW as usize)
+                    .timer(TokioTimer::new())
+                    .keep_alive_interval(SIGN_OF_LIFE)
+                    .keep_alive_timeout(SIGN_OF_LIFE)
                     .handshake(TokioIo::new(stream))
                     .await
                     .map_err(exchange)?;
