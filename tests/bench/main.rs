@@ -24,5 +24,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     cases::decision(&mut report, &effort)?;
     cases::gate(&mut report, &effort).await?;
     cases::invoke(&mut report, &effort).await?;
+    cases::stream(&mut report).await?;
     report.finish(&machine::description())
 }

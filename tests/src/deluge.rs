@@ -9,7 +9,11 @@ use axum::extract::Query;
 use axum::routing::get;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::aimed::HOSTILE_EGRESS;
+use crate::outside::Laid;
 
 /// One piece of what it sends.
 static PIECE: [u8; 64 * 1024] = [b'~'; 64 * 1024];
@@ -44,4 +48,47 @@ async fn count(body: Body) -> String {
         bytes += piece.len() as u64;
     }
     bytes.to_string()
+}
+
+/// The guest that sends any request, aimed at it and allowed 2 GiB each way.
+pub fn laid(upstream: SocketAddr) -> anyhow::Result<Laid> {
+    let laid = Laid::new(HOSTILE_EGRESS, upstream.port(), &json!({}))?;
+    for (from, to) in [
+        ("methods = [\"GET\"]", "methods = [\"GET\", \"POST\"]"),
+        ("\"/v1/contacts\"", "\"/deluge\""),
+        ("why = \"Everything", "request-bytes = \"2GiB\"\nresponse-bytes = \"2GiB\"\nwhy = \"Everything"),
+    ] {
+        laid.change("connector.toml", from, to)?;
+    }
+    let limits = "[limits]\ntime = \"5m\"\ncpu = \"1m\"";
+    let budgets =
+        "bytes-in-per-minute = { \"localhost\" = \"2GiB\" }\nbytes-out-per-minute = { \"localhost\" = \"2GiB\" }";
+    laid.append("connector.toml", &format!("{limits}\n{budgets}"))?;
+    Ok(laid)
+}
+
+/// What that guest is told in order to receive, or to send, so many bytes.
+pub fn input(upstream: SocketAddr, way: Way, bytes: u64) -> Value {
+    let url = format!("http://localhost:{}/deluge", upstream.port());
+    match way {
+        Way::In => json!({ "url": format!("{url}?bytes={bytes}") }),
+        Way::Out => json!({ "method": "POST", "url": url, "body_bytes": bytes }),
+    }
+}
+
+/// How many bytes arrived, by what that guest answered.
+pub fn arrived(way: Way, answer: &Value) -> Option<u64> {
+    match way {
+        Way::In => answer.get("body_bytes")?.as_u64(),
+        Way::Out => answer.get("body")?.as_str()?.parse().ok(),
+    }
+}
+
+/// Which way a body goes, as the guest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// An answer.
+    In,
+    /// A request.
+    Out,
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::Context;
 use bulkhead_capabilities::credentials::{DevelopmentVault, Guard};
 use bulkhead_capabilities::egress::{Client, Gate, Resolver, Transport};
 use bulkhead_capabilities::journal::Journal;
@@ -42,19 +41,11 @@ async fn memory(report: &mut Report, effort: &Effort, upstream: SocketAddr) -> a
     for request in 0..effort.requests {
         ask(&gate, &uri).await?;
         if request == effort.requests / 10 {
-            early = resident()?;
+            early = super::memory("VmRSS:")?;
         }
     }
-    report.grown("gate, memory", resident()?, "MiB", early, "after the first tenth");
+    report.grown("gate, memory", super::memory("VmRSS:")?, "MiB", early, "after the first tenth");
     Ok(())
-}
-
-/// This process's resident memory, in MiB.
-fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
 }
 
 /// A server in a thread of its own, so that neither side shares its time with it more than the other.
