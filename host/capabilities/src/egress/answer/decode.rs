@@ -1,8 +1,12 @@
 //! Decodes an answer, so that secrets can be looked for in it.
 //!
-//! Why: a few kilobytes can decode to gigabytes. Invariants: 1. what comes out is cut off at the answer's limit; 2. one
-//! coding at most, of those that are registered for HTTP and in use; 3. a decoder's memory is bounded by its window.
+//! Why: a few kilobytes can decode to gigabytes, and megabytes to nothing. Invariants: 1. what comes out is cut off at the
+//! answer's limit; 2. one coding at most, of those that are registered for HTTP and in use; 3. a decoder's memory is bounded
+//! by its window; 4. it never works for long without a pause, whether or not
+//! anything comes out, so that the limits of whoever reads on are kept.
 //! Callers: `answer.rs` → here → the `async-compression` crate.
+
+use std::task::{Poll, ready};
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
@@ -17,7 +21,9 @@ use wasmtime_wasi_http::Error as WasiError;
 const ZSTD_WINDOW: u32 = 23;
 /// How much is decoded at once, in bytes.
 const CHUNK: usize = 16 * 1024;
-
+/// How much a decoder takes in at once, in bytes. The costliest input there is, nothing packed again and again, takes a
+/// millisecond of work for that much.
+const SLICE: usize = 4 * 1024;
 /// A content coding (RFC 9110 §8.4.1, RFC 7932, RFC 8878).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -66,7 +72,9 @@ pub(super) fn decoded(
     coding: Coding,
     limit: u64,
 ) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
-    let reader = StreamReader::new(pieces.map(|piece| piece.map_err(std::io::Error::other)));
+    let slices = pieces.flat_map(|piece| futures::stream::iter(sliced(piece)));
+    let slices = slices.map(|slice| slice.map_err(std::io::Error::other));
+    let reader = StreamReader::new(considerate(slices));
     let mut left = limit;
     ReaderStream::with_capacity(decoder(coding, reader), CHUNK).map(move |piece| {
         let piece = piece.map_err(fault)?;
@@ -94,6 +102,30 @@ fn decoder(coding: Coding, reader: impl AsyncBufRead + Send + 'static) -> Box<dy
     }
 }
 
+/// The same stream, with a pause now and then although it may always be ready.
+pub(super) fn considerate<T>(stream: impl Stream<Item = T> + Send + 'static) -> impl Stream<Item = T> + Send + 'static {
+    let mut stream = Box::pin(stream);
+    futures::stream::poll_fn(move |cx| {
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        let item = ready!(stream.as_mut().poll_next(cx));
+        turn.made_progress();
+        Poll::Ready(item)
+    })
+}
+
+/// A piece in slices that a decoder can be given.
+fn sliced(piece: Result<Bytes, WasiError>) -> impl Iterator<Item = Result<Bytes, WasiError>> {
+    let mut left = Some(piece);
+    std::iter::from_fn(move || match left.take()? {
+        Ok(mut bytes) if bytes.len() > SLICE => {
+            let slice = bytes.split_to(SLICE);
+            left = Some(Ok(bytes));
+            Some(Ok(slice))
+        }
+        last => Some(last),
+    })
+}
+
 /// The error of the bytes themselves, or that they do not decode.
 fn fault(error: std::io::Error) -> Fault {
     match error.into_inner() {
@@ -104,6 +136,8 @@ fn fault(error: std::io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
     use futures::TryStreamExt;
     use tokio::io::AsyncReadExt;
@@ -149,7 +183,7 @@ mod tests {
             let end = std::sync::Arc::clone(&ended);
             let pieces = futures::stream::iter([Ok(Bytes::from(coded))]).chain(futures::stream::poll_fn(move |_| {
                 end.store(true, std::sync::atomic::Ordering::Relaxed);
-                std::task::Poll::Ready(None)
+                Poll::Ready(None)
             }));
             let out: Vec<Bytes> = decoded(pieces, coding, 1 << 20).try_collect().await.unwrap();
             assert_eq!(out.concat(), b"hello", "{name}");
@@ -165,6 +199,17 @@ mod tests {
             assert!(coded.len() < 100_000, "{name}");
             let refused = decode(coding, &coded, 1 << 20).await;
             assert!(matches!(refused, Err(Fault::TooLarge)), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn input_without_end_that_decodes_to_nothing_lets_others_go_on() {
+        for (_, coding) in CODINGS {
+            let piece = Bytes::from(encoded(coding, b"").await.repeat(4096));
+            let pieces = futures::stream::repeat_with(move || Ok(piece.clone()));
+            let endless = decoded(pieces, coding, 1 << 20).try_collect::<Vec<_>>();
+            let ended = tokio::time::timeout(Duration::from_millis(50), endless).await;
+            assert!(ended.is_err(), "{coding:?} is cut off from outside");
         }
     }
 
