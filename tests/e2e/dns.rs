@@ -1,10 +1,15 @@
 //! What becomes of names: a DNS server on loopback answers as an attacker would.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
 use bulkhead_tests::dns::{Dns, ZONE};
 use serde_json::json;
+use tokio::net::{TcpSocket, TcpStream};
 
+use crate::inside::{self, Reach};
 use crate::outside::{Ended, Laid};
 
 /// Has the hostile guest ask `host` below the zone for its contacts, with loopback opened and this DNS server.
@@ -65,4 +70,46 @@ async fn an_address_behind_the_networks_translator_is_judged_as_what_it_carries(
     let ended = fetch(&dns, &acme().await?, "inside", &[]).await?;
     assert!(ended.stderr.contains("egress-address") && ended.stderr.contains("cloud metadata"), "{ended:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_name_with_dozens_of_addresses_that_do_not_answer_holds_few_sockets() -> anyhow::Result<()> {
+    // A listener that accepts nothing, and whose queue is full.
+    let silent = TcpSocket::new_v4()?;
+    silent.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    let silent = silent.listen(1)?;
+    let port = silent.local_addr()?.port();
+    let mut queue = Vec::new();
+    let brief = Duration::from_millis(100);
+    while let Ok(socket) = tokio::time::timeout(brief, TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await {
+        queue.push(socket?);
+    }
+    let addresses: Vec<String> = (1..=60).map(|last| format!("127.0.0.{last}")).collect();
+    let records: Vec<_> = addresses.iter().map(|address| ("upstream", address.as_str())).collect();
+    let dns = Dns::start(&records).await?;
+    let reach = Reach { hosts: vec!["upstream.bulkhead.test"], limits: "time = \"4s\"", ..Reach::plain(port) };
+    let connection = reach.connect("acme", &inside::transport(Some(dns.address()), None)?)?;
+    let mut most = 0;
+    let count = async {
+        loop {
+            most = most.max(dialling(port)?);
+            tokio::time::sleep(brief).await;
+        }
+    };
+    let input = json!({ "url": reach.url("/a") });
+    let counted: anyhow::Result<()> = tokio::select! {
+        failed = count => failed,
+        outcome = inside::invoke(&connection, "fetch", &input) => outcome.map(drop),
+    };
+    counted?;
+    assert!((2..=6).contains(&most), "{most} at once");
+    Ok(())
+}
+
+/// How many sockets of this machine wait for a connection to this port (proc(5), `net/tcp`: 02 is a SYN that was sent).
+fn dialling(port: u16) -> anyhow::Result<usize> {
+    let port = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    let fields = table.lines().map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>());
+    Ok(fields.filter(|fields| matches!(fields.as_slice(), [remote, "02", ..] if remote.ends_with(&port))).count())
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::canary::{self, ORDINARY};
-use crate::inside;
+use crate::inside::{self, Reach, TOKEN};
 use crate::outside::Laid;
+use crate::sockets::soon;
 
 /// An answer that stops here if nothing else stops it sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,6 +138,31 @@ async fn an_answer_in_an_encoding_that_cannot_be_looked_into_is_refused_where_a_
         assert!(told(&outcome)?.get("error").is_some(), "{header}: {outcome:?}");
         assert_eq!(outcome.record.failure.map(|(code, _)| code), Some("egress-encoded"), "{header}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_decodes_to_far_too_much_ends_at_the_limits_of_a_call_although_nobody_reads_it()
+-> anyhow::Result<()> {
+    // zstd: a window of 128 KiB, then blocks that say 128 KiB in four bytes each (RFC 8878 §3.1.1).
+    let bomb = upstream(|mut socket, _| async move {
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: zstd\r\nconnection: close\r\n\r\n").await?;
+        socket.write_all(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38]).await?;
+        loop {
+            socket.write_all(&[0x02, 0x00, 0x10, 0x00].repeat(1024)).await?;
+        }
+    });
+    let reach = Reach {
+        rule: "response-bytes = \"1TiB\"",
+        limits: "cpu = \"300ms\"",
+        token: Some(TOKEN),
+        ..Reach::plain(bomb.await?.port())
+    };
+    let connection = reach.connect("acme", &inside::transport(None, None)?)?;
+    let input = json!({ "url": reach.url("/a"), "skip": true });
+    let outcome = soon("the call ends", inside::invoke(&connection, "fetch", &input)).await??;
+    assert!(matches!(outcome.result, Err(Failure::Cpu(_))), "{:?}", outcome.result);
+    assert!(outcome.usage.cpu < Duration::from_secs(1), "{:?}", outcome.usage);
     Ok(())
 }
 

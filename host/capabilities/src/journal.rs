@@ -23,6 +23,9 @@ pub const MOST_DESTINATIONS: usize = 64;
 /// Denials of one invocation, equal ones included, after which it ends. A connector that is denied does better to say so.
 pub const MOST_DENIED: u64 = 500;
 
+/// Longest text kept of a failure, in characters. An upstream has a say in it: its certificate's names, or why it hangs up.
+const LONGEST_FAILURE: usize = 500;
+
 /// A denial, and how often it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
@@ -111,8 +114,17 @@ impl Journal {
     /// Keeps why a permitted request failed; the last one stands.
     pub fn fail(&self, error: &crate::egress::Error) {
         // A name that the guest chose stands in the error, and in what the libraries say of it.
-        let text = self.guard.masked(&error.to_string());
-        let cause = std::error::Error::source(error).map(|cause| self.guard.masked(&cause.to_string()));
+        let told = |text: String| {
+            let masked = self.guard.masked(&text);
+            let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+            let mut short: String = masked.chars().take(LONGEST_FAILURE).map(plain).collect();
+            if masked.chars().nth(LONGEST_FAILURE).is_some() {
+                short.push('…');
+            }
+            short
+        };
+        let text = told(error.to_string());
+        let cause = std::error::Error::source(error).map(|cause| told(cause.to_string()));
         tracing::warn!(owner = %self.owner, code = error.code(), error = text, cause, "request failed");
         self.count(|record| record.failure = Some((error.code(), text)));
     }
@@ -175,5 +187,16 @@ mod tests {
         assert_eq!(record.more_destinations.len(), 1);
         assert_eq!(record.denied, 2000);
         assert!(journal.take().denials.is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_told_in_few_words_whatever_the_upstream_said() {
+        let owner = Owner::local(&"acme/crm".parse().unwrap());
+        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()));
+        let said = format!("\u{1b}[2J{}", "name ".repeat(10_000));
+        journal.fail(&crate::egress::Error::Tls { host: "a.com".to_owned(), source: std::io::Error::other(said) });
+        let (code, text) = journal.take().failure.unwrap();
+        assert_eq!((code, text.chars().count()), ("egress-tls", LONGEST_FAILURE + 1));
+        assert!(text.starts_with("TLS with a.com failed") && !text.contains('\u{1b}'), "{text}");
     }
 }

@@ -174,6 +174,9 @@ pub struct Limits {
     pub traffic: Traffic,
 }
 
+/// The largest body that any rule can allow, whatever the manifest asks: more than an export of a large service.
+pub const LARGEST_BODY: Size = Size::mib(4096);
+
 impl Limits {
     /// What a connector has when its manifest asks nothing: enough for a page of records, little enough to run many.
     pub const DEFAULT: Self = Self {

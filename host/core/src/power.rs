@@ -13,7 +13,7 @@ use crate::denial::Remedy;
 use crate::egress::{HostPattern, PathPattern, Rule};
 use crate::grant::{Grant, same_destination};
 use crate::id::{Digest, SecretName};
-use crate::limits::{Asked, Limits, Scope, Size, Traffic};
+use crate::limits::{Asked, LARGEST_BODY, Limits, Scope, Size, Traffic};
 use crate::manifest::{Injection, Manifest};
 
 /// Why no power could be worked out.
@@ -119,8 +119,8 @@ impl Power {
                     host: distinct.iter().position(|host| **host == request.rule.host).unwrap_or_default(),
                     public_suffix: opening.public_suffix,
                     addresses: opening.addresses.clone(),
-                    request_bytes: request.request_bytes,
-                    response_bytes: request.response_bytes,
+                    request_bytes: request.request_bytes.min(LARGEST_BODY),
+                    response_bytes: request.response_bytes.min(LARGEST_BODY),
                 });
             }
             // A label that cannot be filled in is asked for, but covers nothing.

@@ -3,7 +3,8 @@
 //! Why: an answer is hostile bytes, and may repeat a secret. Invariants: 1. an answer is cut off at its limit, on the wire
 //! and decoded, after too long a silence, and when the exchange has lasted too long; 2. with secrets in play nothing passes
 //! that cannot be looked into; 3. a socket goes back to the pool only when the whole answer was read; 4. memory used does
-//! not depend on the answer's length.
+//! not depend on the answer's length; 5. however much there is to read at once, whoever reads pauses now and then, so that
+//! the limits of a call are kept.
 //! Callers: `client.rs` → here → `credentials::Guard`.
 
 mod decode;
@@ -42,7 +43,7 @@ pub(super) struct Hold {
     pub(super) channel: Channel,
     pub(super) key: Key,
     pub(super) pool: Arc<Pool>,
-    pub(super) _place: Place,
+    pub(super) _place: Arc<Place>,
 }
 
 impl Hold {
@@ -126,7 +127,7 @@ pub(super) fn receive(
 }
 
 fn deliver(stream: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static) -> WasiBody {
-    StreamBody::new(stream.map(|piece| piece.map(Frame::data))).boxed_unsync()
+    StreamBody::new(decode::considerate(stream).map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// Masks what repeats a secret, and drops fields whose name does; how many there were.
@@ -214,11 +215,14 @@ impl Stream for Received {
             let Some((body, _)) = &mut this.under_way else {
                 return Poll::Ready(None);
             };
+            // Frames without data, one after the other, are not handed on and could go on for ever.
+            let turn = ready!(tokio::task::coop::poll_proceed(cx));
             let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
                 ready!(this.silence.as_mut().poll(cx));
                 let error = Error::Silent { host: this.host.clone(), after: this.patience };
                 return Poll::Ready(Some(Err(this.break_off(error, WasiError::ConnectionReadTimeout))));
             };
+            turn.made_progress();
             this.listen();
             match frame {
                 None => {

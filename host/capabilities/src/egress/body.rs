@@ -10,7 +10,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
-use super::budget::Toll;
+use super::budget::{Place, Toll};
 use super::event::{Event, Fault};
 use crate::journal::Journal;
 
@@ -36,12 +36,22 @@ pub fn abandon(table: &mut ResourceTable) {
     }
 }
 
-/// There is one as long as a body is going out.
-pub(super) struct Upload;
+/// There is one as long as a body is going out. It keeps the exchange's place, which an early answer must not free.
+pub(super) struct Upload {
+    _place: Arc<Place>,
+}
 
 impl Outgoing {
-    pub(super) fn new(inner: WasiBody, limit: u64, toll: Toll, journal: Journal, event: Arc<Event>) -> Self {
-        Self { inner, left: limit, limit, toll, piece: None, journal, event, upload: Arc::new(Upload) }
+    pub(super) fn new(
+        inner: WasiBody,
+        limit: u64,
+        toll: Toll,
+        journal: Journal,
+        event: Arc<Event>,
+        place: Arc<Place>,
+    ) -> Self {
+        let upload = Arc::new(Upload { _place: place });
+        Self { inner, left: limit, limit, toll, piece: None, journal, event, upload }
     }
 
     /// Is there as long as the body is.
@@ -114,7 +124,7 @@ mod tests {
     use futures::{FutureExt, StreamExt};
     use http_body_util::{BodyExt, StreamBody};
 
-    use super::super::budget::{Budgets, Way};
+    use super::super::budget::{self, Budgets, Way};
     use super::*;
     use crate::credentials::Guard;
 
@@ -144,11 +154,13 @@ mod tests {
         let owner = Arc::new(Owner::local(&manifest.connector.name));
         let guard = Arc::new(Guard::new([]).unwrap());
         let event = Arc::new(Event::new(Arc::clone(&owner), "*".into(), &permit, &guard));
-        let toll = Toll::new(Budgets::new(&power).of(permit.hosts()), Way::Out);
+        let budgets = Budgets::new(&power).of(permit.hosts());
+        let place = Arc::new(budget::place(&budgets).await);
+        let toll = Toll::new(budgets, Way::Out);
         let journal = Journal::new(owner, guard);
         let pieces = futures::stream::iter([60 * 1024, 10]).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
         let body = StreamBody::new(pieces).boxed_unsync();
-        let mut body = Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event));
+        let mut body = Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event), place);
         assert!(body.frame().await.unwrap().is_ok());
         assert!(body.frame().now_or_never().is_none());
         assert_eq!(event.silence(), Duration::ZERO);

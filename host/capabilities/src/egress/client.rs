@@ -137,9 +137,10 @@ impl Client {
         event: &Arc<Event>,
     ) -> Result<http::Response<WasiBody>, Failure> {
         let target = &permit.request().target;
+        let place = Arc::new(place);
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
-        let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event));
+        let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
         let request = assemble(permit, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };

@@ -110,8 +110,12 @@ impl Resolver {
         let failed = |reason: String| Error::Resolve { host: host.to_string(), reason };
         let answer = self.dns.lookup_ip(qualified(name).map_err(failed)?).await;
         let answer = answer.map_err(|error| failed(plain(&error)))?;
-        let mut addresses: Vec<IpAddr> = answer.iter().take(MOST_ADDRESSES + 1).collect();
-        addresses.dedup();
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in answer.iter() {
+            if addresses.len() <= MOST_ADDRESSES && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
         match addresses.len() {
             0 => Err(failed("the answer has no address".to_owned())),
             // More than can be checked is not cut short: an unchecked address must not be a second answer's first.

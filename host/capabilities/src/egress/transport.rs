@@ -34,6 +34,9 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How long an HTTP/2 upstream that owes answers may say nothing before it is asked for a sign of life, and how long that may
 /// take. A socket that leads nowhere any more is shared by all requests, until it is found out.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// Most addresses of one name that are tried at once. Whoever answers for it can name dozens that swallow packets, and each
+/// holds one of the process's sockets.
+const MOST_AT_ONCE: usize = 6;
 /// Largest response head, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Most response header fields.
@@ -133,17 +136,19 @@ pub(super) async fn open(
 }
 
 /// The first of `addresses` that answers. The next one is tried as soon as one has failed or its head start is over, both
-/// families in turn (RFC 8305 §4).
+/// families in turn (RFC 8305 §4). Where there are more than may be tried at once, each has as long as it takes to come to its
+/// turn.
 async fn dial(addresses: &[IpAddr], port: u16) -> std::io::Result<(TcpStream, IpAddr)> {
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv6());
     let longest = v6.len().max(v4.len());
     let in_turn = (0..longest).flat_map(|at| [v6.get(at), v4.get(at)]).flatten().copied();
+    let patience = if addresses.len() > MOST_AT_ONCE { HEAD_START * MOST_AT_ONCE as u32 } else { CONNECT };
     let mut waiting = in_turn.collect::<Vec<_>>().into_iter();
     let mut under_way = FuturesUnordered::new();
     let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
     loop {
-        match waiting.next() {
-            Some(address) => under_way.push(attempt(address, port)),
+        match if under_way.len() < MOST_AT_ONCE { waiting.next() } else { None } {
+            Some(address) => under_way.push(attempt(address, port, patience)),
             None if under_way.is_empty() => return Err(last),
             None => {}
         }
@@ -152,14 +157,15 @@ async fn dial(addresses: &[IpAddr], port: u16) -> std::io::Result<(TcpStream, Ip
                 Ok(connected) => return Ok(connected),
                 Err(error) => last = error,
             },
-            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {}
+            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 && under_way.len() < MOST_AT_ONCE => {}
         }
     }
 }
 
-async fn attempt(address: IpAddr, port: u16) -> std::io::Result<(TcpStream, IpAddr)> {
+async fn attempt(address: IpAddr, port: u16, patience: Duration) -> std::io::Result<(TcpStream, IpAddr)> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place, and the address was admitted")]
-    let socket = TcpStream::connect(SocketAddr::new(address, port)).await?;
+    let connect = TcpStream::connect(SocketAddr::new(address, port));
+    let socket = tokio::time::timeout(patience, connect).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
     Ok((socket, address))
 }
 

@@ -186,9 +186,12 @@ impl fmt::Display for HostPattern {
 }
 
 /// Whether anyone can register a name below `parent`. The list knows `co.uk` and `github.io`; what it does not know counts
-/// as a public suffix when it is one label, but for `localhost`, below which nobody can (RFC 6761 §6.3).
+/// as a public suffix when it is one label, but for `localhost`, below which nobody can (RFC 6761 §6.3). Where the list has a
+/// wildcard (`*.kobe.jp`), every name below is a public suffix itself.
 fn is_public_suffix(parent: &DnsName) -> bool {
-    parent.as_str() != "localhost" && psl::suffix_str(parent.as_str()) == Some(parent.as_str())
+    let is_listed = |name: &str| psl::suffix_str(name) == Some(name);
+    // The label stands for any; no rule of the list names it.
+    parent.as_str() != "localhost" && (is_listed(parent.as_str()) || is_listed(&format!("any-label-at-all.{parent}")))
 }
 
 /// `text` with labels of other scripts in their ASCII form (RFC 5891). ASCII text stays as it is.
@@ -269,10 +272,15 @@ mod tests {
     #[test]
     fn a_wildcard_over_a_public_suffix_is_known_as_such() {
         let spans = |text: &str| text.parse::<HostPattern>().unwrap().spans_public_suffix();
-        for suffix in ["com", "co.uk", "github.io", "internal", "s3.amazonaws.com"] {
+        for suffix in ["com", "co.uk", "github.io", "internal", "s3.amazonaws.com", "kobe.jp", "ck"] {
             assert!(spans(&format!("*.{suffix}")) && spans(&format!("{{key}}.{suffix}")), "{suffix}");
         }
-        assert!(!spans("*.example.co.uk") && !spans("{key}.localhost") && !spans("acme.github.io"));
+        assert!(
+            !spans("*.example.co.uk")
+                && !spans("{key}.localhost")
+                && !spans("acme.github.io")
+                && !spans("*.city.kobe.jp")
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Request {
     /// How many bytes of a generated body follow.
     pub(crate) generated: u64,
     pub(crate) trailers: Vec<(String, String)>,
+    /// Whether the answer's body is left to the host to skip.
+    pub(crate) skip: bool,
 }
 
 /// How far a request came, and what stopped it.
@@ -57,6 +59,7 @@ pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingRespon
     }
     let status = answer.status();
     let (body, bytes) = match held {
+        None if request.skip => skip(&answer)?,
         None => read(&answer)?,
         Some(held) => {
             held.push(answer);
@@ -136,6 +139,17 @@ fn read(answer: &wire::IncomingResponse) -> Result<(Vec<u8>, u64), Failure> {
                 return Err(("body", format!("after {bytes} bytes: {}", error.to_debug_string())));
             }
         }
+    }
+}
+
+/// Asks for the trailers at once.
+fn skip(answer: &wire::IncomingResponse) -> Result<(Vec<u8>, u64), Failure> {
+    let body = answer.consume().map_err(|()| ("body", "taken already".to_owned()))?;
+    let trailers = wire::IncomingBody::finish(body);
+    trailers.subscribe().block();
+    match trailers.get() {
+        Some(Ok(Ok(_))) => Ok(Default::default()),
+        other => Err(("body", format!("{other:?}"))),
     }
 }
 
