@@ -174,7 +174,23 @@ async fn secure(
     };
     let handshake = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, socket);
     let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no handshake in time");
-    tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| late())?
+    tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| late())?.map_err(plain)
+}
+
+/// What a person can do something with, of what the library says.
+fn plain(error: std::io::Error) -> std::io::Error {
+    use rustls::{AlertDescription, PeerIncompatible};
+    let is_old = |error: &rustls::Error| {
+        matches!(
+            error,
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+                | rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
+        )
+    };
+    if error.get_ref().and_then(|error| error.downcast_ref()).is_some_and(is_old) {
+        return std::io::Error::new(error.kind(), "it speaks neither TLS 1.2 nor TLS 1.3");
+    }
+    error
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
