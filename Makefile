@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc peers measure clean system
+.PHONY: help demo test build guests lint fmt check doc peers measure clean system tools
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 GUESTS := connectors/target/wasm32-wasip2/release
@@ -14,7 +14,7 @@ help: ## List the targets
 demo: build guests ## Run the main job against a small upstream, then a hostile connector, and say how it went
 	@target/debug/demo
 
-test: build guests ## Run every test
+test: tools build guests ## Run every test
 	cargo test --workspace
 	cargo test $(CONNECTORS) --workspace
 
@@ -58,3 +58,6 @@ clean: ## Remove what was built here
 system: ## Make sure that a C compiler and cargo are there; as root on Debian, install the compiler
 	@scripts/require.sh cc build-essential
 	@scripts/require.sh cargo cargo
+
+tools: ## Make sure that openssl is there, for tests of TLS; as root on Debian, install it
+	@scripts/require.sh openssl openssl

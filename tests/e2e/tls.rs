@@ -1,8 +1,10 @@
 //! TLS: a certificate that is not right in every respect stops the request before its secret is sent.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context;
 use axum::Router;
 use axum::extract::Request;
 use axum::serve::Listener;
@@ -10,11 +12,17 @@ use bulkhead_tests::aimed::HOSTILE_EGRESS;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::inside::{self, Reach};
 use crate::outside::{Ended, Laid};
+use crate::sockets::soon;
 
 const TOKEN: &str = "tls-token-0123456789";
 
@@ -211,5 +219,104 @@ async fn an_upstream_without_tls_is_refused_where_tls_was_asked_for() -> anyhow:
     let plain = Upstream { address: acme.address(), seen: Arc::default() };
     refused(&plain, &fetch(&plain, "localhost", Some(&authority)).await?, "TLS")?;
     assert_eq!(acme.requests(), []);
+    Ok(())
+}
+
+/// `openssl s_server`, which speaks one version of TLS and answers whoever does.
+struct Openssl {
+    address: SocketAddr,
+    _folder: TempDir,
+    _process: Child,
+}
+
+impl Openssl {
+    async fn start((certificate, key): Identity, version: &str) -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
+        std::fs::write(folder.path().join("certificate.der"), &certificate)?;
+        std::fs::write(folder.path().join("key.der"), key.secret_der())?;
+        let mut process = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", version, "-cipher", "DEFAULT:@SECLEVEL=0", "-www"])
+            .args(["-cert", "certificate.der", "-certform", "DER", "-key", "key.der", "-keyform", "DER"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("openssl is missing: sudo apt-get install openssl")?;
+        let mut lines = BufReader::new(process.stdout.take().context("no stdout")?).lines();
+        let address = loop {
+            let line = lines.next_line().await?.context("openssl s_server ended")?;
+            if let Some(address) = line.strip_prefix("ACCEPT ") {
+                break address.parse()?;
+            }
+        };
+        // Whatever else it says must not fill the pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { address, _folder: folder, _process: process })
+    }
+}
+
+/// Why a request to a server that vouches for itself by `authority` failed, for the operator's eyes.
+async fn failure(address: SocketAddr, authority: &Authority) -> anyhow::Result<Option<(&'static str, String)>> {
+    let reach = Reach::secure(address.port());
+    let connection = reach.connect("acme", &inside::transport(None, Some(authority))?)?;
+    let (answer, outcome) = inside::answer(&connection, "fetch", &json!({ "url": reach.url("/") })).await?;
+    let failed = answer.get("error").and_then(|error| error.as_str()).is_some_and(|error| error.contains("Tls"));
+    anyhow::ensure!(failed || answer.get("status") == Some(&json!(200)), "{answer}");
+    Ok(outcome.record.failure)
+}
+
+/// What it says when the versions do not meet.
+fn too_old(address: SocketAddr) -> Option<(&'static str, String)> {
+    let reason = "it speaks neither TLS 1.2 nor TLS 1.3";
+    Some(("egress-tls", format!("TLS with localhost:{} failed: {reason}", address.port())))
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_only_an_older_version_is_refused() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    for (version, refused) in [("-tls1_2", false), ("-tls1_1", true), ("-tls1", true)] {
+        let openssl = Openssl::start(authority.issue("localhost", |_| {})?, version).await?;
+        let expected = if refused { too_old(openssl.address) } else { None };
+        assert_eq!(failure(openssl.address, &authority).await?, expected, "{version}");
+    }
+    Ok(())
+}
+
+/// Answers each greeting with one of an older version, whatever was offered (RFC 4346 §7.4.1.3); what came after that.
+async fn insisting(version: [u8; 2]) -> anyhow::Result<(SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>)> {
+    let hello = [&version[..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+    let hello = [&[2, 0, 0, hello.len() as u8][..], &hello].concat();
+    let record = [&[22][..], &version, &[0, hello.len() as u8], &hello].concat();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let (heard, rest) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = [0; 5];
+            socket.read_exact(&mut head).await?;
+            let [.., high, low] = head;
+            socket.read_exact(&mut vec![0; u16::from_be_bytes([high, low]).into()]).await?;
+            socket.write_all(&record).await?;
+            let mut rest = Vec::new();
+            let _ = socket.read_to_end(&mut rest).await;
+            let _ = heard.send(rest);
+        }
+        std::io::Result::Ok(())
+    });
+    Ok((address, rest))
+}
+
+#[tokio::test]
+async fn an_upstream_that_insists_on_an_older_version_is_told_nothing() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    for version in [[3, 2], [3, 1], [3, 0]] {
+        let (address, mut rest) = insisting(version).await?;
+        assert_eq!(failure(address, &authority).await?, too_old(address), "{version:?}");
+        let rest = soon("the socket ends", rest.recv()).await?.context("no socket")?;
+        // An alert, and nothing else (RFC 8446 §6).
+        assert!(rest.len() == 7 && rest.starts_with(&[21]), "{version:?}: {rest:?}");
+    }
     Ok(())
 }
