@@ -24,6 +24,7 @@ mod redirects;
 mod resources;
 mod reuse;
 mod secrets;
+mod streams;
 mod sync;
 mod tls;
 mod uploads;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bulkhead_tests::aimed::{Aimed, Shipped, program};
+use bulkhead_tests::peak;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -77,6 +78,18 @@ pub(crate) async fn bulkhead(folder: &Path, arguments: &[&str]) -> anyhow::Resul
     command.args(arguments).current_dir(folder).env("HOME", folder).env("RUST_BACKTRACE", "1");
     command.env_remove("BULKHEAD_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     end(command).await
+}
+
+/// Runs another test of this program alone in a process; the most bytes that it had in memory. Most of them are for
+/// compiling the guest.
+pub(crate) async fn peak_alone(test: &str) -> anyhow::Result<u64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--exact", test]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    let (output, peak) = tokio::time::timeout(PATIENCE, peak::of(command)).await.context("it did not end")??;
+    let text = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(output.status.success() && text.contains("1 passed"), "{test}: {text}");
+    Ok(peak)
 }
 
 /// Runs `command` to its end.
