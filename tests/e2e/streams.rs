@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
-use bulkhead_tests::streams::{MORE, ORDINARY, pass};
+use bulkhead_tests::streams;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -177,9 +177,6 @@ async fn an_answer_that_decodes_to_a_gigabyte_takes_no_memory() -> anyhow::Resul
 
 #[tokio::test]
 async fn a_large_body_each_way_takes_no_more_memory_than_a_small_one() -> anyhow::Result<()> {
-    let (small, large) = (pass(0, Some(TOKEN)).await?, pass(ORDINARY, Some(TOKEN)).await?);
-    assert_eq!((large.sent, large.received), (ORDINARY, ORDINARY));
-    let more = large.peak.saturating_sub(small.peak);
-    assert!(more < MORE, "{} MiB more: {small:?} {large:?}", more >> 20);
+    streams::hold(streams::ORDINARY, Some(TOKEN)).await?;
     Ok(())
 }

@@ -28,7 +28,7 @@ use crate::peak;
 pub const ORDINARY: u64 = 64 << 20;
 /// How much each way where there is time for it: as much as a minute's budget allows.
 pub const LARGE: u64 = 1 << 30;
-/// Most memory that an exchange may take beyond what one without bodies takes.
+/// Most memory that an exchange may take beyond what one without bodies takes, in bytes.
 pub const MORE: u64 = 24 << 20;
 
 /// How much is sent at once.
@@ -47,11 +47,21 @@ pub struct Passed {
     pub took: Duration,
 }
 
-/// Has the guest send a body of so many bytes and read an answer of as many, in which `token` is looked for.
+/// Everything arrives, and takes no more memory than nothing would; what it took. `token` is a secret that is looked for in
+/// the answer.
 ///
 /// # Errors
-/// When the program is missing, fails, or prints what cannot be read.
-pub async fn pass(bytes: u64, token: Option<&str>) -> anyhow::Result<Passed> {
+/// When that is not so, or cannot be found out.
+pub async fn hold(bytes: u64, token: Option<&str>) -> anyhow::Result<Passed> {
+    let (nothing, all) = (pass(0, token).await?, pass(bytes, token).await?);
+    ensure!((all.sent, all.received) == (bytes, bytes), "of {bytes} bytes, these arrived: {all:?}");
+    let more = all.peak.saturating_sub(nothing.peak);
+    ensure!(more < MORE, "{bytes} bytes took {} MiB more than none: {all:?}", more >> 20);
+    Ok(all)
+}
+
+/// Has the guest send a body of so many bytes and read an answer of as many, in which `token` is looked for.
+async fn pass(bytes: u64, token: Option<&str>) -> anyhow::Result<Passed> {
     let arrived = Arc::new(AtomicU64::new(0));
     let port = upstream(bytes, Arc::clone(&arrived)).await?;
     let folder = TempDir::new()?;
