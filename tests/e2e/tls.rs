@@ -1,11 +1,19 @@
 //! TLS: a certificate that is not right in every respect stops the request before its secret is sent.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
 use bulkhead_tests::tls::{Authority, Upstream, self_signed};
 use rcgen::{CertificateParams, date_time_ymd};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
+use crate::inside::{self, Reach};
 use crate::outside::{Ended, Laid};
+use crate::sockets::soon;
 
 const TOKEN: &str = "tls-token-0123456789";
 
@@ -121,6 +129,59 @@ async fn an_upstream_that_speaks_nothing_newer_than_tls_1_1_is_refused() -> anyh
     for version in ["-tls1_1", "-tls1"] {
         let (ended, upstream) = speaking(version).await?;
         refused(&upstream, &ended, "it speaks neither TLS 1.2 nor TLS 1.3")?;
+    }
+    Ok(())
+}
+
+/// Why a request to a server that vouches for itself by `authority` failed, for the operator's eyes.
+async fn failure(address: SocketAddr, authority: &Authority) -> anyhow::Result<Option<(&'static str, String)>> {
+    let reach = Reach::secure(address.port());
+    let connection = reach.connect("acme", &inside::transport(None, Some(authority))?)?;
+    let (answer, outcome) = inside::answer(&connection, "fetch", &json!({ "url": reach.url("/") })).await?;
+    let failed = answer.get("error").and_then(|error| error.as_str()).is_some_and(|error| error.contains("Tls"));
+    anyhow::ensure!(failed || answer.get("status") == Some(&json!(200)), "{answer}");
+    Ok(outcome.record.failure)
+}
+
+/// What it says when the versions do not meet.
+fn too_old(address: SocketAddr) -> Option<(&'static str, String)> {
+    let reason = "it speaks neither TLS 1.2 nor TLS 1.3";
+    Some(("egress-tls", format!("TLS with localhost:{} failed: {reason}", address.port())))
+}
+
+/// Answers each greeting with one of an older version, whatever was offered (RFC 4346 §7.4.1.3); what came after that.
+async fn insisting(version: [u8; 2]) -> anyhow::Result<(SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>)> {
+    let hello = [&version[..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+    let hello = [&[2, 0, 0, hello.len() as u8][..], &hello].concat();
+    let record = [&[22][..], &version, &[0, hello.len() as u8], &hello].concat();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let (heard, rest) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = [0; 5];
+            socket.read_exact(&mut head).await?;
+            let [.., high, low] = head;
+            socket.read_exact(&mut vec![0; u16::from_be_bytes([high, low]).into()]).await?;
+            socket.write_all(&record).await?;
+            let mut rest = Vec::new();
+            let _ = socket.read_to_end(&mut rest).await;
+            let _ = heard.send(rest);
+        }
+        std::io::Result::Ok(())
+    });
+    Ok((address, rest))
+}
+
+#[tokio::test]
+async fn an_upstream_that_insists_on_an_older_version_is_told_nothing() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    for version in [[3, 2], [3, 1], [3, 0]] {
+        let (address, mut rest) = insisting(version).await?;
+        assert_eq!(failure(address, &authority).await?, too_old(address), "{version:?}");
+        let rest = soon("the socket ends", rest.recv()).await?.context("no socket")?;
+        // An alert, and nothing else (RFC 8446 §6).
+        assert!(rest.len() == 7 && rest.starts_with(&[21]), "{version:?}: {rest:?}");
     }
     Ok(())
 }

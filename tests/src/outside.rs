@@ -85,6 +85,18 @@ pub async fn bulkhead(folder: &Path, arguments: &[&str]) -> anyhow::Result<Ended
     end(command).await
 }
 
+/// Runs another test of this program alone in a process; the most bytes that it had in memory. Most of them are for
+/// compiling the guest.
+pub async fn peak_alone(test: &str) -> anyhow::Result<u64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--exact", test]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    let (output, peak) = tokio::time::timeout(PATIENCE, crate::peak::of(command)).await.context("it did not end")??;
+    let text = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(output.status.success() && text.contains("1 passed"), "{test}: {text}");
+    Ok(peak)
+}
+
 /// Runs `command` to its end.
 pub async fn end(mut command: Command) -> anyhow::Result<Ended> {
     command.kill_on_drop(true);
