@@ -5,6 +5,7 @@ mod addresses;
 mod budgets;
 mod framing;
 mod labels;
+mod multiplexing;
 mod names;
 mod paths;
 mod proxies;
@@ -67,5 +68,6 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         framing::lengths(siege),
         framing::trailers(siege),
         tls::failures(siege).await?,
+        multiplexing::coalescing(siege).await?,
     ])
 }

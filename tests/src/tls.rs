@@ -10,6 +10,8 @@ use anyhow::Context;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::ALT_SVC;
 use axum::serve::Listener;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -102,7 +104,17 @@ impl Upstream {
         identity: Identity,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> anyhow::Result<Self> {
-        let config = serving(identity, versions)?;
+        Self::serve(serving(identity, versions)?, None).await
+    }
+
+    /// One that speaks HTTP/2 and nothing else, and says with each answer that it is better asked at `alternative`.
+    pub async fn multiplexing(identity: Identity, alternative: SocketAddr) -> anyhow::Result<Self> {
+        let mut config = serving(identity, rustls::ALL_VERSIONS)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::serve(config, Some(format!("h2=\":{0}\"; ma=3600, h2=\"{alternative}\"", alternative.port()))).await
+    }
+
+    async fn serve(config: rustls::ServerConfig, alternative: Option<String>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let seen = Arc::<Mutex<Vec<_>>>::default();
@@ -111,7 +123,8 @@ impl Upstream {
             let authorization = request.headers().get("authorization");
             let text = authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             ledger.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-            "hello over TLS"
+            let headers: HeaderMap = alternative.iter().filter_map(|at| Some((ALT_SVC, at.parse().ok()?))).collect();
+            (headers, "hello over TLS")
         });
         let serve = axum::serve(Handshakes(listener, TlsAcceptor::from(Arc::new(config))), router);
         tokio::spawn(serve.into_future());
