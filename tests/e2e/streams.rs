@@ -137,10 +137,11 @@ async fn an_answer_that_cannot_have_a_body_may_name_a_coding() -> anyhow::Result
 
 #[tokio::test]
 async fn an_answer_that_decodes_to_too_much_or_not_at_all_is_an_error_that_the_operator_sees() -> anyhow::Result<()> {
-    // A gigabyte, made of a thousand members.
+    // A gigabyte, made of a thousand members where the coding has them, and else what one stream makes of many zeros.
     let mut bombs = Vec::new();
     for coding in CODINGS {
-        bombs.push(encoded(coding, &vec![0; 1 << 20]).await?.repeat(1024));
+        let (size, members) = if ["gzip", "zstd"].contains(&coding) { (1 << 20, 1024) } else { (32 << 20, 1) };
+        bombs.push(encoded(coding, &vec![0; size]).await?.repeat(members));
     }
     let bombs = Arc::new(bombs);
     let upstream = Upstream::start(None, move |mut talk| {
