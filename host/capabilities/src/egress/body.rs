@@ -141,10 +141,11 @@ mod tests {
         why = "w"
         [limits]
         bytes-out-per-minute = { "*" = "60KiB" }
+        concurrency = { "*" = 1 }
     "#;
 
-    #[tokio::test]
-    async fn a_body_that_waits_for_its_budget_is_not_silent() {
+    /// A body of pieces of these sizes, its request's event, and the budgets that count for it.
+    async fn outgoing(sizes: [usize; 2]) -> (Outgoing, Arc<Event>, Arc<[Arc<budget::Budget>]>) {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let grant = Grant::parse("[[egress]]\nhost = \"api.example.com\"", &manifest).unwrap();
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
@@ -156,11 +157,16 @@ mod tests {
         let event = Arc::new(Event::new(Arc::clone(&owner), "*".into(), &permit, &guard));
         let budgets = Budgets::new(&power).of(permit.hosts());
         let place = Arc::new(budget::place(&budgets).await);
-        let toll = Toll::new(budgets, Way::Out);
+        let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let journal = Journal::new(owner, guard);
-        let pieces = futures::stream::iter([60 * 1024, 10]).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
+        let pieces = futures::stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
         let body = StreamBody::new(pieces).boxed_unsync();
-        let mut body = Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event), place);
+        (Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_its_budget_is_not_silent() {
+        let (mut body, event, _) = outgoing([60 * 1024, 10]).await;
         assert!(body.frame().await.unwrap().is_ok());
         assert!(body.frame().now_or_never().is_none());
         assert_eq!(event.silence(), Duration::ZERO);
@@ -168,5 +174,13 @@ mod tests {
         assert!(body.frame().await.is_none());
         // From here on it is the upstream that says nothing.
         assert!(!event.silence().is_zero());
+    }
+
+    #[tokio::test]
+    async fn a_body_keeps_its_requests_place_as_long_as_it_goes_out() {
+        let (body, _, budgets) = outgoing([10, 10]).await;
+        assert!(budget::place(&budgets).now_or_never().is_none(), "there is one place");
+        drop(body);
+        assert!(budget::place(&budgets).now_or_never().is_some());
     }
 }
