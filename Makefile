@@ -15,7 +15,8 @@ help: ## List the targets
 demo: build guests ## Run the main job against a small upstream, then a hostile connector, and say how it went
 	@target/debug/demo
 
-test: build guests ## Run every test
+test: build guests ## Run every test (needs the openssl program; as root on Debian, installs it)
+	@scripts/require.sh openssl openssl
 	cargo test --workspace
 	cargo test $(CONNECTORS) --workspace
 
@@ -46,7 +47,8 @@ fmt: ## Format all code
 doc: ## Build the host's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-hostile: build guests ## Run every attack on egress and addresses through every way into a connector
+hostile: build guests ## Run every attack on egress and addresses through every way into a connector (needs openssl too)
+	@scripts/require.sh openssl openssl
 	@target/debug/hostile
 
 peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20 and npm)
@@ -74,4 +76,3 @@ clean: ## Remove what was built here
 system: ## Make sure that a C compiler and cargo are there; as root on Debian, install the compiler
 	@scripts/require.sh cc build-essential
 	@scripts/require.sh cargo cargo
-	@scripts/require.sh openssl openssl

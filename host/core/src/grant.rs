@@ -122,7 +122,9 @@ impl Grant {
             return Err(text::problem(text, &["secrets", name.as_str()], message));
         }
         if let Some((key, scope)) = grant.limits.stray_scope(&manifest.hosts()) {
-            let message = format!("the manifest has no [[egress]] table for `{scope}`");
+            let message = format!(
+                "the manifest has no [[egress]] table for `{scope}`; write a host as it stands there, or `*` for all together"
+            );
             return Err(text::problem(text, &["limits", key], message));
         }
         if grant.log.is_some() && !manifest.log {

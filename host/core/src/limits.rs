@@ -121,16 +121,16 @@ pub struct Asked {
     /// Requests of one call.
     pub requests: Option<NonZeroU32>,
     /// Requests in a minute.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "traffic::by_host")]
     pub requests_per_minute: PerHost<NonZeroU32>,
     /// Bytes of request bodies in a minute.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "traffic::by_host")]
     pub bytes_out_per_minute: PerHost<Size>,
     /// Bytes of response bodies in a minute.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "traffic::by_host")]
     pub bytes_in_per_minute: PerHost<Size>,
     /// Requests under way at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "traffic::by_host")]
     pub concurrency: PerHost<NonZeroU32>,
 }
 

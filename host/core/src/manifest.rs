@@ -355,7 +355,7 @@ mod tests {
         for (rest, line, part) in [
             ("[[egress]]\nhost = \"*.com*\"\n", 5, "not a host pattern"),
             ("[limits]\nrequests-per-minute = { \"a.com\" = 1 }\n", 5, "no [[egress]] table asks for `a.com`"),
-            ("[limits]\nconcurrency = { \"*\" = 0 }\n", 5, "nonzero"),
+            ("[limits]\nconcurrency = { \"*\" = 0 }\n", 5, "a whole number"),
             ("[limits]\nbytes-in-per-minute = { \"a b\" = \"1MiB\" }\n", 5, "not a host name"),
             ("[[egress]]\nhost = \"a.com\"\nmethods = [\"CONNECT\"]\n", 6, "CONNECT"),
             ("[[egress]]\nhost = \"a.com\"\npaths = [\"/a*\"]\n", 6, "path pattern"),

@@ -222,7 +222,7 @@ impl Opening {
         let addresses = list(&mut self.addresses.iter().map(ToString::to_string), "");
         let addresses =
             if addresses.is_empty() { addresses } else { format!(", also at the private addresses {addresses}") };
-        let suffix = if self.public_suffix { ", where ANYONE can register a name" } else { "" };
-        format!("{methods} {}://{}:{}{suffix} {paths}{addresses}", rule.scheme, rule.host, rule.port)
+        let suffix = if self.public_suffix { ", under names that ANYONE can register" } else { "" };
+        format!("{methods} {}://{}:{} {paths}{suffix}{addresses}", rule.scheme, rule.host, rule.port)
     }
 }

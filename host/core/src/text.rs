@@ -100,11 +100,13 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         return Err(at(text, 0..0, format!("longer than {LARGEST} bytes")));
     }
     toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
         let message = match suggestion(error.message()) {
             Some(known) => format!("{}; did you mean `{known}`?", error.message().trim_end()),
-            None => error.message().trim_end().replace('\n', " "),
+            None if error.message().trim_end() == DUPLICATE => duplicate(text.get(span.clone()).unwrap_or("")),
+            None => error.message().trim_end().replace('\n', " ").replace(COUNT, "a whole number from 1 to 4294967295"),
         };
-        at(text, error.span().unwrap_or(0..0), message)
+        at(text, span, message)
     })
 }
 
@@ -149,6 +151,18 @@ fn at(text: &str, span: Range<usize>, message: String) -> Problem {
     }
 }
 
+/// What `toml` says of a key that stands twice, whose form a test pins.
+const DUPLICATE: &str = "duplicate key";
+
+/// What serde calls a count, in a message whose form a test pins.
+const COUNT: &str = "a nonzero u32";
+
+/// What helps whoever pasted proposed lines below a table of the same name.
+fn duplicate(key: &str) -> String {
+    let key: String = key.chars().take(40).collect();
+    format!("{DUPLICATE} `{key}`: it stands further up as well; write what belongs to it there")
+}
+
 /// The known key nearest to the unknown one, read from serde's own message
 /// ("unknown field `x`, expected one of `a`, `b`"), whose form a test pins.
 fn suggestion(message: &str) -> Option<String> {
@@ -189,6 +203,25 @@ mod tests {
     fn nothing_is_suggested_for_a_key_that_resembles_none() {
         let problem = parse::<Sample>("methods = []\nzzz = 1").unwrap_err();
         assert!(!problem.message.contains("did you mean"), "{problem}");
+    }
+
+    #[test]
+    fn a_table_that_stands_twice_is_named_with_the_line_of_the_second() {
+        let problem = parse::<Sample>("[limits]\na = 1\n\n[limits]\nb = 2\n").unwrap_err();
+        assert_eq!((problem.line, problem.message.starts_with("duplicate key `limits`: ")), (4, true), "{problem}");
+    }
+
+    #[test]
+    fn what_a_count_may_be_is_said_in_plain_words() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Counted {
+            #[allow(dead_code)]
+            count: std::num::NonZeroU32,
+        }
+        for count in ["0", "-1", "1.5", "\"5\"", "99999999999"] {
+            let problem = parse::<Counted>(&format!("count = {count}")).unwrap_err();
+            assert!(problem.message.contains("a whole number from 1 to 4294967295"), "{problem}");
+        }
     }
 
     #[test]

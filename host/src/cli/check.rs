@@ -118,7 +118,8 @@ fn is_granted(host: &str, release: &Release, power: &Power) -> bool {
 
 fn plain_traffic(traffic: &Traffic) -> String {
     let Traffic { requests, bytes_out, bytes_in, concurrency } = traffic;
-    format!("{requests} requests, {bytes_out} out and {bytes_in} in a minute, {concurrency} at once")
+    let plural = if requests.get() == 1 { "" } else { "s" };
+    format!("{requests} request{plural}, {bytes_out} out and {bytes_in} in a minute, {concurrency} at once")
 }
 
 /// The name that a component gives itself, where it gives one.

@@ -29,7 +29,7 @@ Exit codes:
   141  the reader of stdout went away
 
 Environment:
-  BULKHEAD_LOG  what to log on stderr, as tracing directives, instead of -v (example: bulkhead_capabilities=debug)";
+  BULKHEAD_LOG  what to log on stderr, as tracing directives, instead of -v (example: bulkhead_capabilities=info)";
 
 /// What an exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

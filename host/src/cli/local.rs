@@ -96,18 +96,17 @@ impl Local {
         if of(Capability::Log) {
             lines.push("[log]".to_owned());
         }
-        let file = match &self.grant {
-            Some(path) => format!("add to {}", path.display()),
-            None => "put into a file and name it with --grant".to_owned(),
+        let way = match &self.grant {
+            Some(path) => format!("to grant this, add to {}", path.display()),
+            None => "without --grant, no plain http, no address written out and no wildcard under a public suffix is \
+                     granted. To grant this, put into a file and name it with --grant"
+                .to_owned(),
         };
         let message = format!(
             "this component imports what connector.toml asks for, but what was not granted: {}",
             names.join(", ")
         );
-        Error::new(Code::Imports, message).next(format!(
-            "without --grant, plain http and addresses written out are not granted. To grant this, {file}:\n{}",
-            indented(&lines.join("\n"))
-        ))
+        Error::new(Code::Imports, message).next(format!("{way}:\n{}", indented(&lines.join("\n"))))
     }
 
     fn grant(&self, release: &Release) -> Result<Grant, Error> {

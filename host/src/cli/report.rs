@@ -1,5 +1,6 @@
 //! Tells people on stderr what a call did: log lines, denials with what would allow them, use.
 
+use std::error::Error as _;
 use std::io::{IsTerminal, Write};
 
 use bulkhead_capabilities::journal::Record;
@@ -7,8 +8,12 @@ use bulkhead_capabilities::log::Line;
 use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use super::error::{Code, Error, indented};
+
+/// The variable that says what to log.
+const LOG: &str = "BULKHEAD_LOG";
 
 /// Structured logs on stderr, as `-v` or `BULKHEAD_LOG` ask.
 pub(crate) fn start_tracing(verbose: u8) {
@@ -17,7 +22,13 @@ pub(crate) fn start_tracing(verbose: u8) {
         1 => "bulkhead=info,bulkhead_capabilities=info,bulkhead_runtime=info,bulkhead_services=info",
         _ => "bulkhead=debug,bulkhead_capabilities=debug,bulkhead_runtime=debug,bulkhead_services=debug",
     };
-    let filter = EnvFilter::try_from_env("BULKHEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|error| {
+        // An error without this cause says that the variable is not set.
+        if let Some(mistake) = error.source().filter(|cause| cause.is::<ParseError>()) {
+            let _ = writeln!(std::io::stderr(), "note: {LOG} is not used: {}", plain(&mistake.to_string()));
+        }
+        EnvFilter::new(default)
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -75,7 +75,7 @@ impl fmt::Display for Held {
         match self {
             Self::Spent(Spent { scope, requests, .. }) => write!(
                 f,
-                "the {requests} requests a minute for `{scope}` are used up; the next may go in {seconds} s (`requests-per-minute` under [limits])"
+                "of {requests} requests a minute for `{scope}`, a sixth may come at once, and the next may go in {seconds} s (`requests-per-minute` under [limits] in connector.toml or the grant)"
             ),
             Self::Asked { host, .. } => write!(f, "{host} asked to be left alone for another {seconds} s"),
             Self::Failing { host, .. } => {

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroU32;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{Asked, Size, count};
 use crate::egress::{self, HostPattern};
@@ -42,6 +45,25 @@ impl fmt::Display for Scope {
 
 /// Amounts by host, such as `{ "api.github.com" = 80, "*" = 200 }`.
 pub type PerHost<T> = BTreeMap<Scope, T>;
+
+/// Reads amounts by host, and says what they look like where something else stands.
+pub(super) fn by_host<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<PerHost<T>, D::Error> {
+    struct Amounts<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Amounts<T> {
+        type Value = PerHost<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("amounts by host, such as { \"api.example.com\" = …, \"*\" = … }")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PerHost<T>, A::Error> {
+            PerHost::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    from.deserialize_map(Amounts(PhantomData))
+}
 
 /// What may pass between a connection and one of its hosts, or all of them together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
