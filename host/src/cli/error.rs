@@ -105,9 +105,9 @@ impl Error {
         };
         let error = Self::new(code, format!("{failure} [{}{kind}{mend}]", failure.code()));
         match failure {
-            Failure::Memory(_) => error.next("raise `memory` under [limits] in connector.toml"),
-            Failure::Time(_) => error.next("raise `time` under [limits] in connector.toml"),
-            Failure::Cpu(_) => error.next("raise `cpu` under [limits] in connector.toml"),
+            Failure::Memory(_) => error.next(raise("memory")),
+            Failure::Time(_) => error.next(raise("time")),
+            Failure::Cpu(_) => error.next(raise("cpu")),
             Failure::Output(_) => error.next("return less at once, or raise `output-bytes` under [limits]"),
             _ => error,
         }
@@ -159,6 +159,13 @@ impl From<Refusal> for Error {
             Refusal::Imports(imports) => Self::new(Code::Imports, message).next(ways_to_load(&imports)),
         }
     }
+}
+
+/// The next step where a limit was too low. Both files have it, and the lower value counts.
+fn raise(limit: &str) -> String {
+    format!(
+        "raise `{limit}` under [limits] in connector.toml, and in the grant where that has less (the ceiling stays)"
+    )
 }
 
 /// The lines that would let a component with these imports load.
