@@ -39,7 +39,6 @@ struct State {
     failures: u32,
     /// Nobody knocks before this.
     rests_until: Option<Instant>,
-    rest: Duration,
 }
 
 /// Why a request does not go out now.
@@ -83,7 +82,7 @@ impl Trouble {
         if let Some(state) = self.sites.get_mut(site)
             && state.rests_until.is_some()
         {
-            state.rests_until = Some(now + state.rest);
+            state.rests_until = Some(now + rest(state.failures));
         }
         Ok(())
     }
@@ -94,7 +93,7 @@ impl Trouble {
             // A pause that another request was asked for still holds.
             match self.sites.get_mut(site) {
                 Some(state) if state.paused_until.is_some_and(|until| until > now) => {
-                    (state.failures, state.rests_until, state.rest) = (0, None, SHORTEST_REST);
+                    (state.failures, state.rests_until) = (0, None);
                 }
                 _ => {
                     self.sites.remove(site);
@@ -111,26 +110,28 @@ impl Trouble {
             paused_until: None,
             failures: 0,
             rests_until: None,
-            rest: SHORTEST_REST,
         });
         state.heard = now;
         match went {
             Went::Pause(pause) => {
-                (state.failures, state.rests_until, state.rest) = (0, None, SHORTEST_REST);
+                (state.failures, state.rests_until) = (0, None);
                 state.paused_until = state.paused_until.max(Some(now + pause));
             }
             Went::Badly => {
-                state.failures += 1;
-                if state.failures == FAILURES {
-                    state.rests_until = Some(now + state.rest);
-                } else if state.failures > FAILURES {
-                    state.rest = (state.rest * 2).min(LONGEST_REST);
-                    state.rests_until = Some(now + state.rest);
+                state.failures = state.failures.saturating_add(1);
+                if state.failures >= FAILURES {
+                    state.rests_until = Some(now + rest(state.failures));
                 }
             }
             Went::Well => {}
         }
     }
+}
+
+/// How long nobody knocks after so many failures in a row.
+fn rest(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(FAILURES);
+    SHORTEST_REST.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_REST)
 }
 
 /// How an exchange went, by its answer's head. Dates in `Retry-After` are relative to the host's own clock where it shows it.
