@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::inside::{self, Reach};
 use crate::outside::{Ended, Laid};
+use crate::sockets::dialling;
 
 /// Has the hostile guest ask `host` below the zone for its contacts, with loopback opened and this DNS server.
 async fn fetch(dns: &Dns, acme: &Acme, host: &str, more: &[&str]) -> anyhow::Result<Ended> {
@@ -104,12 +105,4 @@ async fn a_name_with_dozens_of_addresses_that_do_not_answer_holds_few_sockets() 
     counted?;
     assert!((2..=6).contains(&most), "{most} at once");
     Ok(())
-}
-
-/// How many sockets of this machine wait for a connection to this port (proc(5), `net/tcp`: 02 is a SYN that was sent).
-fn dialling(port: u16) -> anyhow::Result<usize> {
-    let port = format!(":{port:04X}");
-    let table = std::fs::read_to_string("/proc/net/tcp")?;
-    let fields = table.lines().map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>());
-    Ok(fields.filter(|fields| matches!(fields.as_slice(), [remote, "02", ..] if remote.ends_with(&port))).count())
 }

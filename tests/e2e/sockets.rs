@@ -181,8 +181,22 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> anyh
 /// Whether this process still holds the end of a connection that has this address. A socket that was closed while its
 /// peer reads nothing is the kernel's alone (proc(5), `net/tcp`: 01 is established).
 pub(crate) fn is_held(end: SocketAddr) -> anyhow::Result<bool> {
-    let port = format!(":{:04X}", end.port());
+    Ok(count(|[local, _, state]| state == "01" && local.ends_with(&port(end.port())))? > 0)
+}
+
+/// How many sockets of this machine wait for a connection to this port (the same: 02 is a SYN that was sent).
+pub(crate) fn dialling(to: u16) -> anyhow::Result<usize> {
+    count(|[_, remote, state]| state == "02" && remote.ends_with(&port(to)))
+}
+
+/// How many lines of the table of sockets are like this: local address, remote address, state.
+fn count(is: impl Fn([&str; 3]) -> bool) -> anyhow::Result<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp")?;
-    let mut fields = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
-    Ok(fields.any(|fields| matches!(fields.as_slice(), [local, _, "01", ..] if local.ends_with(&port))))
+    let fields = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
+    Ok(fields.filter(|fields| matches!(fields[..], [local, remote, state, ..] if is([local, remote, state]))).count())
+}
+
+/// A port as the table ends an address with it.
+fn port(port: u16) -> String {
+    format!(":{port:04X}")
 }
