@@ -28,6 +28,7 @@ pub mod id;
 pub mod limits;
 pub mod manifest;
 pub mod power;
+pub mod secret;
 pub mod text;
 
 pub use authorize::{Permit, authorize};
