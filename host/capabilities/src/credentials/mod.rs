@@ -4,6 +4,7 @@
 //! Callers: `egress/inject.rs` → [`Vault`]; `egress/transport.rs`, `log` → [`Guard`].
 
 mod guard;
+pub mod sign;
 
 use std::collections::BTreeMap;
 
