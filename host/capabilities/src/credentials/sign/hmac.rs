@@ -3,30 +3,11 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bulkhead_core::secret::{Encoding, Hash};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Largest message, in bytes: what a service has signed is a head and a digest, or the body of a webhook.
 pub const LARGEST_MESSAGE: usize = 1024 * 1024;
-
-/// The one hash of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hash {
-    /// SHA-256.
-    Sha256,
-    /// SHA-512.
-    Sha512,
-}
-
-/// How the signature is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// Hexadecimal in lower case.
-    Hex,
-    /// Base64 with padding (RFC 4648 §4).
-    Base64,
-    /// Base64 for URLs, without padding (RFC 4648 §5).
-    Base64Url,
-}
 
 /// The signature of `message` with `key`, whose bytes are taken as they are.
 pub fn sign(key: &SecretString, hash: Hash, encoding: Encoding, message: &[u8]) -> SecretString {

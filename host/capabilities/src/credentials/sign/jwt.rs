@@ -3,7 +3,6 @@
 //! Why not a library: what is hard about these tokens is reading them, and we read none. A library would parse the key
 //! anew for each, and keep copies of it that nobody wipes. The tests read ours with one.
 
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -12,6 +11,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bulkhead_core::secret::Algorithm;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -24,27 +24,6 @@ pub const SHORTEST: Duration = Duration::from_secs(10);
 pub const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How far a token is dated back at most, since other clocks are behind ours: what GitHub advises.
 const DATED_BACK: Duration = Duration::from_secs(60);
-
-/// The one algorithm of a key (RFC 7518 §3.1, RFC 8037 §3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, and a key of 2048 to 8192 bits.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-        })
-    }
-}
 
 /// What a token says, apart from when and which one it is. What is absent is left out of the token.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,7 +55,7 @@ impl SigningKey {
     /// Reads a PEM text: PKCS#8, or PKCS#1 for RSA, or SEC1 for P-256. Fails when the key is not of the algorithm's kind.
     pub fn parse(text: &SecretString, algorithm: Algorithm) -> Result<Self, Error> {
         let (form, der) = private_key(text.expose_secret())?;
-        let unfit = |needs| Error::Key { algorithm, needs };
+        let unfit = |needs| Error::Key { algorithm: name(algorithm), needs };
         let pair = match algorithm {
             Algorithm::Rs256 => {
                 let key = match form {
@@ -124,7 +103,7 @@ impl SigningKey {
         }
         let now = now.duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
         let issued = now.saturating_sub(DATED_BACK.min(claims.lifetime / 10)).as_secs();
-        let head = Head { typ: "JWT", alg: self.algorithm().to_string(), kid: claims.key_id };
+        let head = Head { typ: "JWT", alg: name(self.algorithm()), kid: claims.key_id };
         let body = Body {
             iss: claims.issuer,
             sub: claims.subject,
@@ -168,10 +147,19 @@ pub fn check_key(text: &SecretString, algorithm: Algorithm) -> Result<(), Error>
     SigningKey::parse(text, algorithm).map(drop)
 }
 
+/// As `alg` has it (RFC 7518 §3.1, RFC 8037 §3.1).
+fn name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Rs256 => "RS256",
+        Algorithm::Es256 => "ES256",
+        Algorithm::EdDsa => "EdDSA",
+    }
+}
+
 #[derive(Serialize)]
 struct Head<'a> {
     typ: &'static str,
-    alg: String,
+    alg: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     kid: Option<&'a str>,
 }

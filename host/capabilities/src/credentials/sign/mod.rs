@@ -22,7 +22,7 @@ pub enum Error {
     #[error("the key is encrypted with a passphrase: decrypt it first, `openssl pkcs8 -topk8 -nocrypt -in KEY`")]
     Encrypted,
     #[error("the key does not fit {algorithm}, which needs {needs}")]
-    Key { algorithm: jwt::Algorithm, needs: &'static str },
+    Key { algorithm: &'static str, needs: &'static str },
     #[error("a token's lifetime is from {} s to {} s, not {asked} s", jwt::SHORTEST.as_secs(), jwt::LONGEST.as_secs())]
     Lifetime { asked: u64 },
     #[error("an AWS key is written ACCESS_KEY_ID:SECRET_ACCESS_KEY, or with :SESSION_TOKEN behind that")]

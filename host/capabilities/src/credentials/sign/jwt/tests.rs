@@ -124,7 +124,7 @@ fn a_key_of_another_kind_is_refused() {
         (P256_SEC1, Algorithm::EdDsa),
     ] {
         let refused = check_key(&text.to_owned().into(), algorithm);
-        assert!(matches!(refused, Err(Error::Key { .. })), "{algorithm}: {text}");
+        assert!(matches!(refused, Err(Error::Key { .. })), "{algorithm:?}: {text}");
     }
     assert_eq!(check_key(&"correct horse battery staple".to_owned().into(), Algorithm::Rs256), Err(Error::Pem));
 }
