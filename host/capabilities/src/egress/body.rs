@@ -150,7 +150,7 @@ mod tests {
         let grant = Grant::parse("[[egress]]\nhost = \"api.example.com\"", &manifest).unwrap();
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
         let target = Target::parse("https", "api.example.com", "/").unwrap();
-        let request = Egress { method: http::Method::POST, target, headers: http::HeaderMap::new() };
+        let request = Egress { method: http::Method::POST, target, headers: http::HeaderMap::new(), uses: Vec::new() };
         let permit = authorize(&power, request).unwrap();
         let owner = Arc::new(Owner::local(&manifest.connector.name));
         let guard = Arc::new(Guard::new([]).unwrap());

@@ -26,7 +26,7 @@ use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
 use super::trouble::{self, Pause, Trouble, Went};
 use super::{Error, Transport, answer, budget, inject, transport};
-use crate::credentials::{Guard, Vault};
+use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
 /// Shortest silence that counts as a host's failure when the guest goes away. Whoever goes earlier has reasons of their own.
@@ -57,7 +57,7 @@ impl From<Error> for Failure {
 /// What accompanies a request and is not part of the decision.
 #[derive(Clone)]
 pub(super) struct Company {
-    pub(super) vault: Arc<dyn Vault>,
+    pub(super) placeholders: Arc<Placeholders>,
     pub(super) guard: Arc<Guard>,
     pub(super) journal: Journal,
     pub(super) options: RequestOptions,
@@ -170,7 +170,7 @@ impl Client {
         let addresses = resolver.addresses(target.host()).await?;
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
-        inject::inject(permit, company.vault.as_ref(), request.headers_mut())?;
+        let origin = inject::inject(permit, &company.placeholders, request.headers_mut())?;
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
@@ -181,7 +181,7 @@ impl Client {
                 facts.reused = Some(channel.reused);
                 facts.protocol = Some(channel.sender.protocol());
             });
-            address(&mut request, target, &channel.sender)?;
+            address(&mut request, target, &origin, &channel.sender)?;
             if !counted {
                 company.journal.count(|record| record.requests += 1);
                 counted = true;
@@ -268,8 +268,13 @@ fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http:
     request
 }
 
-/// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
-fn address(request: &mut http::Request<Outgoing>, target: &Target, sender: &Sender) -> Result<(), Failure> {
+/// Writes where it goes, with `origin` for path and query, in the form that the channel's protocol has for that, and in no other.
+fn address(
+    request: &mut http::Request<Outgoing>,
+    target: &Target,
+    origin: &str,
+    sender: &Sender,
+) -> Result<(), Failure> {
     let unfit = || {
         let reason = bulkhead_core::egress::Error::Character;
         Failure::Denied(Denial::malformed(&target.to_string(), &target.authority(), reason))
@@ -278,12 +283,12 @@ fn address(request: &mut http::Request<Outgoing>, target: &Target, sender: &Send
     request.headers_mut().remove(header::HOST);
     match sender {
         Sender::Http1(_) => {
-            *request.uri_mut() = target.origin_form().parse().map_err(|_| unfit())?;
+            *request.uri_mut() = origin.parse().map_err(|_| unfit())?;
             let host = authority.parse().map_err(|_| unfit())?;
             request.headers_mut().insert(header::HOST, host);
         }
         Sender::Http2(_) => {
-            let uri = format!("{}://{authority}{}", target.scheme(), target.origin_form());
+            let uri = format!("{}://{authority}{origin}", target.scheme());
             *request.uri_mut() = uri.parse().map_err(|_| unfit())?;
         }
     }

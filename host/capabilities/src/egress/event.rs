@@ -239,7 +239,7 @@ mod tests {
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
         let target =
             Target::parse("https", &format!("{label}.example.com"), &format!("/v1/{label}?q={label}")).unwrap();
-        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new() };
+        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new(), uses: Vec::new() };
         let permit = authorize(&power, action).unwrap();
         let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
         let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);
