@@ -39,8 +39,14 @@ pub(super) struct Form {
 fn encoded(value: &str) -> Encoded {
     // Three characters for a byte at most: it is never reallocated.
     let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() * 3));
-    bytes.extend(percent_encode(value.as_bytes(), ESCAPED).flat_map(str::bytes));
+    write_escaped(&mut bytes, value.as_bytes());
     Encoded::new(bytes)
+}
+
+fn write_escaped(to: &mut Vec<u8>, text: &[u8]) {
+    for part in percent_encode(text, ESCAPED) {
+        to.extend_from_slice(part.as_bytes());
+    }
 }
 
 impl Form {
@@ -64,7 +70,7 @@ impl Form {
 
     fn keep(&mut self, part: &[u8]) -> Result<(), Fault> {
         if self.field.len() + part.len() > LONGEST_TOKEN {
-            return Err(Fault::Unwieldy);
+            return Err(Fault::Unwieldy(LONGEST_TOKEN));
         }
         self.field.extend_from_slice(part);
         Ok(())
@@ -89,13 +95,13 @@ impl Form {
         if std::mem::replace(&mut self.begun, true) {
             out.writer().push(b'&');
         }
-        out.writer().extend(percent_encode(&name, ESCAPED).flat_map(str::bytes));
+        write_escaped(out.writer(), &name);
         if let Some(value) = value {
             out.writer().push(b'=');
             let fits = |secret: &SecretName| self.slots.iter().any(|slot| here(slot) && slot.secret == *secret);
             match meant(&value, &self.placeholders, fits, encoded)? {
                 Meant::Secret(secret) => out.secret(secret),
-                Meant::Text => out.writer().extend(percent_encode(&value, ESCAPED).flat_map(str::bytes)),
+                Meant::Text => write_escaped(out.writer(), &value),
             }
         }
         self.field.clear();

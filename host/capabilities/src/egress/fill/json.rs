@@ -83,7 +83,7 @@ impl Json {
         }
         self.parse(false, out)?;
         if self.unread.len() > LONGEST_TOKEN {
-            return Err(Fault::Unwieldy);
+            return Err(Fault::Unwieldy(LONGEST_TOKEN));
         }
         // A token that has not ended is read from its beginning each time. To wait until there is twice as much keeps that
         // linear, however small the pieces are.

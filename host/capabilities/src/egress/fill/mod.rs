@@ -107,7 +107,7 @@ where
 
 impl Way {
     fn of(head: &HeaderMap, terms: Terms) -> Result<Self, Fault> {
-        if !terms.placeholders.can_be() {
+        if !terms.placeholders.may_exist() {
             return Ok(Self::Open);
         }
         if kind::is_encoded(head) {

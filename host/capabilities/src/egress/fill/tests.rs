@@ -301,7 +301,7 @@ fn a_token_that_cannot_be_held_breaks_the_request_off() {
         let fits = long(LONGEST_TOKEN);
         assert_eq!(send(content_type, "v", cut(fits.as_bytes(), &[1 << 16])).text(), fits);
         let fault = send(content_type, "v", cut(long(LONGEST_TOKEN + (1 << 16) + 1).as_bytes(), &[1 << 16])).fault;
-        assert_eq!(fault, Some(Fault::Unwieldy), "{content_type}");
+        assert_eq!(fault, Some(Fault::Unwieldy(LONGEST_TOKEN)), "{content_type}");
     }
 }
 
