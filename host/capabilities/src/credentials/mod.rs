@@ -12,7 +12,7 @@ mod store;
 mod values;
 
 #[cfg(test)]
-pub(crate) use placeholders::tests::placeholders;
+pub(crate) use placeholders::tests::{known, placeholders};
 
 use bulkhead_core::id::SecretName;
 
