@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_core::Power;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::power::SecretPower;
 use bulkhead_core::secret::Key;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Error;
+use super::sign::jwt::check_key;
+use super::sign::sigv4::AwsKey;
 
 /// Shortest secret, in bytes, unless the operator insists. A shorter one would be found by accident in ordinary answers and
 /// is easily guessed.
@@ -41,9 +44,20 @@ impl Secrets {
         self.0.iter().map(|(name, secret)| (name, &secret.value))
     }
 
-    /// Every value in every version, for building a [`Guard`](super::Guard).
-    pub fn versions(&self) -> impl Iterator<Item = &SecretString> {
-        self.0.values().flat_map(|secret| std::iter::once(&secret.value).chain(&secret.earlier))
+    /// Every value in every version, for building a [`Guard`](super::Guard). Of an AWS key these are its parts: the whole
+    /// never travels, and its identifier is no secret.
+    pub fn guarded(&self, power: &Power) -> Vec<SecretString> {
+        let mut all = Vec::new();
+        for (name, secret) in &self.0 {
+            let is_aws = power.secret(name).is_some_and(|power| power.is_aws_key());
+            for value in std::iter::once(&secret.value).chain(&secret.earlier) {
+                match AwsKey::parse(value) {
+                    Ok(key) if is_aws => all.extend(key.guarded().cloned()),
+                    _ => all.push(value.clone()),
+                }
+            }
+        }
+        all
     }
 }
 
@@ -63,7 +77,12 @@ pub fn check(name: &SecretName, power: Option<&SecretPower>, value: &SecretStrin
     if bytes.iter().any(broken) {
         return Err(Error::Control(name.clone()));
     }
-    Ok(())
+    let key = match power {
+        Some(power) if power.is_aws_key() => AwsKey::parse(value).map(drop),
+        Some(SecretPower { key: Key::Jwt { algorithm, .. }, .. }) => check_key(value, *algorithm),
+        _ => Ok(()),
+    };
+    key.map_err(|reason| Error::Key(name.clone(), reason))
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ pub struct Claims<'a> {
     pub issuer: Option<&'a str>,
     /// `sub`.
     pub subject: Option<&'a str>,
-    /// `aud`: written as a text when it is one, as a list when there are several.
-    pub audience: &'a [String],
+    /// `aud`.
+    pub audience: Option<&'a str>,
     /// `scope`.
     pub scope: Option<&'a str>,
     /// From `iat` to `exp`; from [`SHORTEST`] to [`LONGEST`].
@@ -107,11 +107,7 @@ impl SigningKey {
         let body = Body {
             iss: claims.issuer,
             sub: claims.subject,
-            aud: match claims.audience {
-                [] => None,
-                [one] => Some(Audience::One(one)),
-                several => Some(Audience::Several(several)),
-            },
+            aud: claims.audience,
             scope: claims.scope,
             iat: issued,
             exp: issued + claims.lifetime.as_secs(),
@@ -171,19 +167,12 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<Audience<'a>>,
+    aud: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
     iat: u64,
     exp: u64,
     jti: String,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Audience<'a> {
-    One(&'a str),
-    Several(&'a [String]),
 }
 
 fn part(value: &impl Serialize) -> Result<String, Error> {

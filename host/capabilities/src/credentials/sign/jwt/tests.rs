@@ -67,12 +67,11 @@ fn another_library_reads_a_token_of_each_kind_of_key() {
 
 #[test]
 fn a_token_says_what_was_granted_and_nothing_else() {
-    let audience = ["https://a.example".to_owned(), "https://b.example".to_owned()];
-    let mut claims = Claims {
+    let claims = Claims {
         key_id: Some("key-1"),
         issuer: Some("me@project.iam.example"),
         subject: Some("you@example.com"),
-        audience: &audience[..1],
+        audience: Some("https://a.example"),
         scope: Some("read write"),
         lifetime: LONGEST,
     };
@@ -86,8 +85,6 @@ fn a_token_says_what_was_granted_and_nothing_else() {
         "iat": NOW - 60, "exp": NOW - 60 + 3600, "jti": "AAAAAAAAAAAAAAAAAAAAAA",
     });
     assert_eq!(body, expected);
-    claims.audience = &audience;
-    assert_eq!(said(claims).1["aud"], json!(audience));
 }
 
 #[test]
