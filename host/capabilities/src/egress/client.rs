@@ -355,3 +355,6 @@ async fn answered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
