@@ -27,6 +27,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         format!("{} {} ({})\nroles: {}\n", connector.name, connector.version, release.digest, roles.join(", "));
     describe(&mut text, &release, &grant, &connection.power);
     report::print(&text)?;
+    for place in &release.dubious {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: `{}` of the configuration sounds like a credential, and the connector reads its configuration; what it need not see belongs under [secrets] in connector.toml",
+            plain(place)
+        );
+    }
     if let Some(name) = own_name(report::settle(connection.spec().await)?)
         && name != connector.name.to_string()
     {

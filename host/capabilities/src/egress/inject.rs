@@ -117,8 +117,8 @@ struct Swap<'a> {
 impl Swap<'_> {
     fn in_header(&self, headers: &mut HeaderMap, name: &HeaderName) -> Result<(), Error> {
         for (_, value) in headers.iter_mut().filter(|(known, _)| *known == name) {
-            let Ok(text) = value.to_str() else { continue };
-            if text.contains(self.placeholder) {
+            if memchr::memmem::find(value.as_bytes(), self.placeholder.as_bytes()).is_some() {
+                let text = value.to_str().map_err(|_| Error::SecretUnfit(self.secret.clone()))?;
                 *value = self.sensitive(&text.replace(self.placeholder, self.value))?;
             }
         }
