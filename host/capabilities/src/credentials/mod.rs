@@ -13,7 +13,7 @@ mod store;
 mod values;
 
 #[cfg(test)]
-pub(crate) use placeholders::tests::{known, placeholders};
+pub(crate) use placeholders::tests::{known, known_under, placeholders};
 
 use bulkhead_core::id::SecretName;
 

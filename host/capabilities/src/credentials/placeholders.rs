@@ -228,10 +228,15 @@ pub(crate) mod tests {
     /// manifest, whose places are all agreed to.
     pub(crate) fn known(tables: &str, known: &[(&str, &str, &str)]) -> Arc<Placeholders> {
         let head = MANIFEST.split_once("[secrets").unwrap().0;
-        let manifest = Manifest::parse(&format!("{head}{tables}")).unwrap();
         let agreed = known.iter().map(|(name, ..)| format!("[secrets.{name}]\nbody-places = true\n"));
         let grant = format!("[[egress]]\nhost = \"api.example.com\"\n{}", agreed.collect::<String>());
-        let grant = Grant::parse(&grant, &manifest).unwrap();
+        known_under(&format!("{head}{tables}"), &grant, known)
+    }
+
+    /// An instance that holds these placeholders, under this manifest and grant.
+    pub(crate) fn known_under(manifest: &str, grant: &str, known: &[(&str, &str, &str)]) -> Arc<Placeholders> {
+        let manifest = Manifest::parse(manifest).unwrap();
+        let grant = Grant::parse(grant, &manifest).unwrap();
         let power = Arc::new(Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap());
         let (mut secrets, mut table) = (Secrets::default(), Table::default());
         for (name, placeholder, value) in known {

@@ -371,3 +371,6 @@ async fn answered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What is claimed of a body's way through, whichever kind it is of.
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use http::HeaderValue;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
@@ -315,6 +315,21 @@ fn a_compressed_body_is_refused_where_placeholders_are_in_play() {
     };
     assert!(matches!(sent(held("v")), Err(Broken::Fault(Fault::Encoded))));
     assert!(sent(powerless()).is_ok());
+}
+
+#[test]
+fn a_placeholder_that_is_given_out_while_a_body_is_sent_is_found_in_it() {
+    let (placeholders, _) = crate::credentials::placeholders("value-of-token");
+    let later = Arc::clone(&placeholders);
+    let pieces = futures::stream::iter([false, true]).map(move |late| {
+        let piece = if late { later.get("token").unwrap().to_string() } else { "before ".to_owned() };
+        Ok::<_, ()>(Frame::data(Bytes::from(piece)))
+    });
+    let terms = Terms { placeholders, places: Vec::new(), limit: u64::MAX };
+    let mut filled = filled(StreamBody::new(pieces), &mut head("text/plain"), terms).now_or_never().unwrap().unwrap();
+    let first = filled.frame().now_or_never().unwrap().unwrap();
+    assert!(matches!(first, Err(Broken::Fault(Fault::Misplaced(_)))));
+    assert!(filled.frame().now_or_never().unwrap().is_none(), "nothing comes after a fault");
 }
 
 #[test]
