@@ -4,7 +4,7 @@ use crate::{Error, LARGEST_BATCH, LARGEST_VALUE, MOST_STEPS, Space};
 
 /// One change.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The value of a key from now on.
     Put(Vec<u8>, Vec<u8>),
     /// The key goes, if it is there.

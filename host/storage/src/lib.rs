@@ -20,7 +20,9 @@ mod sled;
 use std::path::PathBuf;
 
 pub use self::sled::SledStore;
-pub use batch::{Batch, Step};
+pub use batch::Batch;
+use batch::Step;
+pub use folder::Folder;
 pub use memory::MemoryStore;
 use range::Range;
 
@@ -33,8 +35,8 @@ pub const LONGEST_KEY: usize = 512;
 pub const LARGEST_PAGE: usize = 256;
 /// Most steps in one batch: what rewrites a row for each of ten thousand tenants, and some more.
 pub const MOST_STEPS: usize = 16 * 1024;
-/// Most bytes in one batch, which is held in memory a few times over.
-pub const LARGEST_BATCH: usize = 64 * 1024 * 1024;
+/// Most bytes in one batch, which is held in memory a few times over: all that a large tenant has, rewritten at once.
+pub const LARGEST_BATCH: usize = 128 * 1024 * 1024;
 
 /// A named set of keys, apart from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,25 +96,31 @@ pub trait Store: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process has it open.
-    #[error("the data folder {} is in use by {by}", path.display())]
+    #[error("the {what} {} is in use by {by}", path.display())]
     InUse {
-        /// The folder.
+        /// What folder it is.
+        what: &'static str,
+        /// Where it is.
         path: PathBuf,
         /// The process, as far as it said who it is.
         by: String,
     },
-    /// Other users could read it.
-    #[error("the data folder {} is open to other users (mode {mode:04o})", path.display())]
+    /// Other users could read or change what is in it.
+    #[error("{} is open to other users (mode {mode:04o})", path.display())]
     Exposed {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+        /// Those it has to have.
+        wanted: u32,
     },
-    /// The folder cannot be opened or made.
-    #[error("the data folder {} cannot be opened: {source}", path.display())]
+    /// The folder, or a file in it, cannot be opened, made or written.
+    #[error("the {what} {} cannot be used: {source}", path.display())]
     Folder {
-        /// The folder.
+        /// What folder it is.
+        what: &'static str,
+        /// The folder or file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -149,7 +157,7 @@ impl Error {
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::InUse { .. } => Some("stop that process, or try again when it is done".to_owned()),
-            Self::Exposed { path, .. } => Some(format!("chmod 700 {}", path.display())),
+            Self::Exposed { path, wanted, .. } => Some(format!("chmod {wanted:o} {}", path.display())),
             Self::Damaged(_) => Some("restore the data folder together with the keys folder from a backup".to_owned()),
             _ => None,
         }

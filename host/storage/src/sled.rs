@@ -41,9 +41,8 @@ impl SledStore {
     pub async fn open(path: &Path) -> Result<Self, Error> {
         let path = path.to_owned();
         on_a_thread(move || {
-            let folder = Folder::open(&path)?;
-            let failed = |source| Error::Folder { path: path.clone(), source };
-            let subfolder = folder.subfolder(SUBFOLDER).map_err(failed)?;
+            let folder = Folder::open("data folder", &path)?;
+            let subfolder = folder.subfolder(SUBFOLDER)?;
             // sled opens paths itself. It flushes when it is told to, and never in the background.
             let config = sled::Config::new()
                 .path(path.join(SUBFOLDER))
@@ -51,8 +50,8 @@ impl SledStore {
                 .cache_capacity(CACHE)
                 .flush_every_ms(None);
             let tree = config.open().map_err(from_sled)?;
-            close_to_others(&subfolder).map_err(failed)?;
-            let log = subfolder.open(LOG).map_err(failed)?.into_std();
+            let closed = close_to_others(&subfolder).and_then(|()| subfolder.open(LOG));
+            let log = closed.map_err(|source| folder.failed(SUBFOLDER, source))?.into_std();
             Ok(Self(Arc::new(Opened { tree, log, writing: Mutex::new(()), _folder: folder })))
         })
         .await
@@ -172,7 +171,7 @@ mod tests {
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
         let error = SledStore::open(&path).await.err().unwrap();
-        assert!(matches!(error, Error::Exposed { mode: 0o750, .. }), "{error}");
+        assert!(matches!(error, Error::Exposed { mode: 0o750, wanted: 0o700, .. }), "{error}");
         assert_eq!(error.next_step(), Some(format!("chmod 700 {}", path.display())));
     }
 
