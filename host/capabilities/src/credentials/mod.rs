@@ -4,6 +4,7 @@
 //! Callers: `egress/inject.rs` → [`Vault`]; `egress/transport.rs`, `log` → [`Guard`].
 
 mod guard;
+pub mod vault;
 
 use std::collections::BTreeMap;
 
@@ -47,16 +48,7 @@ pub struct DevelopmentVault(BTreeMap<SecretName, SecretString>);
 impl DevelopmentVault {
     /// Adds a secret after checking its form.
     pub fn insert(&mut self, name: SecretName, value: SecretString) -> Result<(), Error> {
-        let bytes = value.expose_secret().as_bytes();
-        if bytes.len() < SHORTEST_SECRET {
-            return Err(Error::TooShort(name));
-        }
-        if bytes.len() > LONGEST_SECRET {
-            return Err(Error::TooLong(name));
-        }
-        if bytes.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
-            return Err(Error::Control(name));
-        }
+        fit(&name, &value)?;
         self.0.insert(name, value);
         Ok(())
     }
@@ -71,6 +63,21 @@ impl Vault for DevelopmentVault {
     fn value(&self, name: &SecretName) -> Option<&SecretString> {
         self.0.get(name)
     }
+}
+
+/// Refuses a value that could not be guarded or sent.
+pub fn fit(name: &SecretName, value: &SecretString) -> Result<(), Error> {
+    let bytes = value.expose_secret().as_bytes();
+    if bytes.len() < SHORTEST_SECRET {
+        return Err(Error::TooShort(name.clone()));
+    }
+    if bytes.len() > LONGEST_SECRET {
+        return Err(Error::TooLong(name.clone()));
+    }
+    if bytes.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
+        return Err(Error::Control(name.clone()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
