@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
@@ -43,11 +43,11 @@ fn joined(
     transport: Arc<Transport>,
 ) -> anyhow::Result<Connection> {
     let grant = Grant::parse(grant, &release.manifest)?;
-    let mut vault = DevelopmentVault::default();
+    let mut secrets = Secrets::default();
     if let Some(token) = token {
-        vault.insert("token".parse()?, token.to_owned().into())?;
+        secrets.insert("token".parse()?, token.to_owned().into(), Vec::new());
     }
-    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
+    Ok(connect(runtime, owner, release, &grant, config, secrets, transport)?)
 }
 
 /// Connects `release` on this network, with `token` as its secret.

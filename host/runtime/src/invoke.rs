@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_capabilities::credentials::{Guard, Vault};
+use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
@@ -31,8 +31,8 @@ pub struct Connection {
     pub prepared: Arc<Prepared>,
     /// What it may do.
     pub power: Arc<Power>,
-    /// Where its secrets are.
-    pub vault: Arc<dyn Vault>,
+    /// The values of its secrets.
+    pub secrets: Arc<Secrets>,
     /// What recognises them.
     pub guard: Arc<Guard>,
     /// How its requests leave.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
+use bulkhead_capabilities::credentials;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status};
@@ -204,6 +205,10 @@ impl From<connection::Error> for Error {
         match error {
             connection::Error::NoValue(name) => Self::new(Code::Setup, message)
                 .next(format!("give it one: --secret {name}=@FILE or --secret {name}=env:VARIABLE")),
+            connection::Error::Secret(credentials::Error::TooShort(name)) => Self::new(Code::Setup, message).next(format!(
+                "whoever insists on it adds to the grant, and then values that look like it are masked wherever they stand:\n{}",
+                indented(&format!("[secrets.{name}]\nshort = true"))
+            )),
             connection::Error::Refused(refusal) => refusal.into(),
             _ => Self::new(Code::Setup, message),
         }
@@ -241,6 +246,7 @@ fn word_of(kind: Kind) -> &'static str {
 pub(crate) fn word(capability: Capability) -> &'static str {
     match capability {
         Capability::Egress => "egress",
+        Capability::Credentials => "credentials",
         Capability::Log => "log",
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bulkhead_capabilities::Capability;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::{Owner, SecretName};
@@ -58,19 +58,17 @@ impl Local {
         let config: Value = serde_json::from_str(&self.config.read()?).map_err(|error| {
             Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
         })?;
-        let mut vault = DevelopmentVault::default();
+        let mut secrets = Secrets::default();
         for text in &self.secrets {
             // Not by clap, whose error would repeat the text: it may hold the value.
             let source: SecretSource =
                 text.parse().map_err(|reason: String| Error::new(Code::Usage, format!("--secret: {reason}")))?;
-            vault
-                .insert(source.name.clone(), source.value()?)
-                .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
+            secrets.insert(source.name.clone(), source.value()?, Vec::new());
         }
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
         let owner = Owner::local(&release.manifest.connector.name);
-        let connection = connect(&runtime, owner, &release, &grant, &config, vault, Arc::new(transport));
+        let connection = connect(&runtime, owner, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         Ok((release, grant, connection))
     }
@@ -80,6 +78,7 @@ impl Local {
         let manifest = &release.manifest;
         let asked = |import: &Import| match import.status {
             Status::Capability(Capability::Egress) => !manifest.egress.is_empty(),
+            Status::Capability(Capability::Credentials) => !manifest.secrets.is_empty(),
             Status::Capability(Capability::Log) => manifest.log,
             _ => false,
         };
@@ -92,6 +91,9 @@ impl Local {
         let mut lines = Vec::new();
         if of(Capability::Egress) {
             lines.extend(manifest.egress.iter().map(|request| request.rule.grant_lines()));
+        }
+        if of(Capability::Credentials) {
+            lines.extend(manifest.secrets.keys().map(|name| format!("[secrets.{name}]")));
         }
         if of(Capability::Log) {
             lines.push("[log]".to_owned());

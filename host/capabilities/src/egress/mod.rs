@@ -4,8 +4,8 @@
 //! checked and sent, in that order, in one place each; 2. a socket opens only for a permit, and to an address the permit
 //! admits; 3. a secret is put in after the decision and masked in the answer.
 //! Never: redirects, proxies, cookies, retries. The guest sees what the upstream said.
-//! Order: `host.rs` (WIT call → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
-//! `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
+//! Order: `host.rs` (WIT call, with `uses.rs` → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
+//! `fill` → `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
 
 mod answer;
 mod body;
@@ -13,6 +13,7 @@ mod bounded;
 mod budget;
 mod client;
 mod event;
+mod fill;
 mod held;
 mod host;
 mod inject;
@@ -20,6 +21,7 @@ mod pool;
 mod resolve;
 mod transport;
 mod trouble;
+mod uses;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
@@ -52,7 +54,7 @@ pub enum Error {
     Tls { host: String, source: std::io::Error },
     #[error("the secret `{0}` is granted but has no value, so the request was not sent")]
     SecretMissing(bulkhead_core::id::SecretName),
-    #[error("the secret `{0}` cannot be written into a header")]
+    #[error("the secret `{0}` cannot be written into its place: it has characters that the place cannot hold")]
     SecretUnfit(bulkhead_core::id::SecretName),
     #[error("{host} answered in an encoding that cannot be decoded here, so secrets could not be looked for in it")]
     Encoded { host: String },

@@ -8,6 +8,8 @@ use bulkhead_core::id::{Owner, SecretName, TenantId};
 use bulkhead_core::secret::Binding;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::credentials::{self, LONGEST_SECRET};
+
 use super::draft::Draft;
 use super::error::Error;
 use super::ledger::{Branch, Ledger};
@@ -69,7 +71,7 @@ impl Vault {
         now: SystemTime,
         again: bool,
     ) -> Result<u32, Error> {
-        crate::credentials::fit(name, &value)?;
+        fits(name, &value)?;
         if binding.hosts().iter().chain(binding.places()).map(String::len).sum::<usize>() > LARGEST_BINDING {
             let what = format!("bytes of hosts and places of the secret `{name}`");
             return Err(Error::Full { what, most: LARGEST_BINDING });
@@ -112,6 +114,16 @@ impl Vault {
             Ok(version)
         })
         .await
+    }
+}
+
+/// Refuses what no row has room for. What else a value must be like depends on what is done with it: see
+/// [`check`](crate::credentials::check).
+fn fits(name: &SecretName, value: &SecretString) -> Result<(), Error> {
+    match value.expose_secret().len() {
+        0 => Err(credentials::Error::TooShort(name.clone()).into()),
+        1..=LONGEST_SECRET => Ok(()),
+        _ => Err(credentials::Error::TooLong(name.clone()).into()),
     }
 }
 

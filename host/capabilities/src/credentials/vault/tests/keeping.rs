@@ -144,7 +144,9 @@ async fn there_is_a_most_of_everything() {
         vault.put(&owner("acme/crm"), &name(secret), binding, value.into(), at(0)).await.err().unwrap()
     };
     assert!(matches!(put("one-more", &binding("a.com"), "a first value").await, Error::Full { .. }));
-    assert!(matches!(put("token-1", &binding("a.com"), "short").await, Error::Form(_)));
+    assert!(matches!(put("token-1", &binding("a.com"), "").await, Error::Form(_)));
+    let long = "x".repeat(crate::credentials::LONGEST_SECRET + 1);
+    assert!(matches!(put("token-1", &binding("a.com"), &long).await, Error::Form(_)));
     let wide = Binding::new((0..200).map(|n| format!("{n}{}", "x".repeat(100))), []);
     assert!(matches!(put("token-1", &wide, "a first value").await, Error::Full { .. }));
     super::put(&vault, "acme/crm", "token-1", "a new value", 0).await;
