@@ -72,7 +72,9 @@ impl Vault {
         again: bool,
     ) -> Result<u32, Error> {
         fits(name, &value)?;
-        if binding.hosts().iter().chain(binding.places()).map(String::len).sum::<usize>() > LARGEST_BINDING {
+        // Each text with what a row writes around it.
+        let texts = binding.hosts().iter().chain(binding.places());
+        if texts.map(|text| text.len().saturating_add(4)).sum::<usize>() > LARGEST_BINDING {
             let what = format!("bytes of hosts and places of the secret `{name}`");
             return Err(Error::Full { what, most: LARGEST_BINDING });
         }

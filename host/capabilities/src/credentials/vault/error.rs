@@ -131,6 +131,11 @@ impl Error {
                  data folder together with the keys folder"
                     .to_owned()
             }
+            Self::Tampering(Tampering::CounterMissing | Tampering::OtherVault | Tampering::Emptied(_)) => {
+                "name the data folder and the keys folder that belong together; if one was lost, restore both as they \
+                 were at one time"
+                    .to_owned()
+            }
             Self::Tampering(Tampering::LaterForm { .. }) => "run the Bulkhead that wrote it".to_owned(),
             Self::Tampering(_) => {
                 "find out who can write to the data folder; then restore the data folder together with the keys folder, \

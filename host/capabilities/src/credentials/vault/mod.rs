@@ -56,8 +56,8 @@ pub const MOST_EARLIER: usize = 3;
 pub const MOST_OF_CONNECTION: usize = 64;
 /// Most secrets of one tenant: a rotation of its key rewrites all of them, in all versions, in one batch.
 pub const MOST_OF_TENANT: usize = 1024;
-/// Most bytes of a secret's hosts and places: 64 hosts of the longest kind.
-pub const LARGEST_BINDING: usize = 16 * 1024;
+/// Most bytes of a secret's hosts and places: 64 hosts of the longest kind, and what is written around them.
+pub const LARGEST_BINDING: usize = 17 * 1024;
 
 /// Secrets of all tenants, in one store. Clones are the same vault.
 #[derive(Clone)]
