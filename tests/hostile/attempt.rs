@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use bulkhead_tests::canary;
 use serde_json::{Value, json};
 
-use crate::siege::TOKEN;
+use crate::reading;
 use crate::ways::{Denied, Tried};
 use crate::witness::BROKEN_OFF;
 
@@ -33,6 +34,10 @@ pub(crate) enum Expected {
     Failed { code: &'static str, told: &'static str },
     /// An answer with this status.
     Answered(u16),
+    /// An answer with status 200 in which a secret was masked.
+    Masked,
+    /// The guest gets no placeholder, and is told why in these words.
+    Unplaced(&'static str),
 }
 
 /// The code of a request whose body its guest did not finish as it said it would.
@@ -88,6 +93,21 @@ impl Request {
     pub(crate) fn answered(self, status: u16) -> Attempt {
         let arrival = self.arrival();
         self.becomes(Expected::Answered(status)).arriving(arrival)
+    }
+
+    /// It is answered, and an upstream sees this of it, as [`crate::reading`] writes it.
+    pub(crate) fn read(self, parts: &Value) -> Attempt {
+        self.becomes(Expected::Answered(200)).arriving(reading::expected(parts))
+    }
+
+    pub(crate) fn unplaced(self, words: &'static str) -> Attempt {
+        self.becomes(Expected::Unplaced(words))
+    }
+
+    /// It arrives, and a secret stands in the answer, which the guest shows whole.
+    pub(crate) fn masked(self) -> Attempt {
+        let arrival = self.arrival();
+        self.with("full", true.into()).becomes(Expected::Masked).arriving(arrival)
     }
 
     /// What an upstream sees of it.
@@ -148,14 +168,21 @@ impl Attempt {
                 stage == part && by_wasi
             }
             Expected::Failed { told, .. } => !stage.is_empty() && error.contains(told),
+            Expected::Masked => {
+                answer.get("status").and_then(Value::as_u64) == Some(200) && answer.to_string().contains(MASK)
+            }
+            Expected::Unplaced(words) => stage == "fill" && error.contains(words),
             Expected::Answered(status) => answer.get("status").and_then(Value::as_u64) == Some(status.into()),
         };
         (!fits).then(|| format!("{} was to be {:?}, and the guest was told {answer}", self.input, self.expected))
     }
 }
 
-/// Says what is wrong with how `attempts` went, if anything is.
-pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
+/// What is left of a secret where it was masked; each is at least as long.
+const MASK: &str = "********";
+
+/// Says what is wrong with how `attempts` went, if anything is. None of `secrets` may come out, in any spelling.
+pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String], secrets: &[&str]) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
     if tried.answers.len() != attempts.len() {
         complaints.push(format!("{} requests brought {} answers", attempts.len(), tried.answers.len()));
@@ -176,8 +203,10 @@ pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String]) -> 
     if due != arrived {
         complaints.push(format!("upstreams were to see {due:?}, and saw {arrived:?}"));
     }
-    if tried.said.contains(TOKEN) {
-        complaints.push("the secret came out".to_owned());
+    for secret in secrets {
+        if let Some(spelling) = canary::found(secret, tried.said.as_bytes()) {
+            complaints.push(format!("a secret came out ({spelling})"));
+        }
     }
     if complaints.is_empty() { Ok(()) } else { bail!(complaints.join("\n")) }
 }
@@ -194,7 +223,7 @@ fn recorded(attempts: &[Attempt], tried: &Tried, complaints: &mut Vec<String>) {
                 different += 1;
             }
             Expected::Failed { code, .. } => failure = Some(code),
-            Expected::Unbuilt(_) | Expected::Answered(_) => {}
+            Expected::Unbuilt(_) | Expected::Answered(_) | Expected::Masked | Expected::Unplaced(_) => {}
         }
     }
     let mut counted = BTreeMap::<&str, u64>::new();

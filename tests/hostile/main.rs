@@ -18,8 +18,10 @@
 #![expect(clippy::disallowed_methods, reason = "it prepares folders and servers for the host, outside of it")]
 
 mod attempt;
+mod echo;
 mod neighbour;
 mod program;
+mod reading;
 mod report;
 mod row;
 mod rows;

@@ -114,8 +114,9 @@ impl Row {
                 made += batch.len();
                 let held = async {
                     let (tried, arrived) = attempt(way, siege, &siting.terms, &batch, environment).await?;
-                    judge(&batch, &tried, &arrived)?;
-                    falsifiable(&batch, &tried, &arrived)
+                    let secrets = siting.terms.told();
+                    judge(&batch, &tried, &arrived, &secrets)?;
+                    falsifiable(&batch, &tried, &arrived, &secrets)
                 };
                 complaints.extend(held.await.err().map(|error| format!("{error:#}")));
             }
@@ -141,9 +142,9 @@ async fn attempt(
 }
 
 /// The same outcome has to be a breach where the request that was permitted had to be denied, or to be seen nowhere.
-fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
+fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String], secrets: &[&str]) -> anyhow::Result<()> {
     let (permitted, attempts) = batch.split_last().context("a batch without what is permitted")?;
-    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived);
+    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived, secrets);
     let forbidden = Attempt { expected: Expected::Denied("egress-not-declared"), ..permitted.clone() };
     ensure!(judged(forbidden).is_err(), "a permitted request was not reported as a breach");
     let unseen = Attempt { arrives: Vec::new(), ..permitted.clone() };
@@ -156,7 +157,7 @@ async fn breach(way: Way, siege: &Siege, siting: &Siting, words: &str) -> anyhow
     let mut batch = siting.attempts.clone();
     batch.push(siting.permitted.clone());
     let reported = match attempt(way, siege, &siting.terms, &batch, None).await {
-        Ok((tried, arrived)) => judge(&batch, &tried, &arrived),
+        Ok((tried, arrived)) => judge(&batch, &tried, &arrived, &siting.terms.told()),
         Err(error) => Err(error),
     };
     match reported {
