@@ -200,6 +200,15 @@ impl Egress {
         self.denied(Reason::Misplaced { secret: name.clone(), spot: spot.to_string() }, remedy)
     }
 
+    /// The denial of a request with a placeholder of the secret `name` in its body, where none may stand.
+    pub fn misplaced_in_body(&self, power: &Power, name: &SecretName) -> Denial {
+        let denial = self.misplaced(name, &Spot::Elsewhere("this part of the body"), None);
+        let withheld =
+            power.secret(name).is_some_and(|secret| secret.body_places_withheld && secret.covers(&self.target));
+        let remedy = withheld.then(|| Remedy::grant(format!("[secrets.{name}]\nbody-places = true")));
+        Denial { remedy, ..denial }
+    }
+
     /// The denial of a request that is one more than `power` allows for one call.
     pub fn too_many(&self, power: &Power) -> Denial {
         self.denied(Reason::TooManyRequests(power.limits().requests), power.more_requests())
@@ -292,11 +301,6 @@ impl Permit<Egress> {
             }
             Way::Inject(_) => Vec::new(),
         })
-    }
-
-    /// The denial of this request because a placeholder stands where none may, in its body.
-    pub fn misplaced(&self, name: &SecretName, spot: &Spot) -> Denial {
-        self.action.misplaced(name, spot, None)
     }
 
     /// Most bytes of the request's body.

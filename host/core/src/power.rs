@@ -84,6 +84,8 @@ pub struct SecretPower {
     pub paths: Option<Vec<PathPattern>>,
     /// How it gets into a request. A place in a body is here only if the operator agreed to it.
     pub way: Way<String>,
+    /// Whether places in bodies were asked for, and the operator did not agree to them.
+    pub body_places_withheld: bool,
     /// What it is.
     pub key: Key<String>,
     /// Whether it may travel without TLS.
@@ -286,6 +288,8 @@ impl SecretPower {
             hosts,
             paths: request.paths.clone(),
             way,
+            body_places_withheld: !granted.body_places
+                && matches!(&request.way, Way::Places(places) if places.iter().any(Place::is_in_body)),
             key,
             plain_http: granted.plain_http,
             short: granted.short,

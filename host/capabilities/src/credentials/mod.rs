@@ -11,7 +11,7 @@ mod store;
 mod values;
 
 #[cfg(test)]
-pub(crate) use placeholders::tests::placeholders;
+pub(crate) use placeholders::tests::{known, known_under, placeholders};
 
 use bulkhead_core::id::SecretName;
 

@@ -81,6 +81,11 @@ impl Placeholders {
         &self.power
     }
 
+    /// Whether there can ever be one, at the request at hand or later.
+    pub(crate) fn may_exist(&self) -> bool {
+        self.power.has_placeholders() || self.power.has_signer()
+    }
+
     /// The placeholder of a secret's value: the same one each time.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<str>, Refused> {
         let unknown = || Refused::NotGranted(name.chars().take(63).flat_map(char::escape_debug).collect());
@@ -115,6 +120,9 @@ impl Placeholders {
 
     /// Placeholders of this instance in `text`, in order: where, which, and whose.
     pub fn find(&self, text: &[u8]) -> Vec<(Range<usize>, Arc<str>, SecretName)> {
+        if text.len() < PLACEHOLDER_BYTES {
+            return Vec::new();
+        }
         // Most instances hold none, and most texts have none.
         let table = self.table();
         if table.entries.is_empty() {
@@ -207,6 +215,29 @@ pub(crate) mod tests {
             secrets.insert(name.parse().unwrap(), value.to_owned().into(), Vec::new());
         }
         (Arc::new(Placeholders::new(Arc::clone(&power), Arc::new(secrets))), power)
+    }
+
+    /// An instance that holds these placeholders, by name and with their values, of the secrets in these tables of a
+    /// manifest, whose places are all agreed to.
+    pub(crate) fn known(tables: &str, known: &[(&str, &str, &str)]) -> Arc<Placeholders> {
+        let head = MANIFEST.split_once("[secrets").unwrap().0;
+        let agreed = known.iter().map(|(name, ..)| format!("[secrets.{name}]\nbody-places = true\n"));
+        let grant = format!("[[egress]]\nhost = \"api.example.com\"\n{}", agreed.collect::<String>());
+        known_under(&format!("{head}{tables}"), &grant, known)
+    }
+
+    /// An instance that holds these placeholders, under this manifest and grant.
+    pub(crate) fn known_under(manifest: &str, grant: &str, known: &[(&str, &str, &str)]) -> Arc<Placeholders> {
+        let manifest = Manifest::parse(manifest).unwrap();
+        let grant = Grant::parse(grant, &manifest).unwrap();
+        let power = Arc::new(Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap());
+        let (mut secrets, mut table) = (Secrets::default(), Table::default());
+        for (name, placeholder, value) in known {
+            let name: SecretName = name.parse().unwrap();
+            secrets.insert(name.clone(), (*value).to_owned().into(), Vec::new());
+            table.entries.insert(Arc::from(*placeholder), Entry { secret: name, minted: None });
+        }
+        Arc::new(Placeholders { power, secrets: Arc::new(secrets), table: Mutex::new(table) })
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
+use bulkhead_core::authorize::Egress;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use wasmtime::component::ResourceTable;
@@ -12,11 +13,15 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::budget::{Place, Toll};
 use super::event::{Event, Fault};
+use super::fill::{Broken, Filled};
+use crate::credentials::Placeholders;
 use crate::journal::Journal;
 
 /// A guest's request body, cut off at its limit, and slowed down to its budgets.
 pub(super) struct Outgoing {
-    inner: WasiBody,
+    inner: Filled<WasiBody>,
+    /// The request, if a placeholder could be in its body.
+    guarded: Option<Box<Guarded>>,
     left: u64,
     limit: u64,
     toll: Toll,
@@ -25,6 +30,12 @@ pub(super) struct Outgoing {
     journal: Journal,
     event: Arc<Event>,
     upload: Arc<Upload>,
+}
+
+/// What a denial in mid-body is told of.
+pub(super) struct Guarded {
+    pub(super) request: Egress,
+    pub(super) placeholders: Arc<Placeholders>,
 }
 
 /// Breaks off every request body that the guest of this table has not finished. To be called before the table goes: a body
@@ -43,7 +54,8 @@ pub(super) struct Upload {
 
 impl Outgoing {
     pub(super) fn new(
-        inner: WasiBody,
+        inner: Filled<WasiBody>,
+        guarded: Option<Box<Guarded>>,
         limit: u64,
         toll: Toll,
         journal: Journal,
@@ -51,7 +63,7 @@ impl Outgoing {
         place: Arc<Place>,
     ) -> Self {
         let upload = Arc::new(Upload { _place: place });
-        Self { inner, left: limit, limit, toll, piece: None, journal, event, upload }
+        Self { inner, guarded, left: limit, limit, toll, piece: None, journal, event, upload }
     }
 
     /// Is there as long as the body is.
@@ -61,8 +73,24 @@ impl Outgoing {
 
     /// Breaks the request off, by the guest's fault.
     fn break_off(&self, fault: Fault, told: WasiError) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        if let (Fault::Misplaced(secret), Some(guarded)) = (&fault, &self.guarded) {
+            self.journal.deny(guarded.request.misplaced_in_body(guarded.placeholders.power(), secret));
+        }
         self.event.note(|facts| facts.fault = Some(fault));
         Poll::Ready(Some(Err(told)))
+    }
+}
+
+/// What a guest learns of its fault: a code, without a text.
+pub(super) fn told(fault: &Fault) -> WasiError {
+    match fault {
+        Fault::TooLarge(limit) => WasiError::HttpRequestBodySize(Some(*limit)),
+        Fault::Trailers => WasiError::HttpRequestTrailerSectionSize(Some(0)),
+        Fault::Misplaced(_) => WasiError::HttpRequestDenied,
+        Fault::Valueless(_) => WasiError::ConfigurationError,
+        Fault::Unfinished | Fault::Repeated(_) | Fault::Malformed(_) | Fault::Unwieldy(_) | Fault::Encoded => {
+            WasiError::HttpProtocolError
+        }
     }
 }
 
@@ -72,23 +100,25 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
-        if this.piece.is_none() {
+        while this.piece.is_none() {
             let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 None => return Poll::Ready(None),
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return this.break_off(Fault::Unfinished, error),
-            };
-            // Trailers could carry what headers may not.
-            let Ok(data) = frame.into_data() else {
-                return this.break_off(Fault::Trailers, WasiError::HttpRequestTrailerSectionSize(Some(0)));
-            };
-            match this.left.checked_sub(data.len() as u64) {
-                Some(left) => this.left = left,
-                None => {
-                    return this
-                        .break_off(Fault::TooLarge(this.limit), WasiError::HttpRequestBodySize(Some(this.limit)));
+                Some(Err(Broken::Inner(error))) => return this.break_off(Fault::Unfinished, error),
+                Some(Err(Broken::Fault(fault))) => {
+                    let told = told(&fault);
+                    return this.break_off(fault, told);
                 }
-            }
+            };
+            // There are no others.
+            let Ok(data) = frame.into_data() else { continue };
+            // Secrets are longer than their placeholders.
+            let Some(left) = this.left.checked_sub(data.len() as u64) else {
+                let fault = Fault::TooLarge(this.limit);
+                let told = told(&fault);
+                return this.break_off(fault, told);
+            };
+            this.left = left;
             this.piece = Some(data);
         }
         let paid = this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx);
@@ -125,8 +155,9 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::super::budget::{self, Budgets, Way};
+    use super::super::fill::{Terms, filled};
     use super::*;
-    use crate::credentials::Guard;
+    use crate::credentials::{Guard, known};
 
     const MANIFEST: &str = r#"
         [connector]
@@ -160,8 +191,10 @@ mod tests {
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let journal = Journal::new(owner, guard);
         let pieces = futures::stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
-        let body = StreamBody::new(pieces).boxed_unsync();
-        (Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)
+        let terms = Terms { placeholders: known("", &[]), places: Vec::new(), limit: u64::MAX };
+        let body = filled(StreamBody::new(pieces).boxed_unsync(), &mut http::HeaderMap::new(), terms).await;
+        let body = body.map_err(|_| "nothing can be misplaced").unwrap();
+        (Outgoing::new(body, None, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)
     }
 
     #[tokio::test]

@@ -15,17 +15,18 @@ use bulkhead_core::authorize::{Admitted, Egress};
 use bulkhead_core::egress::Target;
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Denial, Permit, Power};
-use http::header;
-use wasmtime_wasi_http::{RequestOptions, WasiBody};
+use http::{HeaderMap, header};
+use wasmtime_wasi_http::{Error as WasiError, RequestOptions, WasiBody};
 
 use super::answer::{Hold, SILENCE};
-use super::body::Outgoing;
+use super::body::{Guarded, Outgoing};
 use super::budget::{Budget, Budgets, Toll, Way};
-use super::event::{Ending, Event};
+use super::event::{Ending, Event, Fault};
+use super::fill::{Broken, Terms};
 use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
 use super::trouble::{self, Pause, Trouble, Went};
-use super::{Error, Transport, answer, budget, inject, transport};
+use super::{Error, Transport, answer, budget, fill, inject, transport};
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
@@ -140,8 +141,21 @@ impl Client {
         let place = Arc::new(place);
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
-        let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
-        let request = assemble(permit, body, &company);
+        let mut head = permit.request().headers.clone();
+        let terms = Terms {
+            placeholders: Arc::clone(&company.placeholders),
+            places: permit.body_places().map(|(secret, place)| (secret.clone(), place.clone())).collect(),
+            limit,
+        };
+        let filled = fill::filled(body, &mut head, terms).await;
+        let filled = filled.map_err(|broken| unsent(broken, permit, &company, event))?;
+        let guarded = company.placeholders.may_exist().then(|| {
+            let placeholders = Arc::clone(&company.placeholders);
+            Box::new(Guarded { request: permit.request().clone(), placeholders })
+        });
+        let body =
+            Outgoing::new(filled, guarded, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
+        let request = assemble(permit, head, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, &key, &company, event).await;
@@ -255,12 +269,26 @@ fn site(target: &Target) -> trouble::Site {
     (target.host().clone(), target.port())
 }
 
-/// The request as the permit has it, with the guest's body and without secrets.
-fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
-    let judged = permit.request();
+/// Why a request is not sent at all, since its body broke off before.
+fn unsent(broken: Broken<WasiError>, permit: &Permit<Egress>, company: &Company, event: &Event) -> Failure {
+    let fault = match broken {
+        Broken::Fault(fault) => fault,
+        Broken::Inner(_) => Fault::Unfinished,
+    };
+    event.note(|facts| facts.fault = Some(fault.clone()));
+    match fault {
+        Fault::Misplaced(secret) => {
+            Failure::Denied(permit.request().misplaced_in_body(company.placeholders.power(), &secret))
+        }
+        fault => Failure::Failed(Error::Unsent { host: permit.request().target.authority(), fault }),
+    }
+}
+
+/// The request as the permit has it, with `headers` as they go with the guest's body, and without secrets in its head.
+fn assemble(permit: &Permit<Egress>, headers: HeaderMap, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
     let mut request = http::Request::new(body);
-    *request.method_mut() = judged.method.clone();
-    *request.headers_mut() = judged.headers.clone();
+    *request.method_mut() = permit.request().method.clone();
+    *request.headers_mut() = headers;
     if !company.guard.is_idle() {
         // The length of a compressed answer would tell of a secret beside what the guest chose.
         request.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
@@ -327,3 +355,6 @@ async fn answered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_core::Permit;
 use bulkhead_core::authorize::Egress;
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Owner, SecretName};
 
 use crate::credentials::Guard;
 
@@ -59,7 +59,7 @@ pub(super) struct Facts {
 }
 
 /// Why a request's body was not sent whole, by the guest's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It is larger than this many bytes.
     TooLarge(u64),
@@ -67,6 +67,18 @@ pub enum Fault {
     Unfinished,
     /// It has trailers.
     Trailers,
+    /// A placeholder of this secret stands where it may not go.
+    Misplaced(SecretName),
+    /// A place of this secret is there twice.
+    Repeated(SecretName),
+    /// A placeholder of this secret stands in its place, and there is no value.
+    Valueless(SecretName),
+    /// It has places for secrets, and is not the JSON that its head declares, or nested too deep, near this byte.
+    Malformed(u64),
+    /// It has places for secrets, and a string, number or field of more than this many bytes.
+    Unwieldy(usize),
+    /// It is compressed, and may have placeholders.
+    Encoded,
 }
 
 /// How a request ended.
@@ -90,6 +102,18 @@ impl fmt::Display for Fault {
             }
             Self::Unfinished => f.write_str("its body was not finished"),
             Self::Trailers => f.write_str("its body ended in trailers"),
+            Self::Misplaced(secret) => {
+                write!(f, "its body has the placeholder of the secret `{secret}` where that secret may not go")
+            }
+            Self::Repeated(secret) => write!(f, "its body has a place of the secret `{secret}` twice"),
+            Self::Valueless(secret) => write!(f, "the secret `{secret}` is granted but has no value"),
+            Self::Malformed(at) => {
+                write!(f, "its body has places for secrets, and is not JSON as it declares, near byte {at}")
+            }
+            Self::Unwieldy(limit) => {
+                write!(f, "its body has places for secrets, and a value of more than {limit} bytes beside them")
+            }
+            Self::Encoded => f.write_str("its body is compressed, so that placeholders cannot be looked for in it"),
         }
     }
 }
@@ -144,7 +168,7 @@ impl Event {
 
     /// What the guest did wrong with the request's body, if that is known by now.
     pub(super) fn fault(&self) -> Option<Fault> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).fault
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
     }
 
     /// Whether a piece of the request's body waits for a budget.

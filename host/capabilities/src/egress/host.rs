@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptio
 use super::client::{Company, Failure};
 use super::held::PROXY_STATUS;
 use super::uses::uses;
-use super::{Client, Error, Fault};
+use super::{Client, Error, body};
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
@@ -123,9 +123,7 @@ fn for_guest(error: Error) -> WasiError {
         Error::Tls { .. } => WasiError::TlsCertificateError,
         Error::SecretMissing(_) | Error::SecretUnfit(_) => WasiError::ConfigurationError,
         Error::Encoded { .. } | Error::Partial { .. } => WasiError::HttpResponseContentCoding(None),
-        Error::Unsent { fault: Fault::TooLarge(limit), .. } => WasiError::HttpRequestBodySize(Some(limit)),
-        Error::Unsent { fault: Fault::Trailers, .. } => WasiError::HttpRequestTrailerSectionSize(Some(0)),
-        Error::Unsent { fault: Fault::Unfinished, .. } => WasiError::HttpProtocolError,
+        Error::Unsent { fault, .. } => body::told(&fault),
         Error::Exchange { source, .. } => WasiError::Hyper(source),
         Error::Silent { .. } => WasiError::HttpResponseTimeout,
         Error::BrokeOff { .. } => WasiError::HttpResponseIncomplete,

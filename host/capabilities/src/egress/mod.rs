@@ -5,7 +5,7 @@
 //! admits; 3. a secret is put in after the decision and masked in the answer.
 //! Never: redirects, proxies, cookies, retries. The guest sees what the upstream said.
 //! Order: `host.rs` (WIT call, with `uses.rs` → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
-//! `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
+//! `fill` → `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
 
 mod answer;
 mod body;
@@ -13,6 +13,7 @@ mod bounded;
 mod budget;
 mod client;
 mod event;
+mod fill;
 mod held;
 mod host;
 mod inject;

@@ -95,6 +95,22 @@ fn a_place_in_a_body_takes_the_operators_own_word() {
 }
 
 #[test]
+fn a_placeholder_in_a_body_is_denied_with_the_line_that_would_agree_to_its_places() {
+    let remedy = |places: &str, grant: &str, url: &str| {
+        let power = given(places, grant, None).unwrap();
+        let denial = request("POST", url, &[]).misplaced_in_body(&power, &"key".parse().unwrap());
+        assert_eq!(denial.code(), "secret-misplaced");
+        denial.remedy.map(|remedy| (remedy.file, remedy.lines))
+    };
+    let agree = Some((File::Grant, "[secrets.key]\nbody-places = true".to_owned()));
+    let (here, elsewhere) = ("https://api.example.com/login", "https://elsewhere.com/login");
+    assert_eq!(remedy("places = [\"json:/a\"]", "", here), agree);
+    assert_eq!(remedy("places = [\"json:/a\"]", "body-places = true", here), None);
+    assert_eq!(remedy("places = [\"json:/a\"]", "", elsewhere), None);
+    assert_eq!(remedy("places = [\"header:x-key\"]", "", here), None);
+}
+
+#[test]
 fn who_a_request_speaks_for_is_said_by_the_placeholder_or_by_the_host() {
     let power = given("places = [\"header:authorization\"]\npaths = [\"/v1/**\"]", "", None).unwrap();
     let own: &[(&'static str, &str)] = &[("authorization", "Bearer mine")];
