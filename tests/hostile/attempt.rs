@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::reading;
 use crate::ways::{Denied, Tried};
-use crate::witness::BROKEN_OFF;
+use crate::witness::{BROKEN_OFF, PLACEHOLDER};
 
 /// A request, as the guest is told to send it, and what has to become of it.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Attempt {
     pub(crate) expected: Expected,
     /// What upstreams see of it, as [`arrival`] writes it.
     pub(crate) arrives: Vec<String>,
+    /// Whether a part of it may arrive, without any part of a placeholder.
+    pub(crate) breaks_off: bool,
 }
 
 /// What has to become of a request.
@@ -68,9 +70,11 @@ impl Request {
         self
     }
 
-    /// With this header alone.
+    /// With this header as well.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
-        self.with("headers", json!([[name, value]]))
+        let mut headers = self.0.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
+        headers.push(json!([name, value]));
+        self.with("headers", headers.into())
     }
 
     pub(crate) fn method(self, method: &str) -> Self {
@@ -123,7 +127,7 @@ impl Request {
     }
 
     fn becomes(self, expected: Expected) -> Attempt {
-        Attempt { input: self.0, expected, arrives: Vec::new() }
+        Attempt { input: self.0, expected, arrives: Vec::new(), breaks_off: false }
     }
 }
 
@@ -143,9 +147,15 @@ impl Attempt {
         self
     }
 
+    /// The same, and it may break off in mid-body, before anything of a placeholder has left.
+    pub(crate) fn in_mid_body(mut self) -> Self {
+        self.breaks_off = true;
+        self
+    }
+
     /// Whether it may fail on its way to an upstream.
     fn may_break_off(&self) -> bool {
-        matches!(self.expected, Expected::Failed { code: UNSENT, .. })
+        self.breaks_off || matches!(self.expected, Expected::Failed { code: UNSENT, .. })
     }
 
     /// How often the guest sends it.
@@ -194,7 +204,7 @@ pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String], sec
     // What fails on its way may have got as far as a connection, or a part of a request.
     let mut may_break = attempts.iter().filter(|attempt| attempt.may_break_off()).count();
     arrived.retain(|arrival| {
-        let broken = may_break > 0 && arrival.starts_with(BROKEN_OFF);
+        let broken = may_break > 0 && arrival.starts_with(BROKEN_OFF) && !arrival.contains(PLACEHOLDER);
         may_break -= usize::from(broken);
         !broken
     });
@@ -221,6 +231,8 @@ fn recorded(attempts: &[Attempt], tried: &Tried, complaints: &mut Vec<String>) {
             Expected::Denied(code) => {
                 *due.entry(code).or_default() += attempt.times();
                 different += 1;
+                // It was permitted by its head.
+                failure = failure.or(attempt.breaks_off.then_some(UNSENT));
             }
             Expected::Failed { code, .. } => failure = Some(code),
             Expected::Unbuilt(_) | Expected::Answered(_) | Expected::Masked | Expected::Unplaced(_) => {}

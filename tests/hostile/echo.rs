@@ -47,8 +47,14 @@ pub(crate) const SPELLINGS: [&str; 28] = [
 /// Spellings of the framing: the same plain text, in pieces or beside the body.
 pub(crate) const FRAMINGS: [&str; 3] = ["chunks", "header", "location"];
 
+/// `/drip/LENGTH/GUESS` is answered with so many bytes, of which the last are the guess, and with no end.
+pub(crate) const DRIP: &str = "/drip/";
+
 /// The answer to a request with this target that carried `secret`, in pieces; nothing where it is not asked to echo.
 pub(crate) async fn of(target: &str, secret: &str) -> io::Result<Option<Vec<Vec<u8>>>> {
+    if let Some(wish) = target.strip_prefix(DRIP) {
+        return Ok(Some(drip(wish)));
+    }
     let Some(spelling) = target.strip_prefix("/echo/") else { return Ok(None) };
     let plain = format!("you sent {secret} to me");
     Ok(Some(match spelling {
@@ -73,6 +79,16 @@ pub(crate) async fn of(target: &str, secret: &str) -> io::Result<Option<Vec<Vec<
         }
         _ => vec![answer("200 OK", "", &spelled(spelling, secret))],
     }))
+}
+
+/// The answer that waits, in two pieces.
+fn drip(wish: &str) -> Vec<Vec<u8>> {
+    let (length, guess) = wish.split_once('/').unwrap_or_default();
+    let pairs = guess.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
+    let guess: Vec<u8> = pairs.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+    let filling = length.parse::<usize>().unwrap_or_default().saturating_sub(guess.len());
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n".to_vec();
+    vec![[head, vec![b'.'; filling]].concat(), guess]
 }
 
 fn answer(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
@@ -116,7 +132,8 @@ fn spelled(spelling: &str, secret: &str) -> Vec<u8> {
         secret.chars().enumerate().map(|(at, character)| write(at, character)).collect()
     };
     let percent = |character: char| utf8_percent_encode(&character.to_string(), NON_ALPHANUMERIC).to_string();
-    let every_byte = |character: char| character.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let every_byte =
+        |character: char| character.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let escaped = |character: char| {
         character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>()
     };
@@ -138,7 +155,9 @@ fn spelled(spelling: &str, secret: &str) -> Vec<u8> {
             plain => plain,
         }),
         "percent-all" => each(&|_, character| every_byte(character)),
-        "percent-some" => each(&|at, character| if at % 2 == 0 { every_byte(character) } else { character.to_string() }),
+        "percent-some" => {
+            each(&|at, character| if at % 2 == 0 { every_byte(character) } else { character.to_string() })
+        }
         "json" => json(),
         "json-slashes" => json().replace('/', "\\/"),
         "json-all" => each(&|_, character| escaped(character)),

@@ -82,16 +82,17 @@ fn credential(value: &str) -> Value {
     }
 }
 
-/// `text` with one word for whatever looks like a placeholder, however its letters are written.
+/// `text` with one word for whatever looks like a placeholder, in any case, and with a space somewhere in it.
 fn unswapped(text: &str) -> String {
     let (lower, mut out, mut from) = (text.to_ascii_lowercase(), String::new(), 0);
     for (at, _) in lower.match_indices(BEGINS) {
-        let end = at + BEGINS.len() + DIGITS;
-        let digits = lower.get(at + BEGINS.len()..end).unwrap_or_default();
-        if at >= from && digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let behind = lower.get(at + BEGINS.len()..).unwrap_or_default();
+        let digits = behind.bytes().take_while(|byte| byte.is_ascii_hexdigit() || *byte == b' ').enumerate();
+        let mut digits = digits.filter(|(_, byte)| *byte != b' ').skip(DIGITS - 1);
+        if let Some((last, _)) = digits.next().filter(|_| at >= from) {
             out.push_str(text.get(from..at).unwrap_or_default());
             out.push_str(UNSWAPPED);
-            from = end;
+            from = at + BEGINS.len() + last + 1;
         }
     }
     out + text.get(from..).unwrap_or_default()

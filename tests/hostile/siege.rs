@@ -83,6 +83,8 @@ pub(crate) struct Terms {
     pub(crate) guest: Guest,
     /// Names and values of secrets, besides [`TOKEN`].
     pub(crate) secrets: Vec<(String, String)>,
+    /// What may not come out besides, although the host does not know it.
+    pub(crate) watched: Vec<String>,
 }
 
 /// Where the upstreams and the names stand: what is sent afterwards can be told from what was sent before.
@@ -298,7 +300,7 @@ impl Terms {
 
     /// What may not come out.
     pub(crate) fn told(&self) -> Vec<&str> {
-        self.values().into_iter().map(|(_, value)| value).collect()
+        self.values().into_iter().map(|(_, value)| value).chain(self.watched.iter().map(String::as_str)).collect()
     }
 
     /// With this text in the configuration.

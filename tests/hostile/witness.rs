@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::attempt;
 use crate::echo;
 use crate::reading::{READ, reading};
 use crate::siege::TOKEN;
-use crate::attempt;
 
 /// Largest request that is read; what a test sends is far shorter.
 const LARGEST: usize = 256 * 1024;
@@ -35,6 +35,8 @@ pub(crate) struct Seen {
 
 /// How what an upstream saw begins when it broke off.
 pub(crate) const BROKEN_OFF: &str = "broken off";
+/// What is said of it where a part of a placeholder came.
+pub(crate) const PLACEHOLDER: &str = ", with a placeholder in it";
 /// The path of our own question whether everything was seen.
 const SETTLED: &str = "/settled";
 
@@ -90,7 +92,11 @@ impl Seen {
 
     /// The values of a header, in order.
     fn values(&self, name: &str) -> Vec<&str> {
-        self.headers().into_iter().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+        self.headers()
+            .into_iter()
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .collect()
     }
 
     fn target(&self) -> &str {
@@ -100,7 +106,9 @@ impl Seen {
     /// The request as an attempt names it.
     pub(crate) fn arrival(&self) -> String {
         if !self.whole {
-            return format!("{BROKEN_OFF}: {:?}", self.head.lines().next().unwrap_or_default());
+            let placeholder = [&self.head, &self.body].iter().any(|text| text.contains("bulkhead-"));
+            let placeholder = if placeholder { PLACEHOLDER } else { "" };
+            return format!("{BROKEN_OFF}: {:?}{placeholder}", self.head.lines().next().unwrap_or_default());
         }
         let method = self.head.split(' ').next().unwrap_or_default();
         if self.target().starts_with(READ) {

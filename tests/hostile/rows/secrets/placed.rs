@@ -1,14 +1,15 @@
 //! Where a placeholder may stand: at a host, in a place, on a path; and nowhere else.
 
+use anyhow::Context;
 use bulkhead_tests::dns::ZONE;
-use bulkhead_tests::inside;
 use serde_json::{Value, json};
 
 use super::super::{CREDENTIAL, NOT_DECLARED};
 use super::{MISPLACED, PLAIN, VALUE, at_bank, banked};
-use crate::attempt::{Attempt, get, send};
+use crate::attempt::{Attempt, UNSENT, get, send};
 use crate::row::{Row, Siting};
 use crate::siege::{OPEN, Siege, Terms};
+use crate::ways;
 
 /// Code of the denial of a parameter that the host alone writes.
 const PARAMETER: &str = "egress-parameter-credential";
@@ -75,10 +76,7 @@ pub(crate) fn undeclared(siege: &Siege) -> Row {
     let key = at("/read/query?k%65y=<percent:<secret:key>>");
     let host = siege.bank_authority();
     attempts.push(key.read(&json!({ "request": format!("GET {host} /read/query"), "query": [["key", VALUE]] })));
-    Row::guest(
-        "A placeholder in another header, parameter, name or path",
-        [Siting::new(siege, terms(siege), attempts)],
-    )
+    Row::guest("A placeholder in another header, parameter, name or path", [Siting::new(siege, terms(siege), attempts)])
 }
 
 /// A name below a wildcard could carry it to whoever answers for that name's DNS.
@@ -99,13 +97,10 @@ pub(crate) fn host(siege: &Siege) -> Row {
 /// Text that is no placeholder of this instance: it goes where it may go as text, and nothing is put in its stead.
 pub(crate) async fn dead(siege: &Siege) -> anyhow::Result<Row> {
     let terms = terms(siege);
-    let other = siege.connect(&terms, &terms.config.clone().into())?;
-    let input = json!({ "url": siege.bank("/read/other"), "headers": [["x-note", "<secret:other>"]] });
-    anyhow::ensure!(inside::answer(&other, "fetch", &input).await?.0.get("stage") == Some(&json!("fill")));
-    // A sync's state is where a guest could keep one. This one is of an instance that is still connected.
     let kept = kept(siege, &terms).await?;
     let host = siege.bank_authority();
     let text = |path: &str, headers: Value| json!({ "request": format!("GET {host} {path}"), "headers": headers });
+    // The last one comes from this very sync's state, where an earlier instance left it, if there was one.
     let mut attempts = vec![
         get(siege.bank("/read/kept")).header("x-key", &kept).read(&text("/read/kept", json!([["x-key", kept]]))),
         get(siege.bank("/read/kept")).header("x-note", &kept).read(&text("/read/kept", json!([["x-note", kept]]))),
@@ -114,23 +109,20 @@ pub(crate) async fn dead(siege: &Siege) -> anyhow::Result<Row> {
             .read(&text("/read/upper", json!([["x-key", kept]]))),
         get(siege.bank("/read/cut"))
             .header("x-key", "<secret:key>[..40] <secret:key>[40..]")
-            .read(&text("/read/cut", json!([["x-key", "…"]]))),
+            .read(&text("/read/cut", json!([["x-key", kept]]))),
+        get(siege.bank("/read/earlier"))
+            .header("x-key", "<kept:key>")
+            .read(&text("/read/earlier", json!([["x-key", kept]]))),
     ];
-    // What is cut in two arrives cut in two.
-    if let Some(cut) = attempts.last_mut() {
-        cut.arrives = vec![crate::attempt::CUT.to_owned()];
-    }
     attempts.extend(declared(siege));
     Ok(Row::guest("A placeholder of another instance, or not quite one", [Siting::new(siege, terms, attempts)]))
 }
 
 /// The placeholder that an instance was given, as its sync's state keeps it.
 async fn kept(siege: &Siege, terms: &Terms) -> anyhow::Result<String> {
-    let mut config = terms.config.clone();
-    config.insert("attempts".to_owned(), json!([]));
-    let state = crate::ways::state_after(siege, &siege.connect(terms, &config.into())?).await?;
-    let kept = state.pointer("/kept/key").and_then(Value::as_str);
-    Ok(kept.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("no placeholder in {state}"))?)
+    let state = ways::state_after(siege, &siege.connect(terms, &terms.config.clone().into())?).await?;
+    let kept = state.pointer("/state/kept/key").and_then(Value::as_str);
+    kept.map(str::to_owned).with_context(|| format!("no placeholder in {state}"))
 }
 
 /// What is asked for by a name that is not its own to ask.
@@ -182,11 +174,7 @@ pub(crate) fn conditions(siege: &Siege) -> Row {
     let added = vec![get(siege.bank("/read/x")).denied(NEEDS_TLS), get(siege.raw("/")).answered(200)];
     Row::guest(
         "A secret on another path, or without TLS",
-        [
-            Siting::new(siege, with_paths, narrow),
-            Siting::new(siege, secure, open),
-            Siting::new(siege, injected, added),
-        ],
+        [Siting::new(siege, with_paths, narrow), Siting::new(siege, secure, open), Siting::new(siege, injected, added)],
     )
 }
 
@@ -230,5 +218,89 @@ pub(crate) fn beside(siege: &Siege) -> Row {
     Row::guest(
         "A credential of the guest's own beside one that the host writes",
         [Siting::new(siege, placed, own), Siting::new(siege, injected, added), Siting::new(siege, basic, added_basic)],
+    )
+}
+
+/// Bodies: what is declared as a field is no leave to send it in another one, or in what is no such body.
+pub(crate) fn bodies(siege: &Siege) -> Row {
+    let places = at_bank("places = [\"form:secret\", \"json:/auth/password\"]");
+    let terms = banked(siege).with_secret("key", VALUE, &places, "plain-http = true\nbody-places = true");
+    let host = siege.bank_authority();
+    let post = |kind: &str, body: Value| {
+        get(siege.bank("/read/b")).method("POST").header("content-type", kind).with("body", body)
+    };
+    let (form, json) = ("application/x-www-form-urlencoded", "application/json");
+    let mut attempts: Vec<Attempt> = [
+        (form, json!("comment=<secret:key>")),
+        (form, json!("secret=a<secret:key>")),
+        (form, json!("secret=<secret:key>b")),
+        (form, json!("<secret:key>=secret")),
+        (form, json!("<secret:key>")),
+        (form, json!("comment=<percent:<secret:key>>")),
+        (form, json!(["comment=<secret:key>[..20]", "<secret:key>[20..]"])),
+        (json, json!("{\"comment\": \"<secret:key>\"}")),
+        (json, json!("{\"auth\": \"<secret:key>\"}")),
+        (json, json!("{\"auth\": {\"password\": {\"a\": \"<secret:key>\"}}}")),
+        (json, json!("{\"auth\": {\"password\": [\"<secret:key>\"]}}")),
+        (json, json!("{\"auth\": {\"password\": \"a<secret:key>\"}}")),
+        (json, json!("{\"auth\": {\"<secret:key>\": \"password\"}}")),
+        (json, json!("[{\"auth\": {\"password\": \"<secret:key>\"}}]")),
+        (json, json!("{\"comment\": \"<escaped:<secret:key>>\"}")),
+        (json, json!(["{\"comment\": \"<secret:key>[..9]", "<secret:key>[9..]\"}"])),
+        (json, json!("\"<secret:key>\"")),
+    ]
+    .into_iter()
+    .map(|(kind, body)| post(kind, body).denied(MISPLACED))
+    .collect();
+    // What is no form and no JSON is watched as it goes.
+    let watched = [
+        ("text/plain", json!("look: <secret:key>")),
+        ("text/plain", json!(["look: <secret:key>[..1]", "<secret:key>[1..40]", "<secret:key>[40..]"])),
+        ("text/json", json!("{\"auth\": {\"password\": \"<secret:key>\"}}")),
+        ("application/json; charset=utf-16", json!("{\"auth\": {\"password\": \"<secret:key>\"}}")),
+        (
+            "multipart/form-data; boundary=x",
+            json!("--x\r\ncontent-disposition: form-data; name=\"secret\"\r\n\r\n<secret:key>\r\n--x--"),
+        ),
+    ]
+    .into_iter()
+    .map(|(kind, body)| post(kind, body).denied(MISPLACED).in_mid_body());
+    attempts.extend(watched);
+    let elsewhere = [siege.raw("/b"), siege.raw("/read/b")].map(|url| {
+        let request = get(url).method("POST").header("content-type", form).with("body", "secret=<secret:key>".into());
+        request.denied(MISPLACED).in_mid_body()
+    });
+    attempts.extend(elsewhere);
+    // Twice the same field, or the same name: two readers would see two requests.
+    for (kind, body) in [
+        (form, "secret=<secret:key>&secret=mine"),
+        (form, "secret=mine&secret=<secret:key>"),
+        (json, "{\"auth\": {\"password\": \"<secret:key>\"}, \"auth\": {\"password\": \"mine\"}}"),
+        (json, "{\"auth\": {\"password\": \"mine\", \"password\": \"<secret:key>\"}}"),
+        (json, "{\"auth\": {\"password\": \"<secret:key>\"}"),
+        (json, "{\"auth\": {\"password\": \"<secret:key>\"}} {}"),
+    ] {
+        attempts.push(post(kind, body.into()).failed(UNSENT, "HttpProtocolError"));
+    }
+    let coded = post(json, "{\"auth\": {\"password\": \"<secret:key>\"}}".into()).header("content-encoding", "gzip");
+    attempts.push(coded.failed(UNSENT, "HttpProtocolError"));
+    let arrives = |part: &str, what: Value| json!({ "request": format!("POST {host} /read/b"), part: what });
+    attempts.push(post(form, "secret=<secret:key>".into()).read(&arrives("form", json!([["secret", VALUE]]))));
+    attempts.push(
+        post(form, json!(["secret=<secret:key>[..20]", "<secret:key>[20..]"]))
+            .read(&arrives("form", json!([["secret", VALUE]]))),
+    );
+    attempts.push(
+        post(json, "{\"auth\": {\"password\": \"<escaped:<secret:key>>\"}}".into())
+            .read(&arrives("json", json!({ "auth": { "password": VALUE } }))),
+    );
+    let unagreed = banked(siege).with_secret("key", VALUE, &places, PLAIN);
+    let never = vec![
+        post(form, "secret=<secret:key>".into()).denied(MISPLACED).in_mid_body(),
+        post(json, "{\"auth\": {\"password\": \"<secret:key>\"}}".into()).denied(MISPLACED).in_mid_body(),
+    ];
+    Row::guest(
+        "A placeholder in a body where no field was declared for it",
+        [Siting::new(siege, terms, attempts), Siting::new(siege, unagreed, never)],
     )
 }
