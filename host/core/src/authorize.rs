@@ -200,7 +200,7 @@ impl Egress {
             }
             _ => None,
         };
-        self.denied(Reason::Misplaced { secret: name.clone(), spot: spot.to_string() }, remedy)
+        self.denied(Reason::Misplaced { secret: name.clone(), spot: spot.to_string().into() }, remedy)
     }
 
     /// The denial of a request with a placeholder of the secret `name` in its body, where none may stand.

@@ -49,7 +49,7 @@ pub enum Reason {
         /// Whose placeholder it is.
         secret: SecretName,
         /// Where it stands.
-        spot: String,
+        spot: Box<str>,
     },
     #[error("{address} is not a public address ({block})")]
     Address {

@@ -26,9 +26,8 @@ impl Kind {
             return Self::Other;
         };
         // In another charset the upstream would read other characters than we do.
-        let charsets: Vec<_> = mime.params().filter(|(name, _)| *name == mime::CHARSET).collect();
-        if !matches!(charsets.as_slice(), [] | [(_, _)]) || charsets.iter().any(|(_, charset)| *charset != mime::UTF_8)
-        {
+        let mut charsets = mime.params().filter(|(name, _)| *name == mime::CHARSET);
+        if charsets.next().is_some_and(|(_, charset)| charset != mime::UTF_8) || charsets.next().is_some() {
             return Self::Other;
         }
         match (mime.type_(), mime.subtype(), mime.suffix()) {
