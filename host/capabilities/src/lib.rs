@@ -25,19 +25,22 @@ pub enum Capability {
     Egress,
     /// Placeholders of secrets.
     Credentials,
+    /// Placeholders of what was signed with one.
+    Signing,
     /// A bounded log.
     Log,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: &[Self] = &[Self::Egress, Self::Credentials, Self::Log];
+    pub const ALL: &[Self] = &[Self::Egress, Self::Credentials, Self::Signing, Self::Log];
 
     /// The exact interfaces it consists of, as a component names them; a `wasi` 0.2 interface matches by semver.
     pub fn interfaces(self) -> &'static [&'static str] {
         match self {
             Self::Egress => egress::INTERFACES,
             Self::Credentials => credentials::INTERFACES,
+            Self::Signing => credentials::signer::INTERFACES,
             Self::Log => log::INTERFACES,
         }
     }
@@ -47,6 +50,7 @@ impl Capability {
         match self {
             Self::Egress => egress::MANIFEST_LINES,
             Self::Credentials => credentials::MANIFEST_LINES,
+            Self::Signing => credentials::signer::MANIFEST_LINES,
             Self::Log => log::MANIFEST_LINES,
         }
     }
@@ -55,7 +59,9 @@ impl Capability {
     pub fn is_in(self, power: &Power) -> bool {
         match self {
             Self::Egress => power.has_egress(),
-            Self::Credentials => power.has_placeholders(),
+            // A signer's errors are declared by the store, so that a component imports both.
+            Self::Credentials => power.has_placeholders() || power.has_signer(),
+            Self::Signing => power.has_signer(),
             Self::Log => power.has_log(),
         }
     }
@@ -65,6 +71,7 @@ impl Capability {
         match self {
             Self::Egress => egress::link(linker),
             Self::Credentials => credentials::link(linker),
+            Self::Signing => credentials::signer::link(linker),
             Self::Log => log::link(linker),
         }
     }

@@ -306,6 +306,11 @@ impl SecretPower {
         path && self.hosts.iter().any(|pattern| pattern.covers(target.host()))
     }
 
+    /// Whether it is a key for AWS's signature, made of an identifier, the secret key and perhaps a token.
+    pub fn is_aws_key(&self) -> bool {
+        matches!(self.way, Way::Inject(Injection::AwsSigV4(_)))
+    }
+
     /// What a stored value is sealed together with: hosts and places, and what may be signed. Change one of these, and the
     /// value has to be entered again.
     pub fn binding(&self) -> Binding {

@@ -62,7 +62,7 @@ pub fn connect(
     for (name, value) in secrets.entries() {
         credentials::check(name, power.secret(name).map(AsRef::as_ref), value)?;
     }
-    let guard = Guard::new(secrets.versions())?;
+    let guard = Guard::new(&secrets.guarded(&power))?;
     let client = Client::new(Arc::new(owner), transport, &power);
     Ok(Connection {
         prepared: Arc::new(prepared),

@@ -275,6 +275,7 @@ pub(crate) fn word(capability: Capability) -> &'static str {
     match capability {
         Capability::Egress => "egress",
         Capability::Credentials => "credentials",
+        Capability::Signing => "signing",
         Capability::Log => "log",
     }
 }

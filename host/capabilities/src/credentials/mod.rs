@@ -3,10 +3,12 @@
 //!
 //! Why: a value that never enters a guest cannot be leaked by it. Never: a function that gives a guest a value.
 //! Callers: `egress` → [`Secrets`], [`Placeholders`]; `egress`, `log`, `journal` → [`Guard`]; the guest, through WIT →
-//! `store.rs`; services, command line → [`vault`].
+//! `store.rs`, and `signer.rs`, which signs with `sign`; services, command line → [`vault`].
 
 mod guard;
 mod placeholders;
+pub mod sign;
+pub(crate) mod signer;
 mod store;
 mod values;
 pub mod vault;
@@ -34,6 +36,9 @@ pub enum Error {
     /// A character that no header can carry.
     #[error("the secret `{0}` has a line break or another control character: is there a stray newline in the file?")]
     Control(SecretName),
+    /// Not the key that it is to sign with.
+    #[error("the secret `{0}` cannot be signed with: {1}")]
+    Key(SecretName, sign::Error),
     /// More spellings than a matcher can hold.
     #[error("the secrets are too many or too long to be guarded together")]
     TooMuchToGuard,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bulkhead_core::Power;
 use bulkhead_core::id::SecretName;
+use bulkhead_core::power::SecretPower;
 use bulkhead_core::secret::{Key, Way};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -86,11 +87,17 @@ impl Placeholders {
         self.power.has_placeholders() || self.power.has_signer()
     }
 
-    /// The placeholder of a secret's value: the same one each time.
-    pub(crate) fn get(&self, name: &str) -> Result<Arc<str>, Refused> {
+    /// What may be done with the secret `name`.
+    pub(super) fn granted(&self, name: &str) -> Result<&SecretPower, Refused> {
         let unknown = || Refused::NotGranted(name.chars().take(63).flat_map(char::escape_debug).collect());
         let name: SecretName = name.parse().map_err(|_| unknown())?;
-        let secret = self.power.secret(&name).ok_or_else(unknown)?;
+        self.power.secret(&name).map(AsRef::as_ref).ok_or_else(unknown)
+    }
+
+    /// The placeholder of a secret's value: the same one each time.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<str>, Refused> {
+        let secret = self.granted(name)?;
+        let name = secret.name.clone();
         match (&secret.way, &secret.key) {
             (Way::Inject(_), _) => return Err(Refused::Injected(name)),
             (Way::Places(_), Key::Hmac { .. } | Key::Jwt { .. }) => return Err(Refused::IsKey(name)),

@@ -6,11 +6,12 @@ use wasmtime::component::{HasData, Linker};
 
 use super::Placeholders;
 
-mod bindings {
+/// Both interfaces: a signer's errors are the store's.
+pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        inline: "package bulkhead:store-host; world store { import bulkhead:credentials/store@0.1.0; }",
-        world: "bulkhead:store-host/store",
+        inline: "package bulkhead:credentials-host; world credentials { import bulkhead:credentials/store@0.1.0; import bulkhead:credentials/signer@0.1.0; }",
+        world: "bulkhead:credentials-host/credentials",
     });
 }
 
@@ -26,7 +27,8 @@ pub trait View: Send {
     fn placeholders(&mut self) -> &mut Arc<Placeholders>;
 }
 
-struct HasPlaceholders;
+/// Where wasmtime finds them.
+pub(super) struct HasPlaceholders;
 
 impl HasData for HasPlaceholders {
     type Data<'a> = &'a mut Arc<Placeholders>;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_core::Power;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::power::SecretPower;
 use bulkhead_core::secret::Key;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Error;
+use super::sign::jwt::check_key;
+use super::sign::sigv4::AwsKey;
 
 /// Shortest secret, in bytes, unless the operator insists. A shorter one would be found by accident in ordinary answers and
 /// is easily guessed.
@@ -41,9 +44,20 @@ impl Secrets {
         self.0.iter().map(|(name, secret)| (name, &secret.value))
     }
 
-    /// Every value in every version, for building a [`Guard`](super::Guard).
-    pub fn versions(&self) -> impl Iterator<Item = &SecretString> {
-        self.0.values().flat_map(|secret| std::iter::once(&secret.value).chain(&secret.earlier))
+    /// Every value in every version, for building a [`Guard`](super::Guard). Of an AWS key these are its parts: the whole
+    /// never travels, and its identifier is no secret.
+    pub fn guarded(&self, power: &Power) -> Vec<SecretString> {
+        let mut all = Vec::new();
+        for (name, secret) in &self.0 {
+            let is_aws = power.secret(name).is_some_and(|power| power.is_aws_key());
+            for value in std::iter::once(&secret.value).chain(&secret.earlier) {
+                match AwsKey::parse(value) {
+                    Ok(key) if is_aws => all.extend(key.guarded().cloned()),
+                    _ => all.push(value.clone()),
+                }
+            }
+        }
+        all
     }
 }
 
@@ -63,11 +77,21 @@ pub fn check(name: &SecretName, power: Option<&SecretPower>, value: &SecretStrin
     if bytes.iter().any(broken) {
         return Err(Error::Control(name.clone()));
     }
-    Ok(())
+    let key = match power {
+        Some(power) if power.is_aws_key() => AwsKey::parse(value).map(drop),
+        Some(SecretPower { key: Key::Jwt { algorithm, .. }, .. }) => check_key(value, *algorithm),
+        _ => Ok(()),
+    };
+    key.map_err(|reason| Error::Key(name.clone(), reason))
 }
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_core::id::Digest;
+    use bulkhead_core::limits::Limits;
+    use bulkhead_core::{Grant, Manifest};
+
+    use super::super::sign;
     use super::*;
 
     #[test]
@@ -78,5 +102,41 @@ mod tests {
         assert_eq!(check("long enough\n"), Err(Error::Control(name.clone())));
         assert_eq!(check(&"x".repeat(LONGEST_SECRET + 1)), Err(Error::TooLong(name.clone())));
         assert_eq!(check("long enough"), Ok(()));
+    }
+
+    fn power(table: &str) -> Power {
+        let manifest = format!(
+            "[connector]\nname = \"acme/crm\"\nversion = \"1.0.0\"\n[[egress]]\nhost = \"a.example.com\"\npaths = [\"/**\"]\n\
+             why = \"w\"\n[secrets.key]\nwhy = \"w\"\nhosts = [\"a.example.com\"]\n{table}"
+        );
+        let manifest = Manifest::parse(&manifest).unwrap();
+        let grant = Grant::parse("[[egress]]\nhost = \"a.example.com\"\n[secrets.key]", &manifest).unwrap();
+        Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_cannot_sign_as_declared_is_refused() {
+        let name: SecretName = "key".parse().unwrap();
+        let checked = |table: &str, value: &str| {
+            check(&name, power(table).secret(&name).map(AsRef::as_ref), &value.to_owned().into())
+        };
+        let aws = "inject = { aws-sigv4 = { region = \"eu-central-1\", service = \"s3\" } }";
+        assert_eq!(checked(aws, "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI"), Ok(()));
+        assert_eq!(checked(aws, "wJalrXUtnFEMI/K7MDENG"), Err(Error::Key(name.clone(), sign::Error::AwsKey)));
+        let jwt = |algorithm: &str| format!("places = [\"header:x-token\"]\nsign = {{ jwt = \"{algorithm}\" }}");
+        let ed25519 = include_str!("sign/jwt/rfc8037-a1.pkcs8.pem");
+        assert_eq!(checked(&jwt("EdDSA"), ed25519), Ok(()));
+        assert!(matches!(checked(&jwt("RS256"), ed25519), Err(Error::Key(_, sign::Error::Key { .. }))));
+    }
+
+    #[test]
+    fn of_an_aws_key_the_parts_are_guarded_and_not_its_identifier() {
+        let power = power("inject = { aws-sigv4 = { region = \"eu-central-1\", service = \"s3\" } }");
+        let mut secrets = Secrets::default();
+        let earlier = vec!["AKIA-OLD:earlier-secret:earlier-token".to_owned().into()];
+        secrets.insert("key".parse().unwrap(), "AKIA-NEW:secret-in-force".to_owned().into(), earlier);
+        secrets.insert("other".parse().unwrap(), "AKIA-NEW:not-granted".to_owned().into(), Vec::new());
+        let guarded: Vec<_> = secrets.guarded(&power).iter().map(|part| part.expose_secret().to_owned()).collect();
+        assert_eq!(guarded, ["secret-in-force", "earlier-secret", "earlier-token", "AKIA-NEW:not-granted"]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bulkhead_core::authorize::Egress;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
@@ -15,7 +15,12 @@ use super::budget::{Place, Toll};
 use super::event::{Event, Fault};
 use super::fill::{Broken, Filled};
 use crate::credentials::Placeholders;
+use crate::credentials::sign;
+use crate::credentials::sign::sigv4::{Chunks, Sha256};
 use crate::journal::Journal;
+
+/// How much goes out at once of what was kept, in bytes: a guest's largest piece.
+const PIECE: usize = 64 * 1024;
 
 /// A guest's request body, cut off at its limit, and slowed down to its budgets.
 pub(super) struct Outgoing {
@@ -24,6 +29,12 @@ pub(super) struct Outgoing {
     guarded: Option<Box<Guarded>>,
     left: u64,
     limit: u64,
+    /// What was read to be hashed, and is still to go out.
+    kept: Bytes,
+    /// Whether all of it was read.
+    ended: bool,
+    /// What signs it, where it goes in signed chunks.
+    chunks: Option<Chunks>,
     toll: Toll,
     /// A piece that waits until it is paid for.
     piece: Option<Bytes>,
@@ -63,12 +74,82 @@ impl Outgoing {
         place: Arc<Place>,
     ) -> Self {
         let upload = Arc::new(Upload { _place: place });
-        Self { inner, guarded, left: limit, limit, toll, piece: None, journal, event, upload }
+        let (kept, ended, chunks) = (Bytes::new(), false, None);
+        Self { inner, guarded, left: limit, limit, kept, ended, chunks, toll, piece: None, journal, event, upload }
+    }
+
+    /// Reads all of it, so that it can be hashed before it goes; its hash and length, or nothing when it has more than
+    /// `most` bytes, so that it cannot be sent.
+    pub(super) async fn keep_whole(&mut self, most: u64) -> Result<Option<(Sha256, u64)>, Broken<WasiError>> {
+        let mut kept = BytesMut::new();
+        while let Some(piece) = std::future::poll_fn(|cx| self.poll_inner(cx)).await.transpose()? {
+            if kept.len() as u64 + piece.len() as u64 > most {
+                return Ok(None);
+            }
+            kept.extend_from_slice(&piece);
+        }
+        self.ended = true;
+        self.kept = kept.freeze();
+        Ok(Some((Sha256::of([&self.kept]), self.kept.len() as u64)))
+    }
+
+    /// Has it go in chunks that are signed on their way.
+    pub(super) fn sign_chunks(&mut self, chunks: Chunks) {
+        self.chunks = Some(chunks);
     }
 
     /// Is there as long as the body is.
     pub(super) fn upload(&self) -> Weak<Upload> {
         Arc::downgrade(&self.upload)
+    }
+
+    /// The next piece that the guest handed over, with its secrets in place and within the limit.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken<WasiError>>>> {
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()? else {
+                return Poll::Ready(None);
+            };
+            // There are no others.
+            let Ok(data) = frame.into_data() else { continue };
+            // Secrets are longer than their placeholders.
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Some(Err(Broken::Fault(Fault::TooLarge(self.limit)))));
+            };
+            self.left = left;
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+
+    /// The next piece as it goes out.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken<WasiError>>>> {
+        let mismeasured = |error| match error {
+            sign::Error::Length { expected } => Broken::Fault(Fault::Mismeasured(expected)),
+            _ => Broken::Fault(Fault::Unfinished),
+        };
+        loop {
+            if !self.kept.is_empty() {
+                let length = self.kept.len().min(PIECE);
+                return Poll::Ready(Some(Ok(self.kept.split_to(length))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let next = ready!(self.poll_inner(cx)).transpose()?;
+            self.ended = next.is_none();
+            let out = match (next, &mut self.chunks) {
+                (None, None) => continue,
+                (Some(data), None) => data,
+                (Some(data), Some(chunks)) => chunks.push(&data).map_err(mismeasured)?,
+                (None, chunks) => match chunks.take() {
+                    Some(chunks) => chunks.finish().map_err(mismeasured)?,
+                    None => continue,
+                },
+            };
+            // A chunk that is not full yet gives nothing.
+            if !out.is_empty() || self.chunks.is_none() {
+                return Poll::Ready(Some(Ok(out)));
+            }
+        }
     }
 
     /// Breaks the request off, by the guest's fault.
@@ -84,7 +165,8 @@ impl Outgoing {
 /// What a guest learns of its fault: a code, without a text.
 pub(super) fn told(fault: &Fault) -> WasiError {
     match fault {
-        Fault::TooLarge(limit) => WasiError::HttpRequestBodySize(Some(*limit)),
+        Fault::TooLarge(limit) | Fault::Unmeasured(limit) => WasiError::HttpRequestBodySize(Some(*limit)),
+        Fault::Mismeasured(length) => WasiError::HttpRequestBodySize(Some(*length)),
         Fault::Trailers => WasiError::HttpRequestTrailerSectionSize(Some(0)),
         Fault::Misplaced(_) => WasiError::HttpRequestDenied,
         Fault::Valueless(_) => WasiError::ConfigurationError,
@@ -100,26 +182,16 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
-        while this.piece.is_none() {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+        if this.piece.is_none() {
+            this.piece = match ready!(this.poll_piece(cx)) {
                 None => return Poll::Ready(None),
-                Some(Ok(frame)) => frame,
+                Some(Ok(piece)) => Some(piece),
                 Some(Err(Broken::Inner(error))) => return this.break_off(Fault::Unfinished, error),
                 Some(Err(Broken::Fault(fault))) => {
                     let told = told(&fault);
                     return this.break_off(fault, told);
                 }
             };
-            // There are no others.
-            let Ok(data) = frame.into_data() else { continue };
-            // Secrets are longer than their placeholders.
-            let Some(left) = this.left.checked_sub(data.len() as u64) else {
-                let fault = Fault::TooLarge(this.limit);
-                let told = told(&fault);
-                return this.break_off(fault, told);
-            };
-            this.left = left;
-            this.piece = Some(data);
         }
         let paid = this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx);
         this.event.hold_back(paid.is_pending());
@@ -131,13 +203,16 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.piece.is_none() && self.inner.is_end_stream()
+        let nothing_kept = self.piece.is_none() && self.kept.is_empty() && self.chunks.is_none();
+        nothing_kept && (self.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.piece {
-            Some(_) => SizeHint::default(),
-            None => self.inner.size_hint(),
+            None if self.ended => SizeHint::with_exact(self.kept.len() as u64),
+            // What signs chunks has written their length into the head.
+            None if self.chunks.is_none() => self.inner.size_hint(),
+            _ => SizeHint::default(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! owns; 2. the host's name is resolved and every address judged for each request, whether or not a socket is kept;
 //! 3. exactly one `Host` or `:authority`, written here; 4. a request that was handed to an upstream is never sent again.
 //! Never: redirects, cookies, retries.
-//! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `answer.rs`.
+//! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `seal.rs`, `answer.rs`.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +25,10 @@ use super::event::{Ending, Event, Fault};
 use super::fill::{Broken, Terms};
 use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
+use super::seal::Seal;
 use super::trouble::{self, Pause, Trouble, Went};
 use super::{Error, Transport, answer, budget, fill, inject, transport};
+use crate::credentials::sign::sigv4::Payload;
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
@@ -153,12 +155,19 @@ impl Client {
             let placeholders = Arc::clone(&company.placeholders);
             Box::new(Guarded { request: permit.request().clone(), placeholders })
         });
-        let body =
+        let mut body =
             Outgoing::new(filled, guarded, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
+        let payload = match Seal::of(permit) {
+            Some(seal) => {
+                let payload = seal.payload(&mut body, &mut head).await;
+                Some(payload.map_err(|broken| unsent(broken, permit, &company, event))?)
+            }
+            None => None,
+        };
         let request = assemble(permit, head, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
-        let sent = self.deliver(permit, request, &key, &company, event).await;
+        let sent = self.deliver(permit, request, payload, &key, &company, event).await;
         waiting.over(match &sent {
             Ok((response, _)) => Some(trouble::judge(response.status(), response.headers(), SystemTime::now())),
             Err(Failure::Failed(error)) if error.is_the_hosts() => Some(Went::Badly),
@@ -175,6 +184,7 @@ impl Client {
         &self,
         permit: &Permit<Egress>,
         mut request: http::Request<Outgoing>,
+        payload: Option<Payload>,
         key: &Key,
         company: &Company,
         event: &Event,
@@ -185,6 +195,12 @@ impl Client {
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
         let origin = inject::inject(permit, &company.placeholders, request.headers_mut())?;
+        if let Some((seal, payload)) = Seal::of(permit).zip(payload) {
+            let chunks = seal.sign(&origin, request.headers_mut(), payload, company.placeholders.secrets())?;
+            if let Some(chunks) = chunks {
+                request.body_mut().sign_chunks(chunks);
+            }
+        }
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {

@@ -79,6 +79,10 @@ pub enum Fault {
     Unwieldy(usize),
     /// It is compressed, and may have placeholders.
     Encoded,
+    /// It has more than this many bytes and does not say how many, so that AWS's signature cannot cover it.
+    Unmeasured(u64),
+    /// It has not this many bytes, as its head says.
+    Mismeasured(u64),
 }
 
 /// How a request ended.
@@ -112,6 +116,15 @@ impl fmt::Display for Fault {
             }
             Self::Unwieldy(limit) => {
                 write!(f, "its body has places for secrets, and a value of more than {limit} bytes beside them")
+            }
+            Self::Unmeasured(most) => {
+                write!(
+                    f,
+                    "its body has more than {most} bytes and no `content-length`, so that AWS's signature cannot cover it"
+                )
+            }
+            Self::Mismeasured(length) => {
+                write!(f, "its body has not the {length} bytes that its `content-length` says")
             }
             Self::Encoded => f.write_str("its body is compressed, so that placeholders cannot be looked for in it"),
         }

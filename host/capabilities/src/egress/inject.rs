@@ -5,6 +5,8 @@
 //! authorized; 3. an injection that cannot happen is an error: a request without its credential would fail upstream in a way
 //! nobody understands.
 
+use std::time::SystemTime;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bulkhead_core::Permit;
@@ -20,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::uses::basic;
-use crate::credentials::Placeholders;
+use crate::credentials::{Placeholders, signer};
 
 /// What stands for itself in a query and in a form: the unreserved characters (RFC 3986 §2.3), and nothing else.
 pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -70,10 +72,17 @@ fn add(
 ) -> Result<(), Error> {
     let name = &secret.name;
     let Way::Inject(injection) = &secret.way else { return Ok(()) };
-    let value = placeholders.secrets().value(name).ok_or_else(|| Error::SecretMissing(name.clone()))?;
+    let missing = || Error::SecretMissing(name.clone());
+    let token;
     let value = match &secret.key {
-        Key::Value => value.expose_secret(),
-        Key::Hmac { .. } | Key::Jwt { .. } => return Err(Error::SecretUnfit(name.clone())),
+        Key::Value => placeholders.secrets().value(name).ok_or_else(missing)?.expose_secret(),
+        Key::Jwt { .. } => {
+            let made = signer::token(secret, placeholders.secrets(), SystemTime::now());
+            let made = made.map_err(|reason| Error::Unsigned { secret: name.clone(), reason })?;
+            token = made.ok_or_else(missing)?;
+            token.expose_secret()
+        }
+        Key::Hmac { .. } => return Err(Error::SecretUnfit(name.clone())),
     };
     match injection {
         Injection::Header { header, format } => set(headers, header.as_http(), &format.filled(value), name),
@@ -84,7 +93,8 @@ fn add(
             *query = Some(Zeroizing::new(format!("{own}{field}={value}")));
             Ok(())
         }
-        Injection::AwsSigV4(_) => Err(Error::SecretUnfit(name.clone())),
+        // It covers all that is added here, and comes last: `seal.rs`.
+        Injection::AwsSigV4(_) => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Requests whose bodies hold placeholders, as an upstream on loopback sees them.
 
+mod signed;
+
 use bulkhead_core::authorize;
 use bulkhead_core::id::SecretName;
 use bytes::Bytes;
@@ -25,14 +27,21 @@ struct Caller {
 
 impl Caller {
     fn new(port: u16, grant: &str) -> Self {
+        let secrets =
+            "[secrets.token]\nwhy = \"w\"\nhosts = [\"localhost\"]\nplaces = [\"form:key\", \"json:/auth/key\"]";
+        let grant = format!("[secrets.token]\nplain-http = true\n{grant}");
+        Self::with(port, secrets, &grant, &[("token", TOKEN, "v@lue&x=1")])
+    }
+
+    /// One with these secrets, these lines of a grant for them, and these placeholders and values.
+    fn with(port: u16, secrets: &str, grant: &str, known: &[(&str, &str, &str)]) -> Self {
         let rule = format!("[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = {port}\n");
         let manifest = format!(
-            "[connector]\nname = \"acme/crm\"\nversion = \"1.0.0\"\n{rule}methods = [\"POST\"]\npaths = [\"/**\"]\nwhy = \"w\"\n
-             [secrets.token]\nwhy = \"w\"\nhosts = [\"localhost\"]\nplaces = [\"form:key\", \"json:/auth/key\"]"
+            "[connector]\nname = \"acme/crm\"\nversion = \"1.0.0\"\n{rule}methods = [\"POST\"]\npaths = [\"/**\"]\n\
+             request-bytes = \"64MiB\"\nwhy = \"w\"\n{secrets}"
         );
-        let grant =
-            format!("{rule}addresses = [\"127.0.0.0/8\", \"::1/128\"]\n[secrets.token]\nplain-http = true\n{grant}");
-        let placeholders = known_under(&manifest, &grant, &[("token", TOKEN, "v@lue&x=1")]);
+        let grant = format!("{rule}addresses = [\"127.0.0.0/8\", \"::1/128\"]\n{grant}");
+        let placeholders = known_under(&manifest, &grant, known);
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
         let guard = Arc::new(Guard::new([]).unwrap());
         let transport = Arc::new(Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap());
@@ -43,7 +52,17 @@ impl Caller {
 
     /// Sends a body of these pieces under this head.
     async fn post(&self, head: &[(header::HeaderName, &str)], pieces: Vec<String>) -> Result<u16, Failure> {
-        let target = Target::parse("http", &format!("localhost:{}", self.port), "/login").unwrap();
+        self.post_to("/login", head, pieces).await
+    }
+
+    /// The same to another path.
+    async fn post_to(
+        &self,
+        path: &str,
+        head: &[(header::HeaderName, &str)],
+        pieces: Vec<String>,
+    ) -> Result<u16, Failure> {
+        let target = Target::parse("http", &format!("localhost:{}", self.port), path).unwrap();
         let headers = head.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         let request = Egress { method: Method::POST, target, headers, uses: Vec::new() };
         let permit = authorize(self.company.placeholders.power(), request).unwrap();
