@@ -30,5 +30,6 @@ mod tls;
 mod troubles;
 mod uploads;
 mod upstreams;
+mod vault;
 
 use bulkhead_tests::{canary, inside, outside};
