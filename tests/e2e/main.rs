@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it prepares files and servers for the host, outside of it")]
 
-mod canary;
 mod crafted;
 mod metered;
 mod sockets;
@@ -31,5 +30,6 @@ mod tls;
 mod troubles;
 mod uploads;
 mod upstreams;
+mod vault;
 
-use bulkhead_tests::{inside, outside};
+use bulkhead_tests::{canary, inside, outside};

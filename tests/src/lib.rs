@@ -3,6 +3,7 @@
 
 pub mod acme;
 pub mod aimed;
+pub mod canary;
 pub mod deluge;
 pub mod dns;
 pub mod inside;
@@ -10,3 +11,4 @@ pub mod outside;
 pub mod peak;
 pub mod tls;
 pub mod upstream;
+pub mod writer;

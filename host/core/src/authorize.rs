@@ -152,12 +152,15 @@ impl Egress {
                 Way::Places(_) => None,
             })
         };
+        // A second value beside the placeholder's would be a credential of the guest's own again.
         let holds_placeholder = |name: &http::HeaderName| {
-            self.uses.iter().any(|found| match &found.spot {
-                Spot::Place(Place::Header(header)) => header.as_http() == name,
-                Spot::Place(Place::User | Place::Password) => *name == http::header::AUTHORIZATION,
-                _ => false,
-            })
+            let alone = self.headers.get_all(name).iter().count() == 1;
+            alone
+                && self.uses.iter().any(|found| match &found.spot {
+                    Spot::Place(Place::Header(header)) => header.as_http() == name,
+                    Spot::Place(Place::User | Place::Password) => *name == http::header::AUTHORIZATION,
+                    _ => false,
+                })
         };
         let claimed = |name: &&http::HeaderName| {
             let folded = egress::folded(name.as_str());

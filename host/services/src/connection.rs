@@ -30,6 +30,16 @@ pub enum Error {
     Refused(#[from] Refusal),
 }
 
+/// What a connection may do: what the release asks for and the grant allows, with a valid configuration filled in.
+pub fn power(release: &Release, grant: &Grant, config: &Value) -> Result<Power, Error> {
+    let complaints = release.complaints(config);
+    if !complaints.is_empty() {
+        return Err(Error::Configuration(complaints));
+    }
+    let lookup = |key: &str| config.get(key).and_then(Value::as_str);
+    Ok(Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?)
+}
+
 /// Checks everything and links the connector, for `owner`.
 pub fn connect(
     runtime: &Runtime,
@@ -40,12 +50,7 @@ pub fn connect(
     secrets: Secrets,
     transport: Arc<Transport>,
 ) -> Result<Connection, Error> {
-    let complaints = release.complaints(config);
-    if !complaints.is_empty() {
-        return Err(Error::Configuration(complaints));
-    }
-    let lookup = |key: &str| config.get(key).and_then(Value::as_str);
-    let power = Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?;
+    let power = power(release, grant, config)?;
     if let Some((name, _)) = secrets.entries().find(|(name, _)| !release.manifest.secrets.contains_key(*name)) {
         return Err(Error::NoSuchSecret(name.clone()));
     }

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (release, grant, connection) = arguments.local.connect()?;
+    let (release, grant, connection) = arguments.local.connect().await?;
     let roles: Vec<String> = connection.prepared.roles().iter().map(ToString::to_string).collect();
     let connector = &release.manifest.connector;
     let mut text =

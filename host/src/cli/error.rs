@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials;
+use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status};
-use bulkhead_services::{connection, release, sync};
+use bulkhead_services::{connection, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -212,6 +213,33 @@ impl From<connection::Error> for Error {
             connection::Error::Refused(refusal) => refusal.into(),
             _ => Self::new(Code::Setup, message),
         }
+    }
+}
+
+impl From<services_vault::Error> for Error {
+    fn from(error: services_vault::Error) -> Self {
+        match error {
+            services_vault::Error::Vault(error) => error.into(),
+            services_vault::Error::Together { .. } => Self::new(Code::Setup, error.to_string())
+                .next("name a folder elsewhere with --keys: whoever copies the data must not copy the keys with it"),
+            services_vault::Error::Path { .. } => Self::new(Code::File, error.to_string()),
+        }
+    }
+}
+
+impl From<vault::Error> for Error {
+    fn from(error: vault::Error) -> Self {
+        use bulkhead_storage::Error as Store;
+        let code = match &error {
+            vault::Error::Store(Store::InUse { .. } | Store::Exposed { .. } | Store::Folder { .. }) => Code::File,
+            vault::Error::Store(_) | vault::Error::Key(_) | vault::Error::Row(_) => Code::Host,
+            _ => Code::Setup,
+        };
+        let next = match &error {
+            vault::Error::NextMaster => Some("give another one: --next-master-key".to_owned()),
+            error => error.next_step(),
+        };
+        Self { code, message: error.to_string(), next }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Why: a value that never enters a guest cannot be leaked by it. Never: a function that gives a guest a value.
 //! Callers: `egress` → [`Secrets`], [`Placeholders`]; `egress`, `log`, `journal` → [`Guard`]; the guest, through WIT →
-//! `store.rs` and `signer.rs`, which signs with `sign`.
+//! `store.rs`, and `signer.rs`, which signs with `sign`; services, command line → [`vault`].
 
 mod guard;
 mod placeholders;
@@ -11,6 +11,7 @@ pub mod sign;
 pub(crate) mod signer;
 mod store;
 mod values;
+pub mod vault;
 
 #[cfg(test)]
 pub(crate) use placeholders::tests::{known, known_under, placeholders};

@@ -118,6 +118,8 @@ fn who_a_request_speaks_for_is_said_by_the_placeholder_or_by_the_host() {
     assert_eq!(judged(&power, request("GET", bound, own)), "egress-header-credential");
     assert_eq!(judged(&power, request("GET", bound, &[("cookie", "a=b")])), "egress-header-credential");
     assert_eq!(judged(&power, using(bound, own, place("header:authorization"))), "permitted");
+    let joined: &[(&'static str, &str)] = &[("authorization", "Bearer p"), ("authorization", "Bearer mine")];
+    assert_eq!(judged(&power, using(bound, joined, place("header:authorization"))), "egress-header-credential");
     // Where the secret does not go, a connector may use what it got by it.
     assert_eq!(judged(&power, request("GET", "https://api.example.com/v2", own)), "permitted");
 }
