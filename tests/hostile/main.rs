@@ -26,6 +26,7 @@ mod report;
 mod row;
 mod rows;
 mod siege;
+mod stored;
 mod ways;
 mod witness;
 
