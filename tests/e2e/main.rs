@@ -31,5 +31,6 @@ mod tls;
 mod troubles;
 mod uploads;
 mod upstreams;
+mod vault;
 
 use bulkhead_tests::{canary, inside, outside};
