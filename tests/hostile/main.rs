@@ -25,6 +25,7 @@ mod reading;
 mod report;
 mod row;
 mod rows;
+mod search;
 mod siege;
 mod stored;
 mod ways;

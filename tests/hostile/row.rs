@@ -5,7 +5,7 @@ use anyhow::{Context, bail, ensure};
 use crate::attempt::{Attempt, Expected, get, judge};
 use crate::siege::{Siege, Terms};
 use crate::ways::{Tried, Way};
-use crate::{program, stored};
+use crate::{program, search, stored};
 
 /// Most attempts in one invocation: a record keeps 32 different denials, and an instance that is denied for ever is not what
 /// is tried here.
@@ -29,6 +29,8 @@ pub(crate) enum Trial {
     Load(Vec<Refused>),
     /// By whoever can edit what the connector is run with, or the folders in which a vault keeps its secret.
     Stored,
+    /// By whoever reads everything that a run of the program leaves, byte by byte.
+    Search,
     /// By a guest that is given what the attack is after, so that the breach has to be reported, with these words.
     Breach(Siting, &'static str),
 }
@@ -116,6 +118,9 @@ impl Row {
             }
             Trial::Alike(siting, other) => {
                 return (siting.attempts.len() + 1, alike(way, siege, siting, other).await);
+            }
+            Trial::Search => {
+                return (search::TRIED, search::searched(way, siege).await);
             }
             Trial::Load(_) | Trial::Stored => (&[][..], None),
         };

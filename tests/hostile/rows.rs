@@ -86,6 +86,7 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         secrets::echoes::beside(siege),
         secrets::echoes::held_back(siege),
         Row { name: "A stored secret re-aimed, or folders that are not its own", trial: Trial::Stored },
+        Row { name: "Everything that a run leaves, searched for the secret", trial: Trial::Search },
         secrets::signed::misused(siege)?,
         secrets::signed::emitted(siege).await?,
         secrets::signed::requests(siege),

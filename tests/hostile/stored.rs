@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use bulkhead_tests::canary;
 use bulkhead_tests::dns::ZONE;
-use bulkhead_tests::outside::{Ended, end};
+use bulkhead_tests::outside::{Ended, Laid, end};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::reading;
 use crate::siege::{CONNECTOR, Guest, OPEN, Siege, Terms};
@@ -69,7 +70,7 @@ impl Store {
         Ok(())
     }
 
-    /// Runs a verb with these folders, as verbosely as it can be.
+    /// Runs a verb with these folders.
     pub(crate) async fn run(
         &self,
         siege: &Siege,
@@ -79,6 +80,11 @@ impl Store {
     ) -> anyhow::Result<Ended> {
         let input = json!({ "attempts": terms.config.get("attempts") });
         let laid = siege.lay(terms, &terms.config.clone().into(), &input)?;
+        end(self.command(laid, terms, arguments, value)).await
+    }
+
+    /// The command that runs it on a connector that is laid out.
+    pub(crate) fn command(&self, laid: &Laid, terms: &Terms, arguments: &[&str], value: Option<&str>) -> Command {
         let mut command = laid.command(arguments, None);
         command.arg("--data").arg(self.data()).arg("--keys").arg(self.keys()).env("HOME", self.path());
         if let Some(value) = value {
@@ -88,9 +94,8 @@ impl Store {
             for server in &terms.network.dns {
                 command.arg("--dns").arg(server.to_string());
             }
-            command.arg("-vv").env("BULKHEAD_LOG", "trace");
         }
-        end(command).await
+        command
     }
 }
 
@@ -113,7 +118,7 @@ pub(crate) fn terms(siege: &Siege, host: &str, places: &str) -> Terms {
     terms.opening(host, siege.witness.port(), OPEN)
 }
 
-const PLACES: &str = "places = [\"header:x-key\"]";
+pub(crate) const PLACES: &str = "places = [\"header:x-key\"]";
 
 /// Every tampering, on folders of its own; how many there were.
 pub(crate) async fn tampered(siege: &Siege) -> (usize, anyhow::Result<()>) {
