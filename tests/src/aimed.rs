@@ -46,6 +46,12 @@ pub const HOSTILE_EGRESS: Shipped =
 /// The same with placeholders in its requests.
 pub const HOSTILE_PLACES: Shipped =
     Shipped { folder: "tests/hostile/places", component: "hostile_places", host: LOOPBACK };
+/// The same with signatures in its requests.
+pub const HOSTILE_SIGNATURES: Shipped =
+    Shipped { folder: "tests/hostile/signatures", component: "hostile_signatures", host: LOOPBACK };
+/// The guest that lets a text out through every exit.
+pub const HOSTILE_LEAKS: Shipped =
+    Shipped { folder: "tests/hostile/leaks", component: "hostile_leaks", host: LOOPBACK };
 /// The guest that looks for secrets.
 pub const HOSTILE_SECRETS: Shipped =
     Shipped { folder: "tests/hostile/secrets", component: "hostile_secrets", host: LOOPBACK };
