@@ -20,6 +20,7 @@ mod egress;
 mod events;
 mod http2;
 mod load;
+mod places;
 mod redirects;
 mod resources;
 mod reuse;
