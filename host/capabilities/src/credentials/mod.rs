@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bulkhead_core::id::SecretName;
 use secrecy::{ExposeSecret, SecretString};
 
-pub use guard::{Guard, Masking};
+pub use guard::{Found, Guard, Masking, Passed};
 
 /// Shortest secret, in bytes. A shorter one would be found by accident in ordinary answers and is easily guessed.
 pub const SHORTEST_SECRET: usize = 8;
