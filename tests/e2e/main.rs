@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it prepares files and servers for the host, outside of it")]
 
-mod canary;
 mod crafted;
 mod metered;
 mod sockets;
@@ -32,4 +31,4 @@ mod troubles;
 mod uploads;
 mod upstreams;
 
-use bulkhead_tests::{inside, outside};
+use bulkhead_tests::{canary, inside, outside};

@@ -9,7 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
@@ -189,8 +189,8 @@ impl Bench {
         release.manifest = Manifest::parse(&format!("{HEAD}{}", self.asked))?;
         let grant = Grant::parse(&self.granted, &release.manifest)?;
         let owner = Owner { tenant: tenant.parse()?, connection: "volley".parse()? };
-        let (vault, transport) = (DevelopmentVault::default(), Arc::clone(&self.transport));
-        Ok(connect(runtime, owner, release, &grant, &json!({}), vault, transport)?)
+        let (secrets, transport) = (Secrets::default(), Arc::clone(&self.transport));
+        Ok(connect(runtime, owner, release, &grant, &json!({}), secrets, transport)?)
     }
 }
 

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use bulkhead_tests::canary;
 use serde_json::{Value, json};
 
-use crate::siege::TOKEN;
+use crate::reading;
 use crate::ways::{Denied, Tried};
-use crate::witness::BROKEN_OFF;
+use crate::witness::{BROKEN_OFF, PLACEHOLDER};
 
 /// A request, as the guest is told to send it, and what has to become of it.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Attempt {
     pub(crate) expected: Expected,
     /// What upstreams see of it, as [`arrival`] writes it.
     pub(crate) arrives: Vec<String>,
+    /// Whether a part of it may arrive, without any part of a placeholder.
+    pub(crate) breaks_off: bool,
 }
 
 /// What has to become of a request.
@@ -33,6 +36,10 @@ pub(crate) enum Expected {
     Failed { code: &'static str, told: &'static str },
     /// An answer with this status.
     Answered(u16),
+    /// An answer with status 200 in which a secret was masked.
+    Masked,
+    /// The guest gets no placeholder, and is told why in these words.
+    Unplaced(&'static str),
 }
 
 /// The code of a request whose body its guest did not finish as it said it would.
@@ -63,9 +70,11 @@ impl Request {
         self
     }
 
-    /// With this header alone.
+    /// With this header as well.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
-        self.with("headers", json!([[name, value]]))
+        let mut headers = self.0.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
+        headers.push(json!([name, value]));
+        self.with("headers", headers.into())
     }
 
     pub(crate) fn method(self, method: &str) -> Self {
@@ -90,6 +99,21 @@ impl Request {
         self.becomes(Expected::Answered(status)).arriving(arrival)
     }
 
+    /// It is answered, and an upstream sees this of it, as [`crate::reading`] writes it.
+    pub(crate) fn read(self, parts: &Value) -> Attempt {
+        self.becomes(Expected::Answered(200)).arriving(reading::expected(parts))
+    }
+
+    pub(crate) fn unplaced(self, words: &'static str) -> Attempt {
+        self.becomes(Expected::Unplaced(words))
+    }
+
+    /// It arrives, and a secret stands in the answer, which the guest shows whole.
+    pub(crate) fn masked(self) -> Attempt {
+        let arrival = self.arrival();
+        self.with("full", true.into()).becomes(Expected::Masked).arriving(arrival)
+    }
+
     /// What an upstream sees of it.
     pub(crate) fn arrival(&self) -> String {
         let text = |name: &str| self.0.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -103,7 +127,7 @@ impl Request {
     }
 
     fn becomes(self, expected: Expected) -> Attempt {
-        Attempt { input: self.0, expected, arrives: Vec::new() }
+        Attempt { input: self.0, expected, arrives: Vec::new(), breaks_off: false }
     }
 }
 
@@ -123,9 +147,15 @@ impl Attempt {
         self
     }
 
+    /// The same, and it may break off in mid-body, before anything of a placeholder has left.
+    pub(crate) fn in_mid_body(mut self) -> Self {
+        self.breaks_off = true;
+        self
+    }
+
     /// Whether it may fail on its way to an upstream.
     fn may_break_off(&self) -> bool {
-        matches!(self.expected, Expected::Failed { code: UNSENT, .. })
+        self.breaks_off || matches!(self.expected, Expected::Failed { code: UNSENT, .. })
     }
 
     /// How often the guest sends it.
@@ -148,14 +178,21 @@ impl Attempt {
                 stage == part && by_wasi
             }
             Expected::Failed { told, .. } => !stage.is_empty() && error.contains(told),
+            Expected::Masked => {
+                answer.get("status").and_then(Value::as_u64) == Some(200) && answer.to_string().contains(MASK)
+            }
+            Expected::Unplaced(words) => stage == "fill" && error.contains(words),
             Expected::Answered(status) => answer.get("status").and_then(Value::as_u64) == Some(status.into()),
         };
         (!fits).then(|| format!("{} was to be {:?}, and the guest was told {answer}", self.input, self.expected))
     }
 }
 
-/// Says what is wrong with how `attempts` went, if anything is.
-pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
+/// What is left of a secret where it was masked; each is at least as long.
+const MASK: &str = "********";
+
+/// Says what is wrong with how `attempts` went, if anything is. None of `secrets` may come out, in any spelling.
+pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String], secrets: &[&str]) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
     if tried.answers.len() != attempts.len() {
         complaints.push(format!("{} requests brought {} answers", attempts.len(), tried.answers.len()));
@@ -167,7 +204,7 @@ pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String]) -> 
     // What fails on its way may have got as far as a connection, or a part of a request.
     let mut may_break = attempts.iter().filter(|attempt| attempt.may_break_off()).count();
     arrived.retain(|arrival| {
-        let broken = may_break > 0 && arrival.starts_with(BROKEN_OFF);
+        let broken = may_break > 0 && arrival.starts_with(BROKEN_OFF) && !arrival.contains(PLACEHOLDER);
         may_break -= usize::from(broken);
         !broken
     });
@@ -176,8 +213,10 @@ pub(crate) fn judge(attempts: &[Attempt], tried: &Tried, arrived: &[String]) -> 
     if due != arrived {
         complaints.push(format!("upstreams were to see {due:?}, and saw {arrived:?}"));
     }
-    if tried.said.contains(TOKEN) {
-        complaints.push("the secret came out".to_owned());
+    for secret in secrets {
+        if let Some(spelling) = canary::found(secret, tried.said.as_bytes()) {
+            complaints.push(format!("a secret came out ({spelling})"));
+        }
     }
     if complaints.is_empty() { Ok(()) } else { bail!(complaints.join("\n")) }
 }
@@ -192,9 +231,11 @@ fn recorded(attempts: &[Attempt], tried: &Tried, complaints: &mut Vec<String>) {
             Expected::Denied(code) => {
                 *due.entry(code).or_default() += attempt.times();
                 different += 1;
+                // It was permitted by its head.
+                failure = failure.or(attempt.breaks_off.then_some(UNSENT));
             }
             Expected::Failed { code, .. } => failure = Some(code),
-            Expected::Unbuilt(_) | Expected::Answered(_) => {}
+            Expected::Unbuilt(_) | Expected::Answered(_) | Expected::Masked | Expected::Unplaced(_) => {}
         }
     }
     let mut counted = BTreeMap::<&str, u64>::new();

@@ -28,6 +28,10 @@ pub(crate) async fn attempt(
     let dns: Vec<String> = terms.network.dns.iter().map(ToString::to_string).collect();
     let servers = dns.iter().flat_map(|server| ["--dns", server]);
     let mut command = laid.command(&verb.into_iter().chain(servers).collect::<Vec<_>>(), Some(TOKEN));
+    for (at, (name, value)) in terms.secrets.iter().enumerate() {
+        let variable = format!("UPSTREAM_SECRET_{at}");
+        command.args(["--secret", &format!("{name}=env:{variable}")]).env(variable, value);
+    }
     for (name, value) in environment {
         command.env(name, value);
     }

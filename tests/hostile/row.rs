@@ -23,6 +23,8 @@ pub(crate) enum Trial {
     Guest(Vec<Siting>),
     /// The same by the program as people run it, with these variables in its environment.
     Program(Vec<(&'static str, String)>, Siting),
+    /// By a guest that has to be told the same of each attempt, letter for letter, and something else of the last one.
+    Alike(Siting, Attempt),
     /// By what the guest is connected with: nothing of it may run.
     Load(Vec<Refused>),
     /// By a guest that is given what the attack is after, so that the breach has to be reported, with these words.
@@ -106,6 +108,9 @@ impl Row {
             Trial::Breach(siting, words) => {
                 return (siting.attempts.len(), breach(way, siege, siting, words).await);
             }
+            Trial::Alike(siting, other) => {
+                return (siting.attempts.len() + 1, alike(way, siege, siting, other).await);
+            }
             Trial::Load(_) => (&[][..], None),
         };
         let (mut made, mut complaints) = (0, Vec::new());
@@ -114,8 +119,9 @@ impl Row {
                 made += batch.len();
                 let held = async {
                     let (tried, arrived) = attempt(way, siege, &siting.terms, &batch, environment).await?;
-                    judge(&batch, &tried, &arrived)?;
-                    falsifiable(&batch, &tried, &arrived)
+                    let secrets = siting.terms.told();
+                    judge(&batch, &tried, &arrived, &secrets)?;
+                    falsifiable(&batch, &tried, &arrived, &secrets)
                 };
                 complaints.extend(held.await.err().map(|error| format!("{error:#}")));
             }
@@ -141,13 +147,30 @@ async fn attempt(
 }
 
 /// The same outcome has to be a breach where the request that was permitted had to be denied, or to be seen nowhere.
-fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String]) -> anyhow::Result<()> {
+fn falsifiable(batch: &[Attempt], tried: &Tried, arrived: &[String], secrets: &[&str]) -> anyhow::Result<()> {
     let (permitted, attempts) = batch.split_last().context("a batch without what is permitted")?;
-    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived);
+    let judged = |changed: Attempt| judge(&[attempts, &[changed]].concat(), tried, arrived, secrets);
     let forbidden = Attempt { expected: Expected::Denied("egress-not-declared"), ..permitted.clone() };
     ensure!(judged(forbidden).is_err(), "a permitted request was not reported as a breach");
     let unseen = Attempt { arrives: Vec::new(), ..permitted.clone() };
     ensure!(judged(unseen).is_err(), "a request that arrived was not reported as a breach");
+    Ok(())
+}
+
+/// What the guest is told of one attempt and of another differs in nothing, as it does where they differ in more than content.
+async fn alike(way: Way, siege: &Siege, siting: &Siting, other: &Attempt) -> anyhow::Result<()> {
+    let mut told = Vec::new();
+    for attempted in siting.attempts.iter().chain([other]) {
+        let batch = [attempted.clone(), siting.permitted.clone()];
+        let (tried, arrived) = attempt(way, siege, &siting.terms, &batch, None).await?;
+        judge(&batch, &tried, &arrived, &siting.terms.told())?;
+        falsifiable(&batch, &tried, &arrived, &siting.terms.told())?;
+        told.push(tried.answers.first().context("no answer")?.to_string());
+    }
+    let other = told.pop().context("nothing was tried")?;
+    let (first, rest) = told.split_first().context("nothing was tried")?;
+    ensure!(rest.iter().all(|answer| answer == first), "the guest was told different things: {told:?}");
+    ensure!(other != *first, "the guest was told the same of what differs: {other}");
     Ok(())
 }
 
@@ -156,7 +179,7 @@ async fn breach(way: Way, siege: &Siege, siting: &Siting, words: &str) -> anyhow
     let mut batch = siting.attempts.clone();
     batch.push(siting.permitted.clone());
     let reported = match attempt(way, siege, &siting.terms, &batch, None).await {
-        Ok((tried, arrived)) => judge(&batch, &tried, &arrived),
+        Ok((tried, arrived)) => judge(&batch, &tried, &arrived, &siting.terms.told()),
         Err(error) => Err(error),
     };
     match reported {

@@ -12,6 +12,7 @@ mod proxies;
 mod redirects;
 mod registry;
 mod rules;
+mod secrets;
 mod selfcheck;
 mod spellings;
 mod tls;
@@ -69,5 +70,20 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         framing::trailers(siege),
         tls::failures(siege).await?,
         multiplexing::coalescing(siege).await?,
+        secrets::echoes::unguarded(siege),
+        secrets::placed::unbound(siege),
+        secrets::placed::undeclared(siege),
+        secrets::placed::host(siege),
+        secrets::placed::dead(siege).await?,
+        secrets::placed::unavailable(siege),
+        secrets::placed::conditions(siege),
+        secrets::placed::beside(siege),
+        secrets::placed::bodies(siege),
+        secrets::values::injected(siege),
+        secrets::values::refused(siege),
+        secrets::values::prefixes(siege),
+        secrets::echoes::spelled(siege),
+        secrets::echoes::beside(siege),
+        secrets::echoes::held_back(siege),
     ])
 }

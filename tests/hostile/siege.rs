@@ -10,7 +10,7 @@ use bulkhead_core::Manifest;
 use bulkhead_runtime::{Connection, Runtime};
 use bulkhead_services::Release;
 use bulkhead_tests::acme::{Acme, Options};
-use bulkhead_tests::aimed::HOSTILE_EGRESS;
+use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_PLACES, Shipped};
 use bulkhead_tests::dns::{Dns, ZONE};
 use bulkhead_tests::inside::{self, Network};
 use bulkhead_tests::outside::Laid;
@@ -44,9 +44,33 @@ pub(crate) struct Siege {
     pub(crate) other_dns: Mutex<Vec<Dns>>,
     /// Addresses of this machine's interfaces, but for those that mean nothing without one.
     pub(crate) own: Vec<IpAddr>,
+    egress: Loaded,
+    places: Loaded,
+    states: AtomicUsize,
+}
+
+/// A guest, compiled once, and its folder for the program.
+struct Loaded {
     laid: Laid,
     release: Mutex<Release>,
-    states: AtomicUsize,
+}
+
+impl Loaded {
+    fn new(runtime: &Runtime, guest: Shipped, port: u16) -> anyhow::Result<Self> {
+        let laid = Laid::new(guest, port, &json!({}))?;
+        let release = Mutex::new(Release::open(runtime, laid.path(), None)?);
+        Ok(Self { laid, release })
+    }
+}
+
+/// Who attacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// Sends what it is told to.
+    #[default]
+    Egress,
+    /// The same, with placeholders.
+    Places,
 }
 
 /// What a connection is made of, besides the component.
@@ -56,6 +80,11 @@ pub(crate) struct Terms {
     pub(crate) grant: String,
     pub(crate) config: Map<String, Value>,
     pub(crate) network: Network,
+    pub(crate) guest: Guest,
+    /// Names and values of secrets, besides [`TOKEN`].
+    pub(crate) secrets: Vec<(String, String)>,
+    /// What may not come out besides, although the host does not know it.
+    pub(crate) watched: Vec<String>,
 }
 
 /// Where the upstreams and the names stand: what is sent afterwards can be told from what was sent before.
@@ -87,14 +116,15 @@ impl Siege {
                 Ok(started) => break started,
             }
         };
-        let dns = Dns::start(&[("api", "127.0.0.1"), ("raw", "127.0.0.1")]).await?;
+        let dns = Dns::start(&["api", "raw", "bank"].map(|name| (name, "127.0.0.1"))).await?;
         // Who asks for the prefix of the network's translator is told that there is none.
         dns.answer("ipv4only.arpa.", &[&[]])?;
         let runtime = inside::runtime()?;
-        let laid = Laid::new(HOSTILE_EGRESS, acme.address().port(), &json!({}))?;
-        let release = Mutex::new(Release::open(&runtime, laid.path(), None)?);
+        let [egress, places] =
+            [HOSTILE_EGRESS, HOSTILE_PLACES].map(|guest| Loaded::new(&runtime, guest, acme.address().port()));
+        let (egress, places) = (egress?, places?);
         let (secure, other_dns, states) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Ok(Self { runtime, acme, witness, tripwire, dns, secure, other_dns, own, laid, release, states })
+        Ok(Self { runtime, acme, witness, tripwire, dns, secure, other_dns, own, egress, places, states })
     }
 
     /// `http://api.bulkhead.test:PORT/path`.
@@ -110,6 +140,16 @@ impl Siege {
     /// `http://NAME.bulkhead.test:PORT/path`, at the port of `raw`.
     pub(crate) fn named(&self, name: &str, path: &str) -> String {
         format!("http://{name}.{ZONE}:{}{path}", self.witness.port())
+    }
+
+    /// `http://bank.bulkhead.test:PORT/path`, where secrets of rows are bound.
+    pub(crate) fn bank(&self, path: &str) -> String {
+        self.named("bank", path)
+    }
+
+    /// The host and port of that.
+    pub(crate) fn bank_authority(&self) -> String {
+        format!("bank.{ZONE}:{}", self.witness.port())
     }
 
     /// What the guest is ordinarily given: some paths of `api`, every path of `raw`, and the secret for both.
@@ -135,24 +175,32 @@ impl Siege {
 
     /// Connects the guest.
     pub(crate) fn connect(&self, terms: &Terms, config: &Value) -> anyhow::Result<Connection> {
-        let mut release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut release = self.loaded(terms.guest).release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&terms.manifest)?;
-        let token = terms.manifest.contains("[secrets.token]").then_some(TOKEN);
-        inside::connected(&self.runtime, &release, &terms.grant, config, token, &terms.network)
+        let secrets = terms.values();
+        inside::connected_with(&self.runtime, &release, &terms.grant, config, &secrets, &terms.network)
     }
 
     /// The folder for `bulkhead`, with these terms in it.
     pub(crate) fn lay(&self, terms: &Terms, config: &Value, input: &Value) -> anyhow::Result<&Laid> {
-        self.laid.aimed.write("connector.toml", &terms.manifest)?;
-        self.laid.aimed.write("grant.toml", &terms.grant)?;
-        self.laid.aimed.write("config.json", &config.to_string())?;
-        self.laid.aimed.write("input.json", &input.to_string())?;
-        Ok(&self.laid)
+        let laid = &self.loaded(terms.guest).laid;
+        laid.aimed.write("connector.toml", &terms.manifest)?;
+        laid.aimed.write("grant.toml", &terms.grant)?;
+        laid.aimed.write("config.json", &config.to_string())?;
+        laid.aimed.write("input.json", &input.to_string())?;
+        Ok(laid)
     }
 
     /// A file for the state of a sync that never ran before.
     pub(crate) fn fresh_state(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.laid.path().join(format!("state-{}.json", self.states.fetch_add(1, Ordering::Relaxed))))
+        Ok(self.egress.laid.path().join(format!("state-{}.json", self.states.fetch_add(1, Ordering::Relaxed))))
+    }
+
+    fn loaded(&self, guest: Guest) -> &Loaded {
+        match guest {
+            Guest::Egress => &self.egress,
+            Guest::Places => &self.places,
+        }
     }
 
     /// Starts a count of what is sent, and each name's answers from the first.
@@ -229,6 +277,30 @@ impl Terms {
     pub(crate) fn binding(mut self, host: &str) -> Self {
         self.manifest = self.manifest.replacen("hosts = [", &format!("hosts = [\"{host}\", "), 1);
         self
+    }
+
+    /// With a secret of this name and value besides, `lines` in its table of the manifest, and `grant` in that of the grant.
+    /// A guest with a secret in places has their placeholders.
+    pub(crate) fn with_secret(mut self, name: &str, value: &str, lines: &str, grant: &str) -> Self {
+        self.manifest.push_str(&format!("[secrets.{name}]\nwhy = \"w\"\n{lines}\n"));
+        self.grant.push_str(&format!("[secrets.{name}]\n{grant}\n"));
+        self.secrets.push((name.to_owned(), value.to_owned()));
+        if lines.contains("places = ") {
+            self.guest = Guest::Places;
+        }
+        self
+    }
+
+    /// Names and values of all its secrets.
+    pub(crate) fn values(&self) -> Vec<(&str, &str)> {
+        let token = self.manifest.contains("[secrets.token]").then_some(("token", TOKEN));
+        let more = self.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        token.into_iter().chain(more).collect()
+    }
+
+    /// What may not come out.
+    pub(crate) fn told(&self) -> Vec<&str> {
+        self.values().into_iter().map(|(_, value)| value).chain(self.watched.iter().map(String::as_str)).collect()
     }
 
     /// With this text in the configuration.

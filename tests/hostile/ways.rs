@@ -128,6 +128,15 @@ impl Way {
     }
 }
 
+/// What a sync that sends nothing leaves in its file.
+pub(crate) async fn state_after(siege: &Siege, connection: &Connection) -> anyhow::Result<Value> {
+    let (path, stream) = (siege.fresh_state()?, Way::Next.name().to_owned());
+    let mut state = StateFile::open(&path, CONNECTOR.parse()?, vec![stream.clone()])?;
+    let selection = Selection { name: stream, mode: SyncMode::FullRefresh, fields: Vec::new() };
+    sync::run(connection, &[selection], &mut Kept::default(), &mut state, &mut Watched::default()).await?;
+    Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+}
+
 // === impl Tried ===
 
 impl Tried {

@@ -7,13 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::attempt;
+use crate::echo;
+use crate::reading::{READ, reading};
 use crate::siege::TOKEN;
 
 /// Largest request that is read; what a test sends is far shorter.
 const LARGEST: usize = 256 * 1024;
 
 /// An upstream that remembers every byte, one request a connection. `/answer/STATUS?to=URL` is answered with that status and
-/// location, and everything else with 200. It hangs up after each answer, so that the next request needs a new connection.
+/// location, `/echo/SPELLING` with what was sent, in that spelling (see `echo.rs`), and everything else with 200. It hangs up after each answer, so that the next request needs a new connection.
 pub(crate) struct Witness {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -33,6 +35,8 @@ pub(crate) struct Seen {
 
 /// How what an upstream saw begins when it broke off.
 pub(crate) const BROKEN_OFF: &str = "broken off";
+/// What is said of it where a part of a placeholder came.
+pub(crate) const PLACEHOLDER: &str = ", with a placeholder in it";
 /// The path of our own question whether everything was seen.
 const SETTLED: &str = "/settled";
 
@@ -80,10 +84,19 @@ impl Seen {
         self.target() == SETTLED
     }
 
+    /// Its headers, in order.
+    fn headers(&self) -> Vec<(&str, &str)> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.map(|(name, value)| (name, value.trim())).collect()
+    }
+
     /// The values of a header, in order.
     fn values(&self, name: &str) -> Vec<&str> {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+        self.headers()
+            .into_iter()
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .collect()
     }
 
     fn target(&self) -> &str {
@@ -93,9 +106,14 @@ impl Seen {
     /// The request as an attempt names it.
     pub(crate) fn arrival(&self) -> String {
         if !self.whole {
-            return format!("{BROKEN_OFF}: {:?}", self.head.lines().next().unwrap_or_default());
+            let placeholder = [&self.head, &self.body].iter().any(|text| text.contains("bulkhead-"));
+            let placeholder = if placeholder { PLACEHOLDER } else { "" };
+            return format!("{BROKEN_OFF}: {:?}{placeholder}", self.head.lines().next().unwrap_or_default());
         }
         let method = self.head.split(' ').next().unwrap_or_default();
+        if self.target().starts_with(READ) {
+            return reading(method, self.target(), &self.headers(), &self.body);
+        }
         let secret = self.values("authorization") == [format!("Bearer {TOKEN}")];
         let rest = if self.rest.is_empty() { String::new() } else { format!(", and then {:?}", self.rest) };
         attempt::arrival(method, &self.values("host").join(" and "), self.target(), secret, self.body.len()) + &rest
@@ -118,7 +136,15 @@ async fn serve(mut socket: TcpStream, ledger: Arc<Mutex<Vec<Seen>>>, at: usize) 
     if !seen.whole {
         return Ok(());
     }
-    socket.write_all(answer(&seen).as_bytes()).await?;
+    match echo::of(seen.target(), &seen.values("x-key").join("\n")).await? {
+        Some(pieces) => {
+            for piece in pieces {
+                socket.write_all(&piece).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        None => socket.write_all(answer(&seen).as_bytes()).await?,
+    }
     let mut rest = Vec::new();
     // Our own question hangs up only after it was hung up on.
     if !seen.is_ours() {

@@ -41,6 +41,9 @@ pub const ACME: Shipped = Shipped { folder: "connectors/acme-crm", component: "a
 /// The guest that sends any request.
 pub const HOSTILE_EGRESS: Shipped =
     Shipped { folder: "tests/hostile/egress", component: "hostile_egress", host: LOOPBACK };
+/// The same with placeholders in its requests.
+pub const HOSTILE_PLACES: Shipped =
+    Shipped { folder: "tests/hostile/places", component: "hostile_places", host: LOOPBACK };
 /// The guest that looks for secrets.
 pub const HOSTILE_SECRETS: Shipped =
     Shipped { folder: "tests/hostile/secrets", component: "hostile_secrets", host: LOOPBACK };

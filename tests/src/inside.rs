@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
@@ -39,15 +39,15 @@ fn joined(
     release: &Release,
     grant: &str,
     config: &Value,
-    token: Option<&str>,
+    values: &[(&str, &str)],
     transport: Arc<Transport>,
 ) -> anyhow::Result<Connection> {
     let grant = Grant::parse(grant, &release.manifest)?;
-    let mut vault = DevelopmentVault::default();
-    if let Some(token) = token {
-        vault.insert("token".parse()?, token.to_owned().into())?;
+    let mut secrets = Secrets::default();
+    for (name, value) in values {
+        secrets.insert(name.parse()?, (*value).to_owned().into(), Vec::new());
     }
-    Ok(connect(runtime, owner, release, &grant, config, vault, transport)?)
+    Ok(connect(runtime, owner, release, &grant, config, secrets, transport)?)
 }
 
 /// Connects `release` on this network, with `token` as its secret.
@@ -59,6 +59,18 @@ pub fn connected(
     token: Option<&str>,
     network: &Network,
 ) -> anyhow::Result<Connection> {
+    connected_with(runtime, release, grant, config, &named(token), network)
+}
+
+/// Connects `release` on this network, with these names and values of secrets.
+pub fn connected_with(
+    runtime: &Runtime,
+    release: &Release,
+    grant: &str,
+    config: &Value,
+    secrets: &[(&str, &str)],
+    network: &Network,
+) -> anyhow::Result<Connection> {
     let reserved = network.reserved.iter().map(|block| block.parse()).collect::<Result<Vec<_>, _>>()?;
     let resolver = match network.dns.as_slice() {
         [] => Resolver::system(reserved)?,
@@ -66,7 +78,12 @@ pub fn connected(
     };
     let transport = Arc::new(Transport::new(resolver, network.authorities.iter().cloned())?);
     let owner = Owner::local(&release.manifest.connector.name);
-    joined(runtime, owner, release, grant, config, token, transport)
+    joined(runtime, owner, release, grant, config, secrets, transport)
+}
+
+/// The secret that most connectors here have.
+fn named(token: Option<&str>) -> Vec<(&str, &str)> {
+    token.into_iter().map(|token| ("token", token)).collect()
 }
 
 /// Connects the connector in `laid`, with `token` as its secret.
@@ -168,7 +185,7 @@ impl Reach {
         let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
-        joined(runtime, owner, &release, &self.grant(), &json!({}), self.token, Arc::clone(transport))
+        joined(runtime, owner, &release, &self.grant(), &json!({}), &named(self.token), Arc::clone(transport))
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod acme;
 pub mod aimed;
+pub mod canary;
 pub mod deluge;
 pub mod dns;
 pub mod inside;

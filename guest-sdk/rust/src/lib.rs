@@ -45,8 +45,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! There are no secrets here: the host adds the connection's token on its way out (`inject` in `connector.toml`). A
-//! component imports only what its code uses, so a connector that never calls [`http`] or [`log`] needs no grant for it.
+//! There are no secrets here: the host adds the connection's token on its way out (`inject` in `connector.toml`), or swaps a
+//! placeholder for it ([`secrets`]). A component imports only what its code uses, so a connector that never calls [`http`],
+//! [`log`] or [`secrets`] needs no grant for it.
 
 #![deny(missing_docs)]
 
@@ -62,6 +63,7 @@ mod export;
 pub mod http;
 
 pub mod log;
+pub mod secrets;
 mod sink;
 mod source;
 mod webhooks;

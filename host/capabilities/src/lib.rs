@@ -15,26 +15,32 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::WasiHttpView;
 
 /// What a store's data must offer for capabilities to be linked.
-pub trait View: WasiHttpView + log::View + 'static {}
-impl<T: WasiHttpView + log::View + 'static> View for T {}
+pub trait View: WasiHttpView + credentials::View + log::View + 'static {}
+impl<T: WasiHttpView + credentials::View + log::View + 'static> View for T {}
 
 /// One kind of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
     /// Outbound HTTP, by rule.
     Egress,
+    /// Placeholders of secrets.
+    Credentials,
+    /// Placeholders of what was signed with one.
+    Signing,
     /// A bounded log.
     Log,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: &[Self] = &[Self::Egress, Self::Log];
+    pub const ALL: &[Self] = &[Self::Egress, Self::Credentials, Self::Signing, Self::Log];
 
     /// The exact interfaces it consists of, as a component names them; a `wasi` 0.2 interface matches by semver.
     pub fn interfaces(self) -> &'static [&'static str] {
         match self {
             Self::Egress => egress::INTERFACES,
+            Self::Credentials => credentials::INTERFACES,
+            Self::Signing => credentials::signer::INTERFACES,
             Self::Log => log::INTERFACES,
         }
     }
@@ -43,6 +49,8 @@ impl Capability {
     pub fn manifest_lines(self) -> &'static str {
         match self {
             Self::Egress => egress::MANIFEST_LINES,
+            Self::Credentials => credentials::MANIFEST_LINES,
+            Self::Signing => credentials::signer::MANIFEST_LINES,
             Self::Log => log::MANIFEST_LINES,
         }
     }
@@ -51,6 +59,9 @@ impl Capability {
     pub fn is_in(self, power: &Power) -> bool {
         match self {
             Self::Egress => power.has_egress(),
+            // A signer's errors are declared by the store, so that a component imports both.
+            Self::Credentials => power.has_placeholders() || power.has_signer(),
+            Self::Signing => power.has_signer(),
             Self::Log => power.has_log(),
         }
     }
@@ -59,6 +70,8 @@ impl Capability {
     pub fn link<T: View>(self, linker: &mut Linker<T>) -> wasmtime::Result<()> {
         match self {
             Self::Egress => egress::link(linker),
+            Self::Credentials => credentials::link(linker),
+            Self::Signing => credentials::signer::link(linker),
             Self::Log => log::link(linker),
         }
     }

@@ -18,8 +18,8 @@ use crate::denial::{Closest, Denial, LONGEST_REMEDY, Reason, Remedy, shortened};
 use crate::egress::{self, Miss, Rule, Scheme, Target};
 use crate::id::SecretName;
 use crate::limits::Size;
-use crate::manifest::Format;
-use crate::power::{Opening, Power};
+use crate::power::{Opening, Power, SecretPower};
+use crate::secret::{Place, Spot, Use, Way};
 
 /// Something a guest wants done.
 pub trait Action: Sized {
@@ -52,28 +52,20 @@ pub struct Egress {
     pub target: Target,
     /// Headers that the guest set. Reserved ones are denied.
     pub headers: http::HeaderMap,
+    /// Placeholders that stand in its head. Each is judged by where it stands.
+    pub uses: Vec<Use>,
 }
 
 /// Conditions of a permitted request.
 #[derive(Debug)]
 pub struct EgressTerms {
-    injections: Vec<HeaderInjection>,
+    injections: Vec<Arc<SecretPower>>,
+    body: Vec<Arc<SecretPower>>,
     addresses: Vec<IpNet>,
     request_bytes: Size,
     response_bytes: Size,
     template: Arc<str>,
     hosts: Vec<usize>,
-}
-
-/// A secret to be put into a header at the last moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderInjection {
-    /// Which secret.
-    pub secret: SecretName,
-    /// Which header.
-    pub header: http::HeaderName,
-    /// What stands around it.
-    pub format: Format,
 }
 
 impl Action for Egress {
@@ -103,35 +95,27 @@ impl Action for Egress {
         if self.headers.get_all(http::header::CONTENT_LENGTH).iter().count() > 1 {
             return Err(denied(Reason::ReservedHeader("content-length, twice".to_owned()), None));
         }
-        let mut injections = Vec::new();
-        for (name, secret) in &power.secrets {
-            if !secret.hosts.iter().any(|pattern| pattern.covers(self.target.host())) {
-                continue;
+        let bound: Vec<&Arc<SecretPower>> =
+            power.secrets.values().filter(|secret| secret.covers(&self.target)).collect();
+        let (mut injections, mut body) = (Vec::new(), Vec::new());
+        for secret in &bound {
+            let open = self.target.scheme() == Scheme::Http && !secret.plain_http;
+            match &secret.way {
+                Way::Inject(_) if open => return Err(self.without_tls(&secret.name)),
+                Way::Inject(_) => injections.push(Arc::clone(secret)),
+                Way::Places(places) if places.iter().any(Place::is_in_body) && !open => body.push(Arc::clone(secret)),
+                Way::Places(_) => {}
             }
-            if self.target.scheme() == Scheme::Http && !secret.plain_http {
-                let lines = format!("[secrets.{name}]\nplain-http = true");
-                return Err(denied(Reason::SecretNeedsTls(name.clone()), Some(Remedy::grant(lines))));
-            }
-            injections.push(HeaderInjection {
-                secret: name.clone(),
-                header: secret.inject.header.as_http().clone(),
-                format: secret.inject.format.clone(),
-            });
         }
-        // With a secret bound, the host alone says who the request speaks for.
-        let bound = |name: &&http::HeaderName| {
-            let name = egress::folded(name.as_str());
-            name == "authorization"
-                || name == "cookie"
-                || injections.iter().any(|injection| egress::folded(injection.header.as_str()) == name)
-        };
-        if !injections.is_empty()
-            && let Some(name) = self.headers.keys().find(bound)
-        {
-            return Err(denied(Reason::CredentialHeader(shortened(name.as_str())), None));
+        for found in &self.uses {
+            self.judge_use(found, power)?;
+        }
+        if !bound.is_empty() {
+            self.judge_credentials(&bound)?;
         }
         Ok(EgressTerms {
             injections,
+            body,
             addresses: openings.iter().flat_map(|opening| opening.addresses.iter().copied()).collect(),
             request_bytes,
             response_bytes,
@@ -142,6 +126,92 @@ impl Action for Egress {
 }
 
 impl Egress {
+    /// Whether a placeholder may stand where it does.
+    fn judge_use(&self, found: &Use, power: &Power) -> Result<(), Denial> {
+        let Some(secret) = power.secrets.get(&found.secret) else {
+            return Err(self.misplaced(&found.secret, &found.spot, None));
+        };
+        let declared = match (&found.spot, &secret.way) {
+            (Spot::Place(place), Way::Places(places)) => places.contains(place),
+            _ => false,
+        };
+        if !declared || !secret.covers(&self.target) {
+            return Err(self.misplaced(&found.secret, &found.spot, Some(secret)));
+        }
+        if self.target.scheme() == Scheme::Http && !secret.plain_http {
+            return Err(self.without_tls(&secret.name));
+        }
+        Ok(())
+    }
+
+    /// With a secret bound, the host alone says who the request speaks for.
+    fn judge_credentials(&self, bound: &[&Arc<SecretPower>]) -> Result<(), Denial> {
+        let injections = || {
+            bound.iter().filter_map(|secret| match &secret.way {
+                Way::Inject(injection) => Some(injection),
+                Way::Places(_) => None,
+            })
+        };
+        // A second value beside the placeholder's would be a credential of the guest's own again.
+        let holds_placeholder = |name: &http::HeaderName| {
+            let alone = self.headers.get_all(name).iter().count() == 1;
+            alone
+                && self.uses.iter().any(|found| match &found.spot {
+                    Spot::Place(Place::Header(header)) => header.as_http() == name,
+                    Spot::Place(Place::User | Place::Password) => *name == http::header::AUTHORIZATION,
+                    _ => false,
+                })
+        };
+        let claimed = |name: &&http::HeaderName| {
+            let folded = egress::folded(name.as_str());
+            let injected = |header: &http::HeaderName| egress::folded(header.as_str()) == folded;
+            let speaks = (folded == "authorization" || folded == "cookie") && !holds_placeholder(name);
+            speaks || injections().any(|injection| injection.headers().iter().any(injected))
+        };
+        if let Some(name) = self.headers.keys().find(claimed) {
+            return Err(self.denied(Reason::CredentialHeader(shortened(name.as_str())), None));
+        }
+        let parameter = |name: &str| injections().any(|injection| injection.claims_parameter(name));
+        match self.target.parameter_names().find(|name| parameter(name)) {
+            Some(name) => Err(self.denied(Reason::CredentialParameter(shortened(&name)), None)),
+            None => Ok(()),
+        }
+    }
+
+    fn without_tls(&self, name: &SecretName) -> Denial {
+        let lines = format!("[secrets.{name}]\nplain-http = true");
+        self.denied(Reason::SecretNeedsTls(name.clone()), Some(Remedy::grant(lines)))
+    }
+
+    /// The denial of a request with a placeholder where none may stand.
+    fn misplaced(&self, name: &SecretName, spot: &Spot, secret: Option<&Arc<SecretPower>>) -> Denial {
+        let remedy = match (spot, secret.map(|secret| &secret.way)) {
+            (Spot::Place(place), Some(Way::Places(places))) => {
+                let mut places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
+                let place = format!("\"{place}\"");
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+                let host = self.target.host();
+                Some(Remedy::manifest(format!(
+                    "[secrets.{name}]\nhosts = [\"{host}\"]\nplaces = [{}]",
+                    places.join(", ")
+                )))
+            }
+            _ => None,
+        };
+        self.denied(Reason::Misplaced { secret: name.clone(), spot: spot.to_string().into() }, remedy)
+    }
+
+    /// The denial of a request with a placeholder of the secret `name` in its body, where none may stand.
+    pub fn misplaced_in_body(&self, power: &Power, name: &SecretName) -> Denial {
+        let denial = self.misplaced(name, &Spot::Elsewhere("this part of the body"), None);
+        let withheld =
+            power.secret(name).is_some_and(|secret| secret.body_places_withheld && secret.covers(&self.target));
+        let remedy = withheld.then(|| Remedy::grant(format!("[secrets.{name}]\nbody-places = true")));
+        Denial { remedy, ..denial }
+    }
+
     /// The denial of a request that is one more than `power` allows for one call.
     pub fn too_many(&self, power: &Power) -> Denial {
         self.denied(Reason::TooManyRequests(power.limits().requests), power.more_requests())
@@ -221,9 +291,19 @@ impl Permit<Egress> {
         &self.action
     }
 
-    /// Secrets to put in.
-    pub fn injections(&self) -> &[HeaderInjection] {
+    /// Secrets that the host adds.
+    pub fn injections(&self) -> &[Arc<SecretPower>] {
         &self.terms.injections
+    }
+
+    /// Where in the body a placeholder may stand: a secret's name, and a place of it.
+    pub fn body_places(&self) -> impl Iterator<Item = (&SecretName, &Place)> {
+        self.terms.body.iter().flat_map(|secret| match &secret.way {
+            Way::Places(places) => {
+                places.iter().filter(|place| place.is_in_body()).map(|place| (&secret.name, place)).collect()
+            }
+            Way::Inject(_) => Vec::new(),
+        })
     }
 
     /// Most bytes of the request's body.

@@ -40,8 +40,17 @@ pub enum Reason {
     CredentialHeader(String),
     #[error("a connector with secrets may not ask for ranges: a secret could come back in pieces")]
     Range,
+    #[error("a connector may not set the query parameter `{0}` where the host adds a secret")]
+    CredentialParameter(String),
     #[error("the secret `{0}` would travel without TLS")]
     SecretNeedsTls(SecretName),
+    #[error("the secret `{secret}` may not stand in {spot} of this request")]
+    Misplaced {
+        /// Whose placeholder it is.
+        secret: SecretName,
+        /// Where it stands.
+        spot: Box<str>,
+    },
     #[error("{address} is not a public address ({block})")]
     Address {
         /// The forbidden address.
@@ -121,7 +130,9 @@ impl Denial {
             Reason::ReservedHeader(_) => "egress-header-reserved",
             Reason::CredentialHeader(_) => "egress-header-credential",
             Reason::Range => "egress-range",
+            Reason::CredentialParameter(_) => "egress-parameter-credential",
             Reason::SecretNeedsTls(_) => "secret-needs-tls",
+            Reason::Misplaced { .. } => "secret-misplaced",
             Reason::Address { .. } => "egress-address",
             Reason::TooManyRequests(_) => "limit-requests",
             Reason::Withheld => "withheld",

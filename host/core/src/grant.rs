@@ -1,9 +1,9 @@
 //! Reads a grant: what an operator agreed to, always within what a manifest asks.
 //!
 //! Why: consent must be able to give less than was asked, and alone can open what no manifest may: plain http, private
-//! addresses, wildcards below a public suffix, secrets without TLS. Invariants: 1. what is absent is not granted; 2. an opening that the manifest does
-//! not ask for is an error, since it would read as power that does not exist.
-//! Callers: CLI, services → here → `power`.
+//! addresses, wildcards below a public suffix, secrets without TLS or in bodies. Invariants: 1. what is absent is not granted;
+//! 2. an opening that the manifest does not ask for is an error, since it would read as power that does not exist.
+//! Callers: CLI, services → here → `secret`, `power`.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ use crate::egress::{HostPattern, Method, PathPattern, Scheme};
 use crate::id::{Digest, SecretName};
 use crate::limits::Asked;
 use crate::manifest::Manifest;
+use crate::secret::SecretGrant;
 use crate::text::{self, Problem};
 
 /// What was agreed to.
@@ -68,15 +69,6 @@ impl EgressGrant {
     }
 }
 
-/// One `[secrets.NAME]` table of a grant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SecretGrant {
-    /// Whether the secret may travel without TLS.
-    #[serde(default)]
-    pub plain_http: bool,
-}
-
 /// The `[log]` table of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +112,13 @@ impl Grant {
         if let Some(name) = grant.secrets.keys().find(|name| !manifest.secrets.contains_key(*name)) {
             let message = format!("the manifest asks for no secret `{name}`");
             return Err(text::problem(text, &["secrets", name.as_str()], message));
+        }
+        for (name, granted) in &grant.secrets {
+            if let Some(asked) = manifest.secrets.get(name)
+                && let Err((key, message)) = granted.within(asked)
+            {
+                return Err(text::problem(text, &["secrets", name.as_str(), key], message));
+            }
         }
         if let Some((key, scope)) = grant.limits.stray_scope(&manifest.hosts()) {
             let message = format!(

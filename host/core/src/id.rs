@@ -60,7 +60,7 @@ impl fmt::Display for ConnectorName {
 /// The name of a secret within a connector's manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SecretName(String);
+pub struct SecretName(Box<str>);
 
 impl SecretName {
     /// The name as text.
@@ -73,7 +73,7 @@ impl FromStr for SecretName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        word(text).map(Self)
+        word(text).map(|word| Self(word.into()))
     }
 }
 

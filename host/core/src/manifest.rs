@@ -1,8 +1,8 @@
 //! Reads `connector.toml`: what a connector's author asks for.
 //!
 //! Why: the manifest is the contract that people consent to, so it is strict. Invariants: 1. an unknown key is an error
-//! with its line; 2. what is absent is not asked; 3. a secret is bound to hosts that the egress rules name.
-//! Callers: CLI, services → here → `egress`, `limits`, `text`.
+//! with its line; 2. what is absent is not asked; 3. a secret is bound to hosts and paths that the egress rules name.
+//! Callers: CLI, services → here → `egress`, `limits`, `secret`, `text`.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::egress::{HostPattern, Method, PathPattern, Rule, Scheme};
 use crate::id::{ConnectorName, SecretName};
 use crate::limits::{Asked, Size};
+use crate::secret::{Injection, Place, SecretRequest, Way};
 use crate::text::{self, Line, Problem};
 
 /// Most egress rules in one manifest: more cannot be read by the person who consents.
@@ -66,90 +67,6 @@ pub struct EgressRequest {
     pub response_bytes: Size,
 }
 
-/// One `[secrets.NAME]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretRequest {
-    /// Why, in the author's words.
-    pub why: Line,
-    /// The only hosts it may ever go to.
-    pub hosts: Vec<HostPattern>,
-    /// How the host adds it to a request.
-    pub inject: Injection,
-}
-
-/// A header that the host adds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Injection {
-    /// Header name.
-    pub header: Header,
-    /// The header's value, with `{}` where the secret goes.
-    #[serde(default)]
-    pub format: Format,
-}
-
-/// A header name that a secret can go into, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Header(http::HeaderName);
-
-impl Header {
-    /// Headers with a meaning of their own, which a secret would change.
-    const OTHERWISE_USED: [http::HeaderName; 8] = [
-        http::header::ACCEPT_ENCODING,
-        http::header::CONTENT_ENCODING,
-        http::header::CONTENT_LENGTH,
-        http::header::CONTENT_TYPE,
-        http::header::IF_RANGE,
-        http::header::ORIGIN,
-        http::header::RANGE,
-        http::header::REFERER,
-    ];
-
-    /// The name as the `http` crate has it.
-    pub fn as_http(&self) -> &http::HeaderName {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Header {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.parse::<http::HeaderName>() {
-            Ok(name) if !crate::egress::reserved_header(name.as_str()) && !Self::OTHERWISE_USED.contains(&name) => {
-                Ok(Self(name))
-            }
-            _ => Err(format!("`{}` is not a header that a secret can go into", text.escape_debug())),
-        }
-    }
-}
-
-/// Text with exactly one `{}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Format {
-    /// What stands before the secret.
-    pub before: String,
-    /// What stands after it.
-    pub after: String,
-}
-
-impl TryFrom<String> for Format {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        match text.split_once("{}") {
-            Some((before, after)) if plain && !after.contains("{}") => {
-                Ok(Self { before: before.to_owned(), after: after.to_owned() })
-            }
-            _ => Err("a format is plain ASCII text with exactly one `{}`, where the secret goes".to_owned()),
-        }
-    }
-}
-
 impl Manifest {
     /// Reads a manifest. The first thing wrong is reported, with its line.
     pub fn parse(text: &str) -> Result<Self, Problem> {
@@ -178,10 +95,22 @@ impl Manifest {
                     "a secret without hosts can go nowhere: name the hosts it belongs to",
                 ));
             }
+            for (index, path) in secret.paths.iter().flatten().enumerate() {
+                let reached = |rule: &RawEgress| {
+                    rule.paths.iter().any(|asked| asked.covers_all_of(path) || path.covers_all_of(asked))
+                        && secret.hosts.iter().any(|host| meet(host, &rule.host))
+                };
+                if !raw.egress.iter().any(reached) {
+                    let message = format!(
+                        "no [[egress]] table for these hosts asks for `{path}`, so the secret could not go there"
+                    );
+                    return Err(problem(&["secrets", name.as_str(), "paths", &index.to_string()], &message));
+                }
+            }
         }
         if let Some((first, second)) = rivals(&raw.secrets) {
-            let message = format!("`{first}` goes into the same header at the same host; only one of them could");
-            return Err(problem(&["secrets", second.as_str(), "inject"], &message));
+            let message = format!("`{first}` goes into the same place at the same host; only one of them could");
+            return Err(problem(&["secrets", second.as_str()], &message));
         }
         let hosts = distinct(raw.egress.iter().map(|egress| &egress.host));
         if let Some((key, scope)) = raw.limits.stray_scope(&hosts) {
@@ -227,19 +156,44 @@ fn distinct<'a>(hosts: impl Iterator<Item = &'a HostPattern>) -> Vec<&'a HostPat
     distinct
 }
 
-/// Two secrets that would go into one header of one request.
+/// Two secrets of which the host adds at least one, and that would go into one place of one request.
 fn rivals(secrets: &BTreeMap<SecretName, SecretRequest>) -> Option<(&SecretName, &SecretName)> {
-    let overlap = |a: &SecretRequest, b: &SecretRequest| {
-        a.hosts.iter().any(|x| b.hosts.iter().any(|y| x == y || x.covers_all_of(y) || y.covers_all_of(x)))
-    };
     let pairs = secrets
         .iter()
         .enumerate()
         .flat_map(|(at, first)| secrets.iter().skip(at + 1).map(move |second| (first, second)));
     pairs
-        .filter(|((_, a), (_, b))| a.inject.header == b.inject.header && overlap(a, b))
+        .filter(|((_, a), (_, b))| {
+            a.hosts.iter().any(|x| b.hosts.iter().any(|y| meet(x, y))) && (collide(a, b) || collide(b, a))
+        })
         .map(|((first, _), (second, _))| (first, second))
         .next()
+}
+
+/// Whether some host may be covered by both.
+fn meet(a: &HostPattern, b: &HostPattern) -> bool {
+    a == b || a.covers_all_of(b) || b.covers_all_of(a)
+}
+
+/// Whether the host writes `a` where `b` could stand too.
+fn collide(a: &SecretRequest, b: &SecretRequest) -> bool {
+    let Way::Inject(injection) = &a.way else {
+        return false;
+    };
+    let in_header = |name: &http::HeaderName| injection.headers().contains(name);
+    let at_place = |place: &Place| match place {
+        Place::Header(header) => in_header(header.as_http()),
+        Place::User | Place::Password => in_header(&http::header::AUTHORIZATION),
+        Place::Query(name) => injection.claims_parameter(name.as_str()),
+        Place::Form(_) | Place::Json(_) => false,
+    };
+    match &b.way {
+        Way::Inject(other @ Injection::Query(name)) => {
+            injection.claims_parameter(name.as_str()) || other.headers().iter().any(in_header)
+        }
+        Way::Inject(other) => other.headers().iter().any(in_header),
+        Way::Places(places) => places.iter().any(at_place),
+    }
 }
 
 // What serde reads, before the parts are checked against one another.
@@ -400,7 +354,7 @@ mod tests {
                 secret("two", hosts, header)
             ))
         };
-        assert!(secrets("b.a.com", "X-Key").unwrap_err().message.contains("same header"));
+        assert!(secrets("b.a.com", "X-Key").unwrap_err().message.contains("same place"));
         assert!(secrets("b.a.com", "x-other").is_ok());
     }
 

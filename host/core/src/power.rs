@@ -10,11 +10,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::denial::Remedy;
-use crate::egress::{HostPattern, PathPattern, Rule};
+use crate::egress::{HostPattern, PathPattern, Rule, Target};
 use crate::grant::{Grant, same_destination};
 use crate::id::{Digest, SecretName};
 use crate::limits::{Asked, LARGEST_BODY, Limits, Scope, Size, Traffic};
-use crate::manifest::{Injection, Manifest};
+use crate::manifest::Manifest;
+use crate::secret::{Binding, Injection, Key, Place, SecretGrant, SecretRequest, Term, Way, is_plain};
 
 /// Why no power could be worked out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -24,6 +25,16 @@ pub enum Error {
     AnotherRelease { granted: Digest, actual: Digest },
     #[error("`{host}` needs the configuration's `{key}` to be one DNS label: 1 to 63 letters, digits and hyphens")]
     Configuration { host: String, key: String },
+    #[error("the grant has to say `{term}` under [secrets.{secret}], because the manifest leaves it to the operator")]
+    Unsaid { secret: SecretName, term: &'static str },
+    #[error(
+        "`{term}` of the secret `{secret}` needs the configuration's `{key}` to be a text of printable ASCII characters"
+    )]
+    Unconfigured { secret: SecretName, term: &'static str, key: String },
+    #[error(
+        "`{term}` of the secret `{secret}` has to be a name such as `eu-central-1`: small letters, digits and hyphens"
+    )]
+    NotAName { secret: SecretName, term: &'static str },
 }
 
 /// What a connection may do.
@@ -34,7 +45,7 @@ pub struct Power {
     /// Everything that was asked, so that a denial can tell "not asked" from "not granted".
     pub(crate) asked: Vec<Rule>,
     /// Secrets that may be used.
-    pub(crate) secrets: BTreeMap<SecretName, SecretPower>,
+    pub(crate) secrets: BTreeMap<SecretName, Arc<SecretPower>>,
     log: bool,
     inert: Vec<String>,
     limits: Limits,
@@ -63,11 +74,26 @@ pub(crate) struct Opening {
 }
 
 /// One agreed use of a secret.
-#[derive(Debug, Clone)]
-pub(crate) struct SecretPower {
+#[derive(Debug)]
+pub struct SecretPower {
+    /// Its name.
+    pub name: SecretName,
+    /// The hosts that it may go to.
     pub hosts: Vec<HostPattern>,
-    pub inject: Injection,
+    /// The paths there; all that are permitted when absent.
+    pub paths: Option<Vec<PathPattern>>,
+    /// How it gets into a request. A place in a body is here only if the operator agreed to it.
+    pub way: Way<String>,
+    /// Whether places in bodies were asked for, and the operator did not agree to them.
+    pub body_places_withheld: bool,
+    /// What it is.
+    pub key: Key<String>,
+    /// Whether it may travel without TLS.
     pub plain_http: bool,
+    /// Whether it may have fewer than eight bytes.
+    pub short: bool,
+    /// Whether AWS's signature may leave out the body.
+    pub unsigned_payload: bool,
 }
 
 impl Power {
@@ -131,8 +157,8 @@ impl Power {
         for (name, request) in &manifest.secrets {
             if let Some(granted) = grant.secrets.get(name) {
                 let hosts = request.hosts.iter().map(&resolve).collect::<Result<_, _>>()?;
-                let power = SecretPower { hosts, inject: request.inject.clone(), plain_http: granted.plain_http };
-                secrets.insert(name.clone(), power);
+                let power = SecretPower::new(name, request, granted, hosts, &lookup)?;
+                secrets.insert(name.clone(), Arc::new(power));
             }
         }
         let limit = |host: &&HostPattern| {
@@ -176,8 +202,23 @@ impl Power {
     }
 
     /// Secrets that may be used.
-    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
-        self.secrets.keys()
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<SecretPower>> {
+        self.secrets.values()
+    }
+
+    /// What may be done with the secret `name`; nothing when it was not granted.
+    pub fn secret(&self, name: &SecretName) -> Option<&Arc<SecretPower>> {
+        self.secrets.get(name)
+    }
+
+    /// Whether a connector is given placeholders of values, so that `bulkhead:credentials/store` is linked.
+    pub fn has_placeholders(&self) -> bool {
+        self.secrets().any(|secret| matches!(secret.way, Way::Places(_)) && secret.key == Key::Value)
+    }
+
+    /// Whether it may have something signed, so that `bulkhead:credentials/signer` is linked.
+    pub fn has_signer(&self) -> bool {
+        self.secrets().any(|secret| matches!(secret.way, Way::Places(_)) && secret.key != Key::Value)
     }
 
     /// The manifest's hosts, as they stand there, and what may pass between the connection and each.
@@ -193,6 +234,93 @@ impl Power {
     /// The lines that would allow a call twice the requests, where any could.
     pub(crate) fn more_requests(&self) -> Option<Remedy> {
         self.more_requests.clone()
+    }
+}
+
+// === impl SecretPower ===
+
+impl SecretPower {
+    fn new<'a>(
+        name: &SecretName,
+        request: &SecretRequest,
+        granted: &SecretGrant,
+        hosts: Vec<HostPattern>,
+        lookup: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, Error> {
+        let say = |term: &'static str, asked: &Term| match asked {
+            Term::Fixed(all) => Ok(granted.says(term).unwrap_or(all).to_owned()),
+            Term::Configured(key) => lookup(key)
+                .filter(|text| is_plain(text))
+                .map(str::to_owned)
+                .ok_or_else(|| Error::Unconfigured { secret: name.clone(), term, key: key.clone() }),
+            Term::Granted => {
+                granted.says(term).map(str::to_owned).ok_or_else(|| Error::Unsaid { secret: name.clone(), term })
+            }
+        };
+        let say_name = |term: &'static str, asked: &Term| {
+            let said = say(term, asked)?;
+            let plain = said.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            if plain && said.len() <= 63 { Ok(said) } else { Err(Error::NotAName { secret: name.clone(), term }) }
+        };
+        let way = match &request.way {
+            Way::Inject(Injection::AwsSigV4(scope)) => Way::Inject(Injection::AwsSigV4(scope.said(say_name)?)),
+            Way::Inject(Injection::Header { header, format }) => {
+                Way::Inject(Injection::Header { header: header.clone(), format: format.clone() })
+            }
+            Way::Inject(Injection::Query(field)) => Way::Inject(Injection::Query(field.clone())),
+            Way::Inject(Injection::Basic(format)) => Way::Inject(Injection::Basic(format.clone())),
+            Way::Places(places) => {
+                let agreed = |place: &&Place| granted.body_places || !place.is_in_body();
+                Way::Places(places.iter().filter(agreed).cloned().collect())
+            }
+        };
+        let key = match &request.key {
+            Key::Value => Key::Value,
+            Key::Hmac { hash, encoding } => Key::Hmac { hash: *hash, encoding: *encoding },
+            Key::Jwt { algorithm, terms, lifetime } => Key::Jwt {
+                algorithm: *algorithm,
+                terms: terms.said(say)?,
+                lifetime: granted.lifetime.map_or(*lifetime, |granted| granted.min(*lifetime)),
+            },
+        };
+        Ok(Self {
+            name: name.clone(),
+            hosts,
+            paths: request.paths.clone(),
+            way,
+            body_places_withheld: !granted.body_places
+                && matches!(&request.way, Way::Places(places) if places.iter().any(Place::is_in_body)),
+            key,
+            plain_http: granted.plain_http,
+            short: granted.short,
+            unsigned_payload: granted.unsigned_payload,
+        })
+    }
+
+    /// Whether it belongs to requests to this target.
+    pub(crate) fn covers(&self, target: &Target) -> bool {
+        let path = match &self.paths {
+            Some(paths) => paths.iter().any(|pattern| pattern.covers(target.path())),
+            None => true,
+        };
+        path && self.hosts.iter().any(|pattern| pattern.covers(target.host()))
+    }
+
+    /// Whether it is a key for AWS's signature, made of an identifier, the secret key and perhaps a token.
+    pub fn is_aws_key(&self) -> bool {
+        matches!(self.way, Way::Inject(Injection::AwsSigV4(_)))
+    }
+
+    /// What a stored value is sealed together with: hosts and places, and what may be signed. Change one of these, and the
+    /// value has to be entered again.
+    pub fn binding(&self) -> Binding {
+        let places = match &self.way {
+            Way::Inject(injection) => vec![injection.place()],
+            Way::Places(places) => places.iter().map(ToString::to_string).collect(),
+        };
+        let paths = self.paths.iter().flatten().map(|path| format!("path:{path}"));
+        let places = places.into_iter().chain(paths).chain(self.key.purpose());
+        Binding::new(self.hosts.iter().map(ToString::to_string), places)
     }
 }
 

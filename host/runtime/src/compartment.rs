@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bulkhead_capabilities::credentials::{self, Placeholders};
 use bulkhead_capabilities::egress::{self, Gate};
 use bulkhead_capabilities::journal::Journal;
 use bulkhead_capabilities::log::{self, Capture, Log};
@@ -27,6 +28,7 @@ pub(crate) struct Compartment {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     gate: Gate,
+    placeholders: Arc<Placeholders>,
     pub(crate) log: Log,
     pub(crate) output: [Capture; 2],
     pub(crate) journal: Journal,
@@ -37,7 +39,7 @@ impl Compartment {
     pub(crate) fn new(connection: &Connection) -> Self {
         let limits = connection.power.limits();
         let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard));
-        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard));
+        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard), journal.clone());
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();
         let wasi = WasiCtx::builder()
@@ -54,14 +56,16 @@ impl Compartment {
         table.set_max_capacity(MOST_RESOURCES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(LARGEST_FIELDS);
+        let placeholders = Placeholders::new(Arc::clone(&connection.power), Arc::clone(&connection.secrets));
+        let placeholders = Arc::new(placeholders);
         let gate = Gate::new(
-            Arc::clone(&connection.power),
-            Arc::clone(&connection.vault),
+            Arc::clone(&placeholders),
             Arc::clone(&connection.guard),
             Arc::clone(&connection.client),
             journal.clone(),
         );
-        Self { table, wasi, http, gate, log, output, journal, limiter: Limiter::new(limits.memory.as_usize()) }
+        let limiter = Limiter::new(limits.memory.as_usize());
+        Self { table, wasi, http, gate, placeholders, log, output, journal, limiter }
     }
 }
 
@@ -86,5 +90,11 @@ impl WasiHttpView for Compartment {
 impl log::View for Compartment {
     fn log(&mut self) -> &mut Log {
         &mut self.log
+    }
+}
+
+impl credentials::View for Compartment {
+    fn placeholders(&mut self) -> &mut Arc<Placeholders> {
+        &mut self.placeholders
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_capabilities::credentials::{DevelopmentVault, Guard, Vault};
+use bulkhead_capabilities::credentials::{self, Guard, Secrets};
 use bulkhead_capabilities::egress::{Client, Transport};
 use bulkhead_core::id::{Owner, SecretName};
 use bulkhead_core::limits::Limits;
@@ -25,9 +25,19 @@ pub enum Error {
     #[error("the manifest has no secret `{0}`")]
     NoSuchSecret(SecretName),
     #[error(transparent)]
-    Guard(#[from] bulkhead_capabilities::credentials::Error),
+    Secret(#[from] credentials::Error),
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// What a connection may do: what the release asks for and the grant allows, with a valid configuration filled in.
+pub fn power(release: &Release, grant: &Grant, config: &Value) -> Result<Power, Error> {
+    let complaints = release.complaints(config);
+    if !complaints.is_empty() {
+        return Err(Error::Configuration(complaints));
+    }
+    let lookup = |key: &str| config.get(key).and_then(Value::as_str);
+    Ok(Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?)
 }
 
 /// Checks everything and links the connector, for `owner`.
@@ -37,29 +47,27 @@ pub fn connect(
     release: &Release,
     grant: &Grant,
     config: &Value,
-    vault: DevelopmentVault,
+    secrets: Secrets,
     transport: Arc<Transport>,
 ) -> Result<Connection, Error> {
-    let complaints = release.complaints(config);
-    if !complaints.is_empty() {
-        return Err(Error::Configuration(complaints));
-    }
-    let lookup = |key: &str| config.get(key).and_then(Value::as_str);
-    let power = Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?;
-    if let Some((name, _)) = vault.entries().find(|(name, _)| !release.manifest.secrets.contains_key(*name)) {
+    let power = power(release, grant, config)?;
+    if let Some((name, _)) = secrets.entries().find(|(name, _)| !release.manifest.secrets.contains_key(*name)) {
         return Err(Error::NoSuchSecret(name.clone()));
     }
     // Before secrets: a connector that cannot be loaded should not ask for any.
     let prepared = Prepared::new(runtime, &release.candidate, &power)?;
-    if let Some(name) = power.secrets().find(|name| vault.value(name).is_none()) {
-        return Err(Error::NoValue(name.clone()));
+    if let Some(secret) = power.secrets().find(|secret| secrets.value(&secret.name).is_none()) {
+        return Err(Error::NoValue(secret.name.clone()));
     }
-    let guard = Guard::new(vault.entries().map(|(_, value)| value))?;
+    for (name, value) in secrets.entries() {
+        credentials::check(name, power.secret(name).map(AsRef::as_ref), value)?;
+    }
+    let guard = Guard::new(&secrets.guarded(&power))?;
     let client = Client::new(Arc::new(owner), transport, &power);
     Ok(Connection {
         prepared: Arc::new(prepared),
         power: Arc::new(power),
-        vault: Arc::new(vault),
+        secrets: Arc::new(secrets),
         guard: Arc::new(guard),
         client: Arc::new(client),
         config: Arc::new(config.to_string()),

@@ -8,6 +8,7 @@ pub mod connection;
 mod place;
 pub mod release;
 pub mod sync;
+pub mod vault;
 
 pub use connection::connect;
 pub use release::Release;

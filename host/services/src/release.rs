@@ -53,6 +53,8 @@ pub struct Release {
     pub candidate: Candidate,
     /// Its name by content.
     pub digest: Digest,
+    /// Places of its configuration's schema whose names sound like credentials. The guest reads its configuration.
+    pub dubious: Vec<String>,
     schema: Option<jsonschema::Validator>,
 }
 
@@ -75,6 +77,7 @@ impl Release {
             }
             None => None,
         };
+        let dubious = dubious(&schema_text);
         let path = match component {
             Some(path) => path.to_owned(),
             None => find_component(folder, manifest.connector.name.short())?,
@@ -83,7 +86,7 @@ impl Release {
         let digest = Digest::of(&[&bytes, manifest_text.as_bytes(), schema_text.as_bytes()]);
         let candidate =
             Candidate::new(runtime, &bytes).map_err(|source| Error::Component { path: path.clone(), source })?;
-        Ok(Self { manifest, candidate, digest, schema })
+        Ok(Self { manifest, candidate, digest, dubious, schema })
     }
 
     /// What is wrong with `config`, each with its place; empty when nothing is.
@@ -181,6 +184,46 @@ fn compile(text: &str) -> Result<jsonschema::Validator, String> {
     jsonschema::draft202012::new(&schema).map_err(|error| error.to_string())
 }
 
+/// Last words of names that credentials have.
+const CREDENTIALS: [&str; 9] =
+    ["password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials", "apikey"];
+/// Words before `key` in names that credentials have.
+const KEYS: [&str; 5] = ["api", "private", "access", "secret", "auth"];
+
+/// Properties that a schema asks for and whose names sound like credentials, by their places; the first twenty.
+fn dubious(schema: &str) -> Vec<String> {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    let mut found = Vec::new();
+    collect(&schema, "", &mut found);
+    found.truncate(20);
+    found
+}
+
+fn collect(schema: &Value, place: &str, found: &mut Vec<String>) {
+    for (key, inner) in schema.as_object().into_iter().flatten() {
+        let place = format!("{place}/{key}");
+        if key == "properties" {
+            let names = inner.as_object().into_iter().flatten().map(|(name, _)| name);
+            found.extend(names.filter(|name| sounds_like_a_credential(name)).map(|name| format!("{place}/{name}")));
+        }
+        collect(inner, &place, found);
+    }
+    for (index, inner) in schema.as_array().into_iter().flatten().enumerate() {
+        collect(inner, &format!("{place}/{index}"), found);
+    }
+}
+
+fn sounds_like_a_credential(name: &str) -> bool {
+    let parted: String = name.chars().flat_map(|c| [c.is_uppercase().then_some(' '), Some(c)]).flatten().collect();
+    let lower = parted.to_lowercase();
+    let words: Vec<&str> = lower.split([' ', '_', '-', '.']).filter(|word| !word.is_empty()).collect();
+    match words.as_slice() {
+        [.., before, "key"] => KEYS.contains(before),
+        [.., last] => CREDENTIALS.contains(last),
+        [] => false,
+    }
+}
+
 /// The first object in `schema`, from the outside in, that `wanted` holds for, by its place.
 fn find(
     schema: &Value,
@@ -217,5 +260,15 @@ mod tests {
         assert!(refused(r##"{"properties":{"a":{"$ref":"#/$defs/a"}}}"##).contains("/properties/a"));
         assert!(refused("{").contains("EOF"));
         assert_eq!(refused(r#"{"properties":{"owner":{"type":"string"}}}"#), "");
+    }
+
+    #[test]
+    fn names_that_sound_like_credentials_are_told() {
+        let schema = r#"{"properties":{"api_key":{},"apiToken":{},"token_url":{},"key":{},"a":{"properties":{"db-password":{}}}}}"#;
+        assert_eq!(
+            dubious(schema),
+            ["/properties/apiToken", "/properties/api_key", "/properties/a/properties/db-password"]
+        );
+        assert!(dubious("").is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use bulkhead_core::limits::Traffic;
+use bulkhead_core::secret::{Injection, Key, SecretGrant, SecretRequest, Way};
 use bulkhead_core::text::plain;
 use bulkhead_core::{Grant, Power};
 use bulkhead_services::Release;
@@ -19,13 +20,20 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (release, grant, connection) = arguments.local.connect()?;
+    let (release, grant, connection) = arguments.local.connect().await?;
     let roles: Vec<String> = connection.prepared.roles().iter().map(ToString::to_string).collect();
     let connector = &release.manifest.connector;
     let mut text =
         format!("{} {} ({})\nroles: {}\n", connector.name, connector.version, release.digest, roles.join(", "));
     describe(&mut text, &release, &grant, &connection.power);
     report::print(&text)?;
+    for place in &release.dubious {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: `{}` of the configuration sounds like a credential, and the connector reads its configuration; what it need not see belongs under [secrets] in connector.toml",
+            plain(place)
+        );
+    }
     if let Some(name) = own_name(report::settle(connection.spec().await)?)
         && name != connector.name.to_string()
     {
@@ -61,14 +69,13 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
             Some(_) => "granted",
             None => "NOT GRANTED",
         };
-        let format = &secret.inject.format;
+        let paths: Vec<String> = secret.paths.iter().flatten().map(|path| format!(" {path}")).collect();
         let _ = writeln!(
             text,
-            "secret {name}: {granted}, for {} only, as {}: {}…{}\n    because \"{}\"",
+            "secret {name}: {granted}, for {}{} only, {}\n    because \"{}\"",
             hosts.join(", "),
-            secret.inject.header.as_http(),
-            format.before,
-            format.after,
+            paths.concat(),
+            plain_way(secret, grant.secrets.get(name)),
             secret.why
         );
     }
@@ -79,6 +86,41 @@ fn describe(text: &mut String, release: &Release, grant: &Grant, power: &Power) 
         let _ = writeln!(text, "linked inert: {interface}");
     }
     describe_limits(text, release, power);
+}
+
+/// How a secret gets into a request, and what is made of it.
+fn plain_way(secret: &SecretRequest, granted: Option<&SecretGrant>) -> String {
+    let way = match &secret.way {
+        Way::Inject(Injection::Header { header, format }) => {
+            format!("as {}: {}…{}", header.as_http(), format.before, format.after)
+        }
+        Way::Inject(Injection::Query(name)) => format!("as the query parameter {name}"),
+        Way::Inject(Injection::Basic(format)) => {
+            format!("as basic authentication: {}…{}", format.before, format.after)
+        }
+        Way::Inject(Injection::AwsSigV4(scope)) => {
+            let body = if granted.is_some_and(|granted| granted.unsigned_payload) { ", WITHOUT the body" } else { "" };
+            format!("to sign requests for AWS ({} in {}){body}", scope.service, scope.region)
+        }
+        Way::Places(places) => {
+            let agreed = granted.is_some_and(|granted| granted.body_places);
+            let places = places.iter().map(|place| match place.is_in_body() && !agreed {
+                true => format!("{place} (NOT GRANTED: body-places)"),
+                false => place.to_string(),
+            });
+            format!("where the connector puts its placeholder: {}", places.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let short = if granted.is_some_and(|granted| granted.short) { ", even a SHORT one" } else { "" };
+    match &secret.key {
+        Key::Value => format!("{way}{short}"),
+        Key::Hmac { hash, .. } => format!("{way}{short}, never itself but signatures with it (HMAC {hash:?})"),
+        Key::Jwt { algorithm, terms, lifetime } => {
+            let said = terms.all().into_iter().filter_map(|(name, term)| term.map(|term| format!(" {name}={term}")));
+            let said: String = said.collect();
+            format!("{way}{short}, never itself but tokens signed with it ({algorithm:?},{said}, for {lifetime})")
+        }
+    }
 }
 
 /// The limits in force. Hosts with the same amounts share a line.

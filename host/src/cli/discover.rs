@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (_, _, connection) = arguments.local.connect()?;
+    let (_, _, connection) = arguments.local.connect().await?;
     let streams = report::settle(connection.discover().await?)?;
     let shown = streams.iter().map(show).collect::<Result<Vec<_>, _>>()?;
     report::print_json(&shown)

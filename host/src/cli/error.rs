@@ -4,10 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use bulkhead_capabilities::Capability;
+use bulkhead_capabilities::credentials;
+use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status};
-use bulkhead_services::{connection, release, sync};
+use bulkhead_services::{connection, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -86,6 +88,7 @@ impl Error {
     pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
         let code = match failure {
             Failure::Host(_) => Code::Host,
+            Failure::Leak(_) => Code::Denied,
             failure if failure.is_limit() => Code::Limit,
             _ if denied => Code::Denied,
             Failure::Reported(_) => Code::Reported,
@@ -204,9 +207,40 @@ impl From<connection::Error> for Error {
         match error {
             connection::Error::NoValue(name) => Self::new(Code::Setup, message)
                 .next(format!("give it one: --secret {name}=@FILE or --secret {name}=env:VARIABLE")),
+            connection::Error::Secret(credentials::Error::TooShort(name)) => Self::new(Code::Setup, message).next(format!(
+                "whoever insists on it adds to the grant, and then values that look like it are masked wherever they stand:\n{}",
+                indented(&format!("[secrets.{name}]\nshort = true"))
+            )),
             connection::Error::Refused(refusal) => refusal.into(),
             _ => Self::new(Code::Setup, message),
         }
+    }
+}
+
+impl From<services_vault::Error> for Error {
+    fn from(error: services_vault::Error) -> Self {
+        match error {
+            services_vault::Error::Vault(error) => error.into(),
+            services_vault::Error::Together { .. } => Self::new(Code::Setup, error.to_string())
+                .next("name a folder elsewhere with --keys: whoever copies the data must not copy the keys with it"),
+            services_vault::Error::Path { .. } => Self::new(Code::File, error.to_string()),
+        }
+    }
+}
+
+impl From<vault::Error> for Error {
+    fn from(error: vault::Error) -> Self {
+        use bulkhead_storage::Error as Store;
+        let code = match &error {
+            vault::Error::Store(Store::InUse { .. } | Store::Exposed { .. } | Store::Folder { .. }) => Code::File,
+            vault::Error::Store(_) | vault::Error::Key(_) | vault::Error::Row(_) => Code::Host,
+            _ => Code::Setup,
+        };
+        let next = match &error {
+            vault::Error::NextMaster => Some("give another one: --next-master-key".to_owned()),
+            error => error.next_step(),
+        };
+        Self { code, message: error.to_string(), next }
     }
 }
 
@@ -241,6 +275,8 @@ fn word_of(kind: Kind) -> &'static str {
 pub(crate) fn word(capability: Capability) -> &'static str {
     match capability {
         Capability::Egress => "egress",
+        Capability::Credentials => "credentials",
+        Capability::Signing => "signing",
         Capability::Log => "log",
     }
 }

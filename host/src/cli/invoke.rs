@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (_, _, connection) = arguments.local.connect()?;
+    let (_, _, connection) = arguments.local.connect().await?;
     let Some(action) = &arguments.action else {
         let described = report::settle(connection.describe().await?)?;
         return report::print_json(&json(&described, "description of its actions")?);

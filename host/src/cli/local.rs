@@ -1,29 +1,30 @@
 //! What the local verbs share: a folder, a configuration, secrets and a grant become a connection.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bulkhead_capabilities::Capability;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
-use bulkhead_core::id::{Owner, SecretName};
 use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{connect, connection};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use secrecy::SecretString;
 use serde_json::Value;
 
 use super::error::{Code, Error, indented};
+use super::source::Named;
+use super::vault::{KeysArguments, Whose};
 
-/// A connector and what it is connected with.
+/// A connector, its configuration and what is granted.
 #[derive(clap::Args)]
-pub(crate) struct Local {
+pub(crate) struct Asked {
     /// Folder with connector.toml and the component.
     dir: PathBuf,
     /// The component, when it is neither DIR/connector.wasm nor where cargo builds it.
@@ -32,12 +33,26 @@ pub(crate) struct Local {
     /// Configuration: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
     config: Text,
-    /// A secret's value, from a file or the environment; never written on the command line.
-    #[arg(long = "secret", value_name = "NAME=@FILE|NAME=env:VARIABLE")]
-    secrets: Vec<String>,
     /// What is granted. Without it: everything the manifest asks, but for plain http, private addresses and the like.
     #[arg(long, value_name = "FILE")]
     grant: Option<PathBuf>,
+}
+
+/// A connector and what it is connected with.
+#[derive(clap::Args)]
+pub(crate) struct Local {
+    #[command(flatten)]
+    asked: Asked,
+    /// A secret's value, from a file or the environment; never written on the command line.
+    #[arg(long = "secret", value_name = "NAME=@FILE|NAME=env:VARIABLE")]
+    secrets: Vec<String>,
+    /// The data folder with the vault, for secrets that `bulkhead secret set` entered.
+    #[arg(long, value_name = "DIR", conflicts_with = "secrets")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    keys: KeysArguments,
+    #[command(flatten)]
+    whose: Whose,
     /// A certificate authority to trust besides the public ones, in PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -49,28 +64,57 @@ pub(crate) struct Local {
     reserved: Vec<IpNet>,
 }
 
-impl Local {
-    /// Opens the release and makes the connection.
-    pub(crate) fn connect(&self) -> Result<(Release, Grant, Connection), Error> {
-        let runtime = runtime()?;
-        let release = Release::open(&runtime, &self.dir, self.component.as_deref())?;
+impl Asked {
+    /// Opens the release, and reads what belongs to it.
+    pub(crate) fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
+        let release = Release::open(runtime, &self.dir, self.component.as_deref())?;
         let grant = self.grant(&release)?;
-        let config: Value = serde_json::from_str(&self.config.read()?).map_err(|error| {
+        let config = serde_json::from_str(&self.config.read()?).map_err(|error| {
             Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
         })?;
-        let mut vault = DevelopmentVault::default();
-        for text in &self.secrets {
-            // Not by clap, whose error would repeat the text: it may hold the value.
-            let source: SecretSource =
-                text.parse().map_err(|reason: String| Error::new(Code::Usage, format!("--secret: {reason}")))?;
-            vault
-                .insert(source.name.clone(), source.value()?)
-                .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
-        }
+        Ok((release, grant, config))
+    }
+
+    fn grant(&self, release: &Release) -> Result<Grant, Error> {
+        let Some(path) = &self.grant else {
+            return Ok(Grant::whole(&release.manifest));
+        };
+        let text = release::read_text(path)?;
+        Grant::parse(&text, &release.manifest)
+            .map_err(|problem| Error::new(Code::Setup, format!("{}: {problem}", path.display())))
+    }
+}
+
+impl Local {
+    /// Opens the release and makes the connection.
+    pub(crate) async fn connect(&self) -> Result<(Release, Grant, Connection), Error> {
+        let runtime = runtime()?;
+        let (release, grant, config) = self.asked.open(&runtime)?;
+        let owner = self.whose.owner(&release.manifest.connector.name);
+        let secrets = match &self.data {
+            Some(data) => {
+                let power = connection::power(&release, &grant, &config)?;
+                // Closed before the connector runs, so that keys and secrets can be changed meanwhile.
+                let vault = self.keys.open(data).await?;
+                bulkhead_services::vault::granted(&vault, &owner, &power, SystemTime::now()).await?
+            }
+            None if self.keys.any() => {
+                return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
+                    .next("name its data folder with --data"));
+            }
+            None => {
+                let mut secrets = Secrets::default();
+                for text in &self.secrets {
+                    // Not by clap, whose error would repeat the text: it may hold the value.
+                    let source = Named::parse(text)?;
+                    secrets.insert(source.name.clone(), source.place.read()?, Vec::new());
+                }
+                secrets
+            }
+        };
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let owner = Owner::local(&release.manifest.connector.name);
-        let connection = connect(&runtime, owner, &release, &grant, &config, vault, Arc::new(transport));
+        let connection = connect(&runtime, owner, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         Ok((release, grant, connection))
     }
@@ -80,11 +124,16 @@ impl Local {
         let manifest = &release.manifest;
         let asked = |import: &Import| match import.status {
             Status::Capability(Capability::Egress) => !manifest.egress.is_empty(),
+            Status::Capability(Capability::Credentials) => !manifest.secrets.is_empty(),
             Status::Capability(Capability::Log) => manifest.log,
             _ => false,
         };
         let withheld = match &error {
             connection::Error::Refused(Refusal::Imports(imports)) if imports.iter().all(asked) => imports,
+            connection::Error::NoValue(name) if self.data.is_some() => {
+                return Error::new(Code::Setup, error.to_string())
+                    .next(format!("enter it: `bulkhead secret set DIR {name} --from @FILE`, with the same folders"));
+            }
             _ => return error.into(),
         };
         let names: Vec<&str> = withheld.iter().map(|import| import.name.as_str()).collect();
@@ -93,10 +142,13 @@ impl Local {
         if of(Capability::Egress) {
             lines.extend(manifest.egress.iter().map(|request| request.rule.grant_lines()));
         }
+        if of(Capability::Credentials) {
+            lines.extend(manifest.secrets.keys().map(|name| format!("[secrets.{name}]")));
+        }
         if of(Capability::Log) {
             lines.push("[log]".to_owned());
         }
-        let way = match &self.grant {
+        let way = match &self.asked.grant {
             Some(path) => format!("to grant this, add to {}", path.display()),
             None => "without --grant, no plain http, no address written out and no wildcard under a public suffix is \
                      granted. To grant this, put into a file and name it with --grant"
@@ -107,15 +159,6 @@ impl Local {
             names.join(", ")
         );
         Error::new(Code::Imports, message).next(format!("{way}:\n{}", indented(&lines.join("\n"))))
-    }
-
-    fn grant(&self, release: &Release) -> Result<Grant, Error> {
-        let Some(path) = &self.grant else {
-            return Ok(Grant::whole(&release.manifest));
-        };
-        let text = release::read_text(path)?;
-        Grant::parse(&text, &release.manifest)
-            .map_err(|problem| Error::new(Code::Setup, format!("{}: {problem}", path.display())))
     }
 
     fn resolver(&self) -> Result<Resolver, Error> {
@@ -173,53 +216,5 @@ impl FromStr for Text {
             Some(path) => Self::File(path.into()),
             None => Self::Inline(text.to_owned()),
         })
-    }
-}
-
-/// Where a secret's value is.
-#[derive(Clone)]
-struct SecretSource {
-    name: SecretName,
-    place: Place,
-}
-
-#[derive(Clone)]
-enum Place {
-    File(PathBuf),
-    Variable(String),
-}
-
-impl SecretSource {
-    fn value(&self) -> Result<SecretString, Error> {
-        match &self.place {
-            Place::File(path) => {
-                let text = release::read_text(Path::new(path))?;
-                // Editors and `echo` end a file with a newline that is no part of the secret.
-                let value = text.strip_suffix('\n').unwrap_or(&text);
-                Ok(value.strip_suffix('\r').unwrap_or(value).to_owned().into())
-            }
-            Place::Variable(name) => {
-                #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-                let value = std::env::var(name);
-                let missing = |_| Error::new(Code::Setup, format!("the environment variable {name} is not set"));
-                value.map(Into::into).map_err(missing)
-            }
-        }
-    }
-}
-
-impl FromStr for SecretSource {
-    type Err = String;
-
-    // The text is not repeated in the error: it may hold the value.
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write NAME=@FILE or NAME=env:VARIABLE; values do not belong on the command line, where others can read them";
-        let (name, place) = text.split_once('=').ok_or(FORM)?;
-        let place = match (place.strip_prefix('@'), place.strip_prefix("env:")) {
-            (Some(path), _) if !path.is_empty() => Place::File(path.into()),
-            (_, Some(variable)) if !variable.is_empty() => Place::Variable(variable.to_owned()),
-            _ => return Err(FORM.to_owned()),
-        };
-        Ok(Self { name: name.parse().map_err(|error: bulkhead_core::id::Error| error.to_string())?, place })
     }
 }

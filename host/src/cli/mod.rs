@@ -11,6 +11,9 @@ mod invoke;
 mod local;
 mod read;
 mod report;
+mod secret;
+mod source;
+mod vault;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,6 +49,10 @@ enum Verb {
     Read(read::Arguments),
     /// Run one of a connector's actions.
     Invoke(invoke::Arguments),
+    /// Enter, list and remove secrets.
+    Secret(secret::Arguments),
+    /// Change the vault's keys, erase a tenant, check that all is in order.
+    Vault(vault::Arguments),
 }
 
 /// Reads the command line and runs its verb.
@@ -80,6 +87,8 @@ async fn run(verb: Verb) -> Result<(), Error> {
             Verb::Discover(arguments) => discover::run(&arguments).await,
             Verb::Read(arguments) => read::run(&arguments).await,
             Verb::Invoke(arguments) => invoke::run(&arguments).await,
+            Verb::Secret(arguments) => secret::run(&arguments).await,
+            Verb::Vault(arguments) => vault::run(&arguments).await,
         }
     });
     tokio::select! {

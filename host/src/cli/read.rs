@@ -44,7 +44,7 @@ enum Mode {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (release, _, connection) = arguments.local.connect()?;
+    let (release, _, connection) = arguments.local.connect().await?;
     let name = release.manifest.connector.name.clone();
     let mut state = StateFile::open(&arguments.state, name, arguments.streams.clone())
         .map_err(|error| Error::from(sync::Error::State(error)))?;

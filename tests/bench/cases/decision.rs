@@ -48,7 +48,7 @@ pub(crate) fn decision(report: &mut Report, effort: &Effort) -> anyhow::Result<(
             let began = Instant::now();
             for headers in batch {
                 let target = Target::parse("https", "acme.desk.example", black_box(path))?;
-                let judged = authorize(&power, Egress { method: http::Method::GET, target, headers });
+                let judged = authorize(&power, Egress { method: http::Method::GET, target, headers, uses: Vec::new() });
                 anyhow::ensure!(black_box(judged).is_ok() == permitted);
             }
             times.push(began.elapsed().as_secs_f64() * 1e6 / 100.0);

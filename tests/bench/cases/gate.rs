@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bulkhead_capabilities::credentials::{DevelopmentVault, Guard};
+use bulkhead_capabilities::credentials::{Guard, Placeholders, Secrets};
 use bulkhead_capabilities::egress::{Client, Gate, Resolver, Transport};
 use bulkhead_capabilities::journal::Journal;
 use bulkhead_core::id::{Digest, Owner};
@@ -121,7 +121,8 @@ fn through(host: &str, port: u16) -> anyhow::Result<std::sync::Mutex<Gate>> {
     let guard = Arc::new(Guard::new([])?);
     let client = Arc::new(Client::new(Arc::clone(&owner), transport, &power));
     let journal = Journal::new(owner, Arc::clone(&guard));
-    let gate = Gate::new(Arc::new(power), Arc::new(DevelopmentVault::default()), guard, client, journal);
+    let placeholders = Placeholders::new(Arc::new(power), Arc::new(Secrets::default()));
+    let gate = Gate::new(Arc::new(placeholders), guard, client, journal);
     Ok(std::sync::Mutex::new(gate))
 }
 

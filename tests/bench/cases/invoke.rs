@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::ensure;
-use bulkhead_capabilities::credentials::DevelopmentVault;
+use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::Owner;
@@ -32,7 +32,7 @@ fn open(report: &mut Report, connector: Shipped) -> anyhow::Result<Connection> {
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let grant = Grant::whole(&release.manifest);
     let owner = Owner::local(&release.manifest.connector.name);
-    Ok(connect(&runtime, owner, &release, &grant, &json!({}), DevelopmentVault::default(), transport)?)
+    Ok(connect(&runtime, owner, &release, &grant, &json!({}), Secrets::default(), transport)?)
 }
 
 async fn call(connection: &Connection) -> anyhow::Result<()> {

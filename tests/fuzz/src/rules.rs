@@ -12,6 +12,7 @@ use bulkhead_core::grant::EgressGrant;
 use bulkhead_core::id::Digest;
 use bulkhead_core::limits::{Limits, Scope, Size};
 use bulkhead_core::manifest::EgressRequest;
+use bulkhead_core::secret::Way;
 use bulkhead_core::text::{self, Problem};
 use bulkhead_core::{Grant, Manifest, Permit, Power, authorize};
 
@@ -110,7 +111,7 @@ fn attempted(text: &str) -> Option<Attempt<'_>> {
         }
     };
     let method = method.parse().ok()?;
-    Some(Attempt { request: Egress { method, target, headers }, configuration, answer, surroundings })
+    Some(Attempt { request: Egress { method, target, headers, uses: Vec::new() }, configuration, answer, surroundings })
 }
 
 /// The power that comes of both, where any can.
@@ -201,16 +202,20 @@ fn is_named_by_both(manifest: &Manifest, grant: &Grant, attempt: &Attempt<'_>, p
     assert!(asked.iter().any(|asked| permit.response_bytes() <= asked.response_bytes), "a larger answer than asked");
     assert!(!request.headers.keys().any(|name| reserved_header(name.as_str())), "a reserved header");
     for injection in permit.injections() {
-        let Some((secret, grant)) = manifest.secrets.get(&injection.secret).zip(grant.secrets.get(&injection.secret))
+        let Some((secret, grant)) = manifest.secrets.get(&injection.name).zip(grant.secrets.get(&injection.name))
         else {
-            panic!("{} is injected, and not both asked and granted", injection.secret);
+            panic!("{} is injected, and not both asked and granted", injection.name);
         };
         let bound = secret.hosts.iter().any(|pattern| covers(pattern, target.host(), attempt));
-        assert!(bound, "{} is not bound to {target}", injection.secret);
-        assert!(target.scheme() == Scheme::Https || grant.plain_http, "{} without TLS", injection.secret);
-        assert!(injection.header == *secret.inject.header.as_http() && injection.format == secret.inject.format);
+        assert!(bound, "{} is not bound to {target}", injection.name);
+        assert!(target.scheme() == Scheme::Https || grant.plain_http, "{} without TLS", injection.name);
+        let (Way::Inject(asked), Way::Inject(injected)) = (&secret.way, &injection.way) else {
+            panic!("{} is injected, and not asked to be", injection.name);
+        };
+        assert_eq!(asked.headers(), injected.headers());
         let taken = |name: &http::HeaderName| {
-            [injection.header.as_str(), "authorization", "cookie"].map(folded).contains(&folded(name.as_str()))
+            let own = injected.headers().iter().map(http::HeaderName::as_str);
+            own.chain(["authorization", "cookie"]).any(|claimed| folded(claimed) == folded(name.as_str()))
         };
         assert!(!request.headers.keys().any(taken), "a header beside the injected one");
     }

@@ -22,8 +22,8 @@ pub enum Error {
         /// The header's name.
         name: String,
     },
-    /// A request body that does not become JSON.
-    #[error("the request's body does not become JSON: {0}")]
+    /// A body that does not become JSON, or a credential that cannot be written.
+    #[error("the request cannot be written: {0}")]
     Encode(String),
     /// The host denied the request.
     #[error("{0}: the host denied this request")]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::{Error, Response, Url, redirect, send};
+use super::{Error, Response, Url, redirect, send, url};
 
 /// The most bytes of an answer that are read unless [`Request::max_body`] says otherwise: what a component of 64 MiB can
 /// hold several times over, as bytes and as parsed JSON.
@@ -92,6 +94,16 @@ impl Request {
         self
     }
 
+    /// Basic authentication (RFC 7617) as this user, who has no colon in their name. Either can be a placeholder that
+    /// [`secrets::get`](crate::secrets::get) gave, where the manifest declares `basic:user` or `basic:password`.
+    pub fn basic_auth(mut self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        let (user, password) = (user.as_ref(), password.as_ref());
+        if user.contains(':') {
+            self.mistake.get_or_insert(Error::Encode("a user name with a colon".to_owned()));
+        }
+        self.header("authorization", format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    }
+
     /// Asks for JSON: `Accept: application/json`.
     pub fn accept_json(self) -> Self {
         self.header("accept", "application/json")
@@ -103,10 +115,17 @@ impl Request {
             Ok(body) => self.header("content-type", "application/json").body(body),
             Err(error) => {
                 let mut request = self;
-                request.mistake.get_or_insert(Error::Encode(error.to_string()));
+                request.mistake.get_or_insert(Error::Encode(format!("its body does not become JSON: {error}")));
                 request
             }
         }
+    }
+
+    /// Sends these fields as a form (`application/x-www-form-urlencoded`), and says so in `Content-Type`.
+    pub fn form<N: AsRef<str>, V: AsRef<str>>(self, fields: impl IntoIterator<Item = (N, V)>) -> Self {
+        let pairs: Vec<String> =
+            fields.into_iter().map(|(name, value)| url::pair(name.as_ref(), value.as_ref())).collect();
+        self.header("content-type", "application/x-www-form-urlencoded").body(pairs.join("&"))
     }
 
     /// Sends these bytes.
@@ -205,6 +224,17 @@ mod tests {
             http::get("https://example.com/api/v3?x=1").path(["repos", "a b"]).query("q", "ä&b").query("n", 7);
         assert_eq!(request.url.to_string(), "https://example.com/api/v3/repos/a%20b?x=1&q=%C3%A4%26b&n=7");
         assert_eq!(request.name(), "GET example.com/api/v3/repos/a%20b");
+    }
+
+    #[test]
+    fn a_form_and_a_credential_are_written_as_every_server_reads_them() {
+        let request = http::post("https://example.com").form([("a b", "1&2"), ("c", "ä+=")]).basic_auth("me", "p:w");
+        assert_eq!(request.body, b"a%20b=1%262&c=%C3%A4%2B%3D");
+        assert!(request.has_header("content-type"));
+        let (_, value) = request.headers.last().expect("a header");
+        assert_eq!(value, b"Basic bWU6cDp3");
+        let error = http::get("https://example.com").basic_auth("a:b", "c").send().expect_err("two readings");
+        assert!(error.to_string().contains("colon"), "{error}");
     }
 
     #[test]

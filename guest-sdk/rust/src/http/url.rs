@@ -107,7 +107,7 @@ impl Url {
 
     /// Appends a query parameter.
     pub(crate) fn push_pair(&mut self, name: &str, value: &str) {
-        let pair = format!("{}={}", encode(name), encode(value));
+        let pair = pair(name, value);
         match &mut self.query {
             Some(query) if !query.is_empty() => {
                 query.push('&');
@@ -158,6 +158,11 @@ impl fmt::Display for Url {
         };
         write!(f, "{scheme}://{}{}", self.authority, self.path_with_query())
     }
+}
+
+/// A parameter of a query, or a field of a form.
+pub(super) fn pair(name: &str, value: &str) -> String {
+    format!("{}={}", encode(name), encode(value))
 }
 
 /// Everything but letters, digits and `-._~` becomes percent escapes.

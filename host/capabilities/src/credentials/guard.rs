@@ -9,14 +9,14 @@
 //! Order: `spellings.rs` (what to look for); `stream.rs` (chunk by chunk) → `views.rs` (the bytes with escapes undone by
 //! `escapes.rs`) → `matcher.rs` (where a spelling stands, of what `sieve.rs` leaves).
 
-mod spellings;
 mod escapes;
-mod views;
-mod sieve;
 mod matcher;
-mod stream;
 #[cfg(test)]
 mod reference;
+mod sieve;
+mod spellings;
+mod stream;
+mod views;
 
 use std::ops::Range;
 
@@ -289,8 +289,8 @@ mod tests {
         let secret = "s3cr-et/+\"value\" ä&\\".to_owned().into();
         let guard = Guard::new([&secret]).unwrap();
         for written in [
-            "s3cr-et/+\\\\\\\"value\\\\\\\" ä&\\\\\\\\",          // JSON in JSON
-            "s3cr-et\\\\/+\\\\\\\"value\\\\\\\" \\\\u00e4&\\\\\\\\", // PHP in PHP
+            "s3cr-et/+\\\\\\\"value\\\\\\\" ä&\\\\\\\\",                 // JSON in JSON
+            "s3cr-et\\\\/+\\\\\\\"value\\\\\\\" \\\\u00e4&\\\\\\\\",     // PHP in PHP
             "s3cr-et%252F%252B%2522value%2522%2520%25C3%25A4%2526%255C", // a URL in a URL
             "s3cr-et%2F%2B%5C%22value%5C%22%20%C3%A4%26%5C%5C",          // JSON in a URL
             "s3cr-et\\u00252F\\u002B\\u0025\\u0032\\u0032value%22+ä\\u0026amp;\\\\\\\\",
@@ -374,7 +374,9 @@ mod tests {
     fn work_is_linear_however_the_bytes_are_cut() {
         let secret = "Aa1%\\&bC".repeat(crate::credentials::LONGEST_SECRET / 8).into();
         let guard = Arc::new(Guard::new([&secret]).unwrap());
-        for (piece, text) in [(1, "x".repeat(1 << 20)), (1, "\\\\%25".repeat(1 << 15)), (1000, "%41Aa1%\\&bC".repeat(1 << 16))] {
+        for (piece, text) in
+            [(1, "x".repeat(1 << 20)), (1, "\\\\%25".repeat(1 << 15)), (1000, "%41Aa1%\\&bC".repeat(1 << 16))]
+        {
             let mut masking = Masking::new(Arc::clone(&guard));
             let passed: usize = text.as_bytes().chunks(piece).map(|chunk| masking.push(chunk).bytes.len()).sum();
             assert_eq!(passed + masking.finish().bytes.len(), text.len());

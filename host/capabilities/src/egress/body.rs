@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bulkhead_core::authorize::Egress;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
@@ -12,19 +13,40 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::budget::{Place, Toll};
 use super::event::{Event, Fault};
+use super::fill::{Broken, Filled};
+use crate::credentials::Placeholders;
+use crate::credentials::sign;
+use crate::credentials::sign::sigv4::{Chunks, Sha256};
 use crate::journal::Journal;
+
+/// How much goes out at once of what was kept, in bytes: a guest's largest piece.
+const PIECE: usize = 64 * 1024;
 
 /// A guest's request body, cut off at its limit, and slowed down to its budgets.
 pub(super) struct Outgoing {
-    inner: WasiBody,
+    inner: Filled<WasiBody>,
+    /// The request, if a placeholder could be in its body.
+    guarded: Option<Box<Guarded>>,
     left: u64,
     limit: u64,
+    /// What was read to be hashed, and is still to go out.
+    kept: Bytes,
+    /// Whether all of it was read.
+    ended: bool,
+    /// What signs it, where it goes in signed chunks.
+    chunks: Option<Chunks>,
     toll: Toll,
     /// A piece that waits until it is paid for.
     piece: Option<Bytes>,
     journal: Journal,
     event: Arc<Event>,
     upload: Arc<Upload>,
+}
+
+/// What a denial in mid-body is told of.
+pub(super) struct Guarded {
+    pub(super) request: Egress,
+    pub(super) placeholders: Arc<Placeholders>,
 }
 
 /// Breaks off every request body that the guest of this table has not finished. To be called before the table goes: a body
@@ -43,7 +65,8 @@ pub(super) struct Upload {
 
 impl Outgoing {
     pub(super) fn new(
-        inner: WasiBody,
+        inner: Filled<WasiBody>,
+        guarded: Option<Box<Guarded>>,
         limit: u64,
         toll: Toll,
         journal: Journal,
@@ -51,7 +74,28 @@ impl Outgoing {
         place: Arc<Place>,
     ) -> Self {
         let upload = Arc::new(Upload { _place: place });
-        Self { inner, left: limit, limit, toll, piece: None, journal, event, upload }
+        let (kept, ended, chunks) = (Bytes::new(), false, None);
+        Self { inner, guarded, left: limit, limit, kept, ended, chunks, toll, piece: None, journal, event, upload }
+    }
+
+    /// Reads all of it, so that it can be hashed before it goes; its hash and length, or nothing when it has more than
+    /// `most` bytes, so that it cannot be sent.
+    pub(super) async fn keep_whole(&mut self, most: u64) -> Result<Option<(Sha256, u64)>, Broken<WasiError>> {
+        let mut kept = BytesMut::new();
+        while let Some(piece) = std::future::poll_fn(|cx| self.poll_inner(cx)).await.transpose()? {
+            if kept.len() as u64 + piece.len() as u64 > most {
+                return Ok(None);
+            }
+            kept.extend_from_slice(&piece);
+        }
+        self.ended = true;
+        self.kept = kept.freeze();
+        Ok(Some((Sha256::of([&self.kept]), self.kept.len() as u64)))
+    }
+
+    /// Has it go in chunks that are signed on their way.
+    pub(super) fn sign_chunks(&mut self, chunks: Chunks) {
+        self.chunks = Some(chunks);
     }
 
     /// Is there as long as the body is.
@@ -59,10 +103,77 @@ impl Outgoing {
         Arc::downgrade(&self.upload)
     }
 
+    /// The next piece that the guest handed over, with its secrets in place and within the limit.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken<WasiError>>>> {
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()? else {
+                return Poll::Ready(None);
+            };
+            // There are no others.
+            let Ok(data) = frame.into_data() else { continue };
+            // Secrets are longer than their placeholders.
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Some(Err(Broken::Fault(Fault::TooLarge(self.limit)))));
+            };
+            self.left = left;
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+
+    /// The next piece as it goes out.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken<WasiError>>>> {
+        let mismeasured = |error| match error {
+            sign::Error::Length { expected } => Broken::Fault(Fault::Mismeasured(expected)),
+            _ => Broken::Fault(Fault::Unfinished),
+        };
+        loop {
+            if !self.kept.is_empty() {
+                let length = self.kept.len().min(PIECE);
+                return Poll::Ready(Some(Ok(self.kept.split_to(length))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let next = ready!(self.poll_inner(cx)).transpose()?;
+            self.ended = next.is_none();
+            let out = match (next, &mut self.chunks) {
+                (None, None) => continue,
+                (Some(data), None) => data,
+                (Some(data), Some(chunks)) => chunks.push(&data).map_err(mismeasured)?,
+                (None, chunks) => match chunks.take() {
+                    Some(chunks) => chunks.finish().map_err(mismeasured)?,
+                    None => continue,
+                },
+            };
+            // A chunk that is not full yet gives nothing.
+            if !out.is_empty() || self.chunks.is_none() {
+                return Poll::Ready(Some(Ok(out)));
+            }
+        }
+    }
+
     /// Breaks the request off, by the guest's fault.
     fn break_off(&self, fault: Fault, told: WasiError) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
-        self.event.note(|facts| facts.fault = Some(fault));
+        if let (Fault::Misplaced(secret), Some(guarded)) = (&fault, &self.guarded) {
+            self.journal.deny(guarded.request.misplaced_in_body(guarded.placeholders.power(), secret));
+        }
+        // Whoever broke it off before has said why.
+        self.event.note(|facts| facts.fault = facts.fault.take().or(Some(fault)));
         Poll::Ready(Some(Err(told)))
+    }
+}
+
+/// What a guest learns of its fault: a code, without a text.
+pub(super) fn told(fault: &Fault) -> WasiError {
+    match fault {
+        Fault::TooLarge(limit) | Fault::Unmeasured(limit) => WasiError::HttpRequestBodySize(Some(*limit)),
+        Fault::Mismeasured(length) => WasiError::HttpRequestBodySize(Some(*length)),
+        Fault::Trailers => WasiError::HttpRequestTrailerSectionSize(Some(0)),
+        Fault::Misplaced(_) | Fault::Leak => WasiError::HttpRequestDenied,
+        Fault::Valueless(_) => WasiError::ConfigurationError,
+        Fault::Unfinished | Fault::Repeated(_) | Fault::Malformed(_) | Fault::Unwieldy(_) | Fault::Encoded => {
+            WasiError::HttpProtocolError
+        }
     }
 }
 
@@ -73,23 +184,15 @@ impl Body for Outgoing {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
         if this.piece.is_none() {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            this.piece = match ready!(this.poll_piece(cx)) {
                 None => return Poll::Ready(None),
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => return this.break_off(Fault::Unfinished, error),
-            };
-            // Trailers could carry what headers may not.
-            let Ok(data) = frame.into_data() else {
-                return this.break_off(Fault::Trailers, WasiError::HttpRequestTrailerSectionSize(Some(0)));
-            };
-            match this.left.checked_sub(data.len() as u64) {
-                Some(left) => this.left = left,
-                None => {
-                    return this
-                        .break_off(Fault::TooLarge(this.limit), WasiError::HttpRequestBodySize(Some(this.limit)));
+                Some(Ok(piece)) => Some(piece),
+                Some(Err(Broken::Inner(error))) => return this.break_off(Fault::Unfinished, error),
+                Some(Err(Broken::Fault(fault))) => {
+                    let told = told(&fault);
+                    return this.break_off(fault, told);
                 }
-            }
-            this.piece = Some(data);
+            };
         }
         let paid = this.toll.poll_pay(this.piece.as_ref().map_or(0, |piece| piece.len() as u64), cx);
         this.event.hold_back(paid.is_pending());
@@ -101,13 +204,16 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.piece.is_none() && self.inner.is_end_stream()
+        let nothing_kept = self.piece.is_none() && self.kept.is_empty() && self.chunks.is_none();
+        nothing_kept && (self.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.piece {
-            Some(_) => SizeHint::default(),
-            None => self.inner.size_hint(),
+            None if self.ended => SizeHint::with_exact(self.kept.len() as u64),
+            // What signs chunks has written their length into the head.
+            None if self.chunks.is_none() => self.inner.size_hint(),
+            _ => SizeHint::default(),
         }
     }
 }
@@ -125,8 +231,9 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::super::budget::{self, Budgets, Way};
+    use super::super::fill::{Terms, filled};
     use super::*;
-    use crate::credentials::Guard;
+    use crate::credentials::{Guard, known};
 
     const MANIFEST: &str = r#"
         [connector]
@@ -150,7 +257,7 @@ mod tests {
         let grant = Grant::parse("[[egress]]\nhost = \"api.example.com\"", &manifest).unwrap();
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
         let target = Target::parse("https", "api.example.com", "/").unwrap();
-        let request = Egress { method: http::Method::POST, target, headers: http::HeaderMap::new() };
+        let request = Egress { method: http::Method::POST, target, headers: http::HeaderMap::new(), uses: Vec::new() };
         let permit = authorize(&power, request).unwrap();
         let owner = Arc::new(Owner::local(&manifest.connector.name));
         let guard = Arc::new(Guard::new([]).unwrap());
@@ -160,8 +267,10 @@ mod tests {
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let journal = Journal::new(owner, guard);
         let pieces = futures::stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
-        let body = StreamBody::new(pieces).boxed_unsync();
-        (Outgoing::new(body, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)
+        let terms = Terms { placeholders: known("", &[]), places: Vec::new(), limit: u64::MAX };
+        let body = filled(StreamBody::new(pieces).boxed_unsync(), &mut http::HeaderMap::new(), terms).await;
+        let body = body.map_err(|_| "nothing can be misplaced").unwrap();
+        (Outgoing::new(body, None, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 //! owns; 2. the host's name is resolved and every address judged for each request, whether or not a socket is kept;
 //! 3. exactly one `Host` or `:authority`, written here; 4. a request that was handed to an upstream is never sent again.
 //! Never: redirects, cookies, retries.
-//! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `answer.rs`.
+//! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `seal.rs`, `answer.rs`.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +15,21 @@ use bulkhead_core::authorize::{Admitted, Egress};
 use bulkhead_core::egress::Target;
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Denial, Permit, Power};
-use http::header;
-use wasmtime_wasi_http::{RequestOptions, WasiBody};
+use http::{HeaderMap, header};
+use wasmtime_wasi_http::{Error as WasiError, RequestOptions, WasiBody};
 
 use super::answer::{Hold, SILENCE};
-use super::body::Outgoing;
+use super::body::{Guarded, Outgoing};
 use super::budget::{Budget, Budgets, Toll, Way};
-use super::event::{Ending, Event};
+use super::event::{Ending, Event, Fault};
+use super::fill::{Broken, Terms};
 use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
+use super::seal::Seal;
 use super::trouble::{self, Pause, Trouble, Went};
-use super::{Error, Transport, answer, budget, inject, transport};
-use crate::credentials::{Guard, Vault};
+use super::{Error, Transport, answer, budget, fill, inject, transport, vet};
+use crate::credentials::sign::sigv4::Payload;
+use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
 /// Shortest silence that counts as a host's failure when the guest goes away. Whoever goes earlier has reasons of their own.
@@ -57,7 +60,7 @@ impl From<Error> for Failure {
 /// What accompanies a request and is not part of the decision.
 #[derive(Clone)]
 pub(super) struct Company {
-    pub(super) vault: Arc<dyn Vault>,
+    pub(super) placeholders: Arc<Placeholders>,
     pub(super) guard: Arc<Guard>,
     pub(super) journal: Journal,
     pub(super) options: RequestOptions,
@@ -140,11 +143,33 @@ impl Client {
         let place = Arc::new(place);
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
         let limit = permit.request_bytes().bytes();
-        let body = Outgoing::new(body, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
-        let request = assemble(permit, body, &company);
+        let mut head = permit.request().headers.clone();
+        let terms = Terms {
+            placeholders: Arc::clone(&company.placeholders),
+            places: permit.body_places().map(|(secret, place)| (secret.clone(), place.clone())).collect(),
+            limit,
+        };
+        // Before anything of the host's is in it.
+        let body = vet::vetted(body, &company.guard, &company.journal, event);
+        let filled = fill::filled(body, &mut head, terms).await;
+        let filled = filled.map_err(|broken| unsent(broken, permit, &company, event))?;
+        let guarded = company.placeholders.may_exist().then(|| {
+            let placeholders = Arc::clone(&company.placeholders);
+            Box::new(Guarded { request: permit.request().clone(), placeholders })
+        });
+        let mut body =
+            Outgoing::new(filled, guarded, limit, toll, company.journal.clone(), Arc::clone(event), Arc::clone(&place));
+        let payload = match Seal::of(permit) {
+            Some(seal) => {
+                let payload = seal.payload(&mut body, &mut head).await;
+                Some(payload.map_err(|broken| unsent(broken, permit, &company, event))?)
+            }
+            None => None,
+        };
+        let request = assemble(permit, head, body, &company);
         let key = self.pool.key(target);
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
-        let sent = self.deliver(permit, request, &key, &company, event).await;
+        let sent = self.deliver(permit, request, payload, &key, &company, event).await;
         waiting.over(match &sent {
             Ok((response, _)) => Some(trouble::judge(response.status(), response.headers(), SystemTime::now())),
             Err(Failure::Failed(error)) if error.is_the_hosts() => Some(Went::Badly),
@@ -161,6 +186,7 @@ impl Client {
         &self,
         permit: &Permit<Egress>,
         mut request: http::Request<Outgoing>,
+        payload: Option<Payload>,
         key: &Key,
         company: &Company,
         event: &Event,
@@ -170,7 +196,13 @@ impl Client {
         let addresses = resolver.addresses(target.host()).await?;
         let surroundings = resolver.surroundings(target.host(), &addresses).await?;
         let admitted = permit.admits(&addresses, &surroundings).map_err(Failure::Denied)?;
-        inject::inject(permit, company.vault.as_ref(), request.headers_mut())?;
+        let origin = inject::inject(permit, &company.placeholders, request.headers_mut())?;
+        if let Some((seal, payload)) = Seal::of(permit).zip(payload) {
+            let chunks = seal.sign(&origin, request.headers_mut(), payload, company.placeholders.secrets())?;
+            if let Some(chunks) = chunks {
+                request.body_mut().sign_chunks(chunks);
+            }
+        }
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
@@ -181,7 +213,7 @@ impl Client {
                 facts.reused = Some(channel.reused);
                 facts.protocol = Some(channel.sender.protocol());
             });
-            address(&mut request, target, &channel.sender)?;
+            address(&mut request, target, &origin, &channel.sender)?;
             if !counted {
                 company.journal.count(|record| record.requests += 1);
                 counted = true;
@@ -255,12 +287,26 @@ fn site(target: &Target) -> trouble::Site {
     (target.host().clone(), target.port())
 }
 
-/// The request as the permit has it, with the guest's body and without secrets.
-fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
-    let judged = permit.request();
+/// Why a request is not sent at all, since its body broke off before.
+fn unsent(broken: Broken<WasiError>, permit: &Permit<Egress>, company: &Company, event: &Event) -> Failure {
+    let fault = match broken {
+        Broken::Fault(fault) => fault,
+        Broken::Inner(_) => event.fault().unwrap_or(Fault::Unfinished),
+    };
+    event.note(|facts| facts.fault = Some(fault.clone()));
+    match fault {
+        Fault::Misplaced(secret) => {
+            Failure::Denied(permit.request().misplaced_in_body(company.placeholders.power(), &secret))
+        }
+        fault => Failure::Failed(Error::Unsent { host: permit.request().target.authority(), fault }),
+    }
+}
+
+/// The request as the permit has it, with `headers` as they go with the guest's body, and without secrets in its head.
+fn assemble(permit: &Permit<Egress>, headers: HeaderMap, body: Outgoing, company: &Company) -> http::Request<Outgoing> {
     let mut request = http::Request::new(body);
-    *request.method_mut() = judged.method.clone();
-    *request.headers_mut() = judged.headers.clone();
+    *request.method_mut() = permit.request().method.clone();
+    *request.headers_mut() = headers;
     if !company.guard.is_idle() {
         // The length of a compressed answer would tell of a secret beside what the guest chose.
         request.headers_mut().insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
@@ -268,8 +314,13 @@ fn assemble(permit: &Permit<Egress>, body: Outgoing, company: &Company) -> http:
     request
 }
 
-/// Writes where it goes, in the form that the channel's protocol has for that, and in no other.
-fn address(request: &mut http::Request<Outgoing>, target: &Target, sender: &Sender) -> Result<(), Failure> {
+/// Writes where it goes, with `origin` for path and query, in the form that the channel's protocol has for that, and in no other.
+fn address(
+    request: &mut http::Request<Outgoing>,
+    target: &Target,
+    origin: &str,
+    sender: &Sender,
+) -> Result<(), Failure> {
     let unfit = || {
         let reason = bulkhead_core::egress::Error::Character;
         Failure::Denied(Denial::malformed(&target.to_string(), &target.authority(), reason))
@@ -278,12 +329,12 @@ fn address(request: &mut http::Request<Outgoing>, target: &Target, sender: &Send
     request.headers_mut().remove(header::HOST);
     match sender {
         Sender::Http1(_) => {
-            *request.uri_mut() = target.origin_form().parse().map_err(|_| unfit())?;
+            *request.uri_mut() = origin.parse().map_err(|_| unfit())?;
             let host = authority.parse().map_err(|_| unfit())?;
             request.headers_mut().insert(header::HOST, host);
         }
         Sender::Http2(_) => {
-            let uri = format!("{}://{authority}{}", target.scheme(), target.origin_form());
+            let uri = format!("{}://{authority}{origin}", target.scheme());
             *request.uri_mut() = uri.parse().map_err(|_| unfit())?;
         }
     }
@@ -322,3 +373,6 @@ async fn answered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_core::Permit;
 use bulkhead_core::authorize::Egress;
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Owner, SecretName};
 
 use crate::credentials::Guard;
 
@@ -59,7 +59,7 @@ pub(super) struct Facts {
 }
 
 /// Why a request's body was not sent whole, by the guest's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It is larger than this many bytes.
     TooLarge(u64),
@@ -67,6 +67,24 @@ pub enum Fault {
     Unfinished,
     /// It has trailers.
     Trailers,
+    /// A placeholder of this secret stands where it may not go.
+    Misplaced(SecretName),
+    /// A place of this secret is there twice.
+    Repeated(SecretName),
+    /// A placeholder of this secret stands in its place, and there is no value.
+    Valueless(SecretName),
+    /// It has places for secrets, and is not the JSON that its head declares, or nested too deep, near this byte.
+    Malformed(u64),
+    /// It has places for secrets, and a string, number or field of more than this many bytes.
+    Unwieldy(usize),
+    /// It is compressed, and may have placeholders.
+    Encoded,
+    /// It holds a secret.
+    Leak,
+    /// It has more than this many bytes and does not say how many, so that AWS's signature cannot cover it.
+    Unmeasured(u64),
+    /// It has not this many bytes, as its head says.
+    Mismeasured(u64),
 }
 
 /// How a request ended.
@@ -90,6 +108,28 @@ impl fmt::Display for Fault {
             }
             Self::Unfinished => f.write_str("its body was not finished"),
             Self::Trailers => f.write_str("its body ended in trailers"),
+            Self::Misplaced(secret) => {
+                write!(f, "its body has the placeholder of the secret `{secret}` where that secret may not go")
+            }
+            Self::Repeated(secret) => write!(f, "its body has a place of the secret `{secret}` twice"),
+            Self::Valueless(secret) => write!(f, "the secret `{secret}` is granted but has no value"),
+            Self::Malformed(at) => {
+                write!(f, "its body has places for secrets, and is not JSON as it declares, near byte {at}")
+            }
+            Self::Unwieldy(limit) => {
+                write!(f, "its body has places for secrets, and a value of more than {limit} bytes beside them")
+            }
+            Self::Unmeasured(most) => {
+                write!(
+                    f,
+                    "its body has more than {most} bytes and no `content-length`, so that AWS's signature cannot cover it"
+                )
+            }
+            Self::Mismeasured(length) => {
+                write!(f, "its body has not the {length} bytes that its `content-length` says")
+            }
+            Self::Leak => f.write_str("its body holds a secret"),
+            Self::Encoded => f.write_str("its body is compressed, so that placeholders cannot be looked for in it"),
         }
     }
 }
@@ -144,7 +184,7 @@ impl Event {
 
     /// What the guest did wrong with the request's body, if that is known by now.
     pub(super) fn fault(&self) -> Option<Fault> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).fault
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
     }
 
     /// Whether a piece of the request's body waits for a budget.
@@ -239,7 +279,7 @@ mod tests {
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
         let target =
             Target::parse("https", &format!("{label}.example.com"), &format!("/v1/{label}?q={label}")).unwrap();
-        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new() };
+        let action = Egress { method: http::Method::GET, target, headers: http::HeaderMap::new(), uses: Vec::new() };
         let permit = authorize(&power, action).unwrap();
         let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
         let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bulkhead_core::authorize::Egress;
 use bulkhead_core::egress::{Target, reserved_header};
-use bulkhead_core::{Denial, Permit, Power, authorize};
+use bulkhead_core::{Denial, Permit, authorize};
 use futures::FutureExt;
 use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::client::{Company, Failure};
 use super::held::PROXY_STATUS;
-use super::{Client, Error, Fault};
-use crate::credentials::{Guard, Vault};
+use super::uses::uses;
+use super::{Client, Error, body, vet};
+use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
 /// Largest piece of a request body that a guest hands over at once, in bytes.
@@ -20,8 +21,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// One instance's way out.
 pub struct Gate {
-    power: Arc<Power>,
-    vault: Arc<dyn Vault>,
+    placeholders: Arc<Placeholders>,
     guard: Arc<Guard>,
     client: Arc<Client>,
     journal: Journal,
@@ -30,15 +30,9 @@ pub struct Gate {
 type Exchange = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), WasiError>> + Send>);
 
 impl Gate {
-    /// A gate for one instance of a connection.
-    pub fn new(
-        power: Arc<Power>,
-        vault: Arc<dyn Vault>,
-        guard: Arc<Guard>,
-        client: Arc<Client>,
-        journal: Journal,
-    ) -> Self {
-        Self { power, vault, guard, client, journal }
+    /// A gate for one instance of a connection, which has the power that its placeholders are made under.
+    pub fn new(placeholders: Arc<Placeholders>, guard: Arc<Guard>, client: Arc<Client>, journal: Journal) -> Self {
+        Self { placeholders, guard, client, journal }
     }
 
     fn judge(&self, head: http::request::Parts) -> Result<Permit<Egress>, Denial> {
@@ -51,9 +45,11 @@ impl Gate {
             let host = authority.rsplit('@').next().unwrap_or_default();
             Denial::malformed(&format!("{} {scheme}://{host}{}", head.method, uri.path()), host, error)
         })?;
-        let permit = authorize(&self.power, Egress { method: head.method, target, headers: head.headers })?;
-        if self.journal.permitted() > u64::from(self.power.limits().requests.get()) {
-            return Err(permit.request().too_many(&self.power));
+        let uses = uses(authority, path, &head.headers, &self.placeholders);
+        let power = self.placeholders.power();
+        let permit = authorize(power, Egress { method: head.method, target, headers: head.headers, uses })?;
+        if self.journal.permitted() > u64::from(power.limits().requests.get()) {
+            return Err(permit.request().too_many(power));
         }
         Ok(permit)
     }
@@ -81,6 +77,9 @@ impl WasiHttpHooks for Gate {
     ) -> Box<dyn Future<Output = Result<Exchange, WasiError>> + Send> {
         let (head, body) = request.into_parts();
         let journal = self.journal.clone();
+        if vet::leaks(&head, &journal) {
+            return Box::new(async { Err(WasiError::HttpRequestDenied) });
+        }
         let permit = match self.judge(head) {
             Ok(permit) => permit,
             Err(denial) => {
@@ -89,7 +88,7 @@ impl WasiHttpHooks for Gate {
             }
         };
         let company = Company {
-            vault: Arc::clone(&self.vault),
+            placeholders: Arc::clone(&self.placeholders),
             guard: Arc::clone(&self.guard),
             journal: journal.clone(),
             options: options.unwrap_or_default(),
@@ -125,11 +124,9 @@ fn for_guest(error: Error) -> WasiError {
         Error::ConnectTimeout { .. } => WasiError::ConnectionTimeout,
         Error::Connect { .. } => WasiError::ConnectionRefused,
         Error::Tls { .. } => WasiError::TlsCertificateError,
-        Error::SecretMissing(_) | Error::SecretUnfit(_) => WasiError::ConfigurationError,
+        Error::SecretMissing(_) | Error::SecretUnfit(_) | Error::Unsigned { .. } => WasiError::ConfigurationError,
         Error::Encoded { .. } | Error::Partial { .. } => WasiError::HttpResponseContentCoding(None),
-        Error::Unsent { fault: Fault::TooLarge(limit), .. } => WasiError::HttpRequestBodySize(Some(limit)),
-        Error::Unsent { fault: Fault::Trailers, .. } => WasiError::HttpRequestTrailerSectionSize(Some(0)),
-        Error::Unsent { fault: Fault::Unfinished, .. } => WasiError::HttpProtocolError,
+        Error::Unsent { fault, .. } => body::told(&fault),
         Error::Exchange { source, .. } => WasiError::Hyper(source),
         Error::Silent { .. } => WasiError::HttpResponseTimeout,
         Error::BrokeOff { .. } => WasiError::HttpResponseIncomplete,

@@ -4,8 +4,8 @@
 //! checked and sent, in that order, in one place each; 2. a socket opens only for a permit, and to an address the permit
 //! admits; 3. a secret is put in after the decision and masked in the answer.
 //! Never: redirects, proxies, cookies, retries. The guest sees what the upstream said.
-//! Order: `host.rs` (WIT call → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
-//! `resolve.rs` → `inject.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
+//! Order: `host.rs` (WIT call, with `uses.rs` → action → permit) → `client.rs` → `trouble.rs` and `budget.rs` (now, or `held.rs`) →
+//! `fill` → `resolve.rs` → `inject.rs` → `seal.rs` → `pool.rs` or `transport.rs` → `body.rs` out, `answer.rs` in → `event.rs`.
 
 mod answer;
 mod body;
@@ -13,13 +13,17 @@ mod bounded;
 mod budget;
 mod client;
 mod event;
+mod fill;
 mod held;
 mod host;
 mod inject;
 mod pool;
 mod resolve;
+mod seal;
 mod transport;
 mod trouble;
+mod uses;
+mod vet;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
@@ -52,8 +56,10 @@ pub enum Error {
     Tls { host: String, source: std::io::Error },
     #[error("the secret `{0}` is granted but has no value, so the request was not sent")]
     SecretMissing(bulkhead_core::id::SecretName),
-    #[error("the secret `{0}` cannot be written into a header")]
+    #[error("the secret `{0}` cannot be written into its place: it has characters that the place cannot hold")]
     SecretUnfit(bulkhead_core::id::SecretName),
+    #[error("the request could not be signed with the secret `{secret}`: {reason}")]
+    Unsigned { secret: bulkhead_core::id::SecretName, reason: crate::credentials::sign::Error },
     #[error("{host} answered in an encoding that cannot be decoded here, so secrets could not be looked for in it")]
     Encoded { host: String },
     #[error("{host} answered with a part of what was asked for, so a secret could come back in pieces")]
@@ -76,6 +82,7 @@ impl Error {
         use bulkhead_core::Blame;
         match self {
             Self::SecretMissing(_) | Self::SecretUnfit(_) => Blame::Tenant,
+            Self::Unsigned { reason, .. } => reason.blame(),
             Self::Unsent { .. } => Blame::Guest,
             _ => Blame::Upstream,
         }
@@ -100,6 +107,7 @@ impl Error {
             Self::Tls { .. } => "egress-tls",
             Self::SecretMissing(_) => "secret-missing",
             Self::SecretUnfit(_) => "secret-unfit",
+            Self::Unsigned { reason, .. } => reason.code(),
             Self::Encoded { .. } => "egress-encoded",
             Self::Partial { .. } => "egress-partial",
             Self::Unsent { .. } => "egress-unsent",

@@ -1,9 +1,12 @@
+mod secrets;
+
 use super::*;
 use crate::denial::File;
 use crate::grant::Grant;
 use crate::id::Digest;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
+use crate::secret::Injection;
 
 const MANIFEST: &str = r#"
 [connector]
@@ -54,6 +57,7 @@ fn request(method: &str, url: &str, headers: &[(&'static str, &str)]) -> Egress 
             .iter()
             .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
             .collect(),
+        uses: Vec::new(),
     }
 }
 
@@ -67,11 +71,10 @@ fn code(grant: Option<&str>, request: Egress) -> &'static str {
 #[test]
 fn what_is_asked_and_granted_is_permitted_with_its_secret() {
     let permit = authorize(&power(None), request("GET", "https://api.example.com/v1/a", &[])).unwrap();
-    let injection = &permit.injections()[0];
-    assert_eq!(
-        (injection.secret.as_str(), injection.header.as_str(), injection.format.before.as_str()),
-        ("token", "x-key", "Key ")
-    );
+    let secret = &permit.injections()[0];
+    assert_eq!(secret.name.as_str(), "token");
+    let Way::Inject(Injection::Header { header, format }) = &secret.way else { panic!("{:?}", secret.way) };
+    assert_eq!((header.as_http().as_str(), format.filled("k").as_str()), ("x-key", "Key k"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where a request is aimed, parsed once.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Error, Host, Path, Scheme};
@@ -69,6 +70,17 @@ impl Target {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// The names of the query's parameters, decoded, for servers that part them by `&` and for those that do by `;` too.
+    pub fn parameter_names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let query = self.query.as_deref().unwrap_or_default();
+        query.split(';').flat_map(|part| form_urlencoded::parse(part.as_bytes())).map(|(name, _)| name)
+    }
+
+    /// The query as it goes out.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
     }
 
     /// Path and query as a request line has them (RFC 9112 §3.2.1).

@@ -263,7 +263,8 @@ fn unit(bytes: &[u8]) -> Option<Escape> {
 
 /// A reference as in HTML, with its semicolon.
 fn reference(bytes: &[u8]) -> Option<Escape> {
-    for (name, byte) in [(b"&amp;".as_slice(), b'&'), (b"&quot;", b'"'), (b"&apos;", b'\''), (b"&lt;", b'<'), (b"&gt;", b'>')]
+    for (name, byte) in
+        [(b"&amp;".as_slice(), b'&'), (b"&quot;", b'"'), (b"&apos;", b'\''), (b"&lt;", b'<'), (b"&gt;", b'>')]
     {
         if bytes.starts_with(name) {
             return Escape::of_byte(u8::try_from(name.len()).ok()?, byte);
@@ -279,9 +280,10 @@ fn reference(bytes: &[u8]) -> Option<Escape> {
     if count == 0 || digits.get(count) != Some(&b';') {
         return None;
     }
-    let code = digits.iter().take(count).try_fold(0_u32, |code, byte| {
-        code.checked_mul(radix)?.checked_add(char::from(*byte).to_digit(radix)?)
-    })?;
+    let code = digits
+        .iter()
+        .take(count)
+        .try_fold(0_u32, |code, byte| code.checked_mul(radix)?.checked_add(char::from(*byte).to_digit(radix)?))?;
     Escape::of_code(u8::try_from(begin + count + 1).ok()?, code)
 }
 

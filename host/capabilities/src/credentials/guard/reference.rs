@@ -44,21 +44,23 @@ fn undone(view: &View) -> View {
             let group = |index: usize| found.get(index).map(|group| std::str::from_utf8(group.as_bytes()).unwrap());
             let hex = |index: usize| group(index).map(|digits| u64::from_str_radix(digits, 16).unwrap());
             let code = |code: u64| char::from_u32(u32::try_from(code).ok()?).map(|c| c.to_string().into_bytes());
-            let named = |name: &str| match name {
-                "amp" => "&",
-                "quot" => "\"",
-                "apos" => "'",
-                "lt" => "<",
-                "gt" => ">",
-                "n" => "\n",
-                "r" => "\r",
-                "t" => "\t",
-                "b" => "\u{8}",
-                "f" => "\u{c}",
-                other => return other.as_bytes().to_vec(),
-            }
-            .as_bytes()
-            .to_vec();
+            let named = |name: &str| {
+                match name {
+                    "amp" => "&",
+                    "quot" => "\"",
+                    "apos" => "'",
+                    "lt" => "<",
+                    "gt" => ">",
+                    "n" => "\n",
+                    "r" => "\r",
+                    "t" => "\t",
+                    "b" => "\u{8}",
+                    "f" => "\u{c}",
+                    other => return other.as_bytes().to_vec(),
+                }
+                .as_bytes()
+                .to_vec()
+            };
             let meaning = match (hex(1), hex(2), hex(3), hex(4).or(hex(8))) {
                 (Some(byte), ..) => Some(vec![byte as u8]),
                 (_, Some(high), Some(low), _) => code(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)),
@@ -104,8 +106,14 @@ fn written(character: char, way: u8, upper: bool) -> String {
     let hex = |digits: String| if upper { digits.to_uppercase() } else { digits };
     let code = u32::from(character);
     match way {
-        0 => character.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{}", hex(format!("{byte:02x}")))).collect(),
-        1 => character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{}", hex(format!("{unit:04x}")))).collect(),
+        0 => {
+            character.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{}", hex(format!("{byte:02x}")))).collect()
+        }
+        1 => character
+            .encode_utf16(&mut [0; 2])
+            .iter()
+            .map(|unit| format!("\\u{}", hex(format!("{unit:04x}"))))
+            .collect(),
         2 => format!("&#{code};"),
         3 => format!("&#0{code};"),
         4 => format!("&#x{};", hex(format!("{code:x}"))),

@@ -10,6 +10,8 @@ use super::{Guard, MASK, PIECE, apart};
 /// never more or less before its end, so that what is found in it does not show in when it comes.
 pub struct Masking {
     guard: Arc<Guard>,
+    /// Whether it changes anything.
+    masks: bool,
     /// What came in and is still needed.
     bytes: Vec<u8>,
     /// How many of those have left.
@@ -38,10 +40,11 @@ pub struct Passed {
 }
 
 impl Masking {
-    /// The beginning of a stream.
+    /// The beginning of a stream in which secrets are masked.
     pub fn new(guard: Arc<Guard>) -> Self {
         Self {
             guard,
+            masks: true,
             bytes: Vec::new(),
             left: 0,
             seen: 0,
@@ -51,6 +54,11 @@ impl Masking {
             #[cfg(test)]
             work: (0, 0),
         }
+    }
+
+    /// The beginning of a stream in which secrets are only looked for.
+    pub fn watching(guard: Arc<Guard>) -> Self {
+        Self { masks: false, ..Self::new(guard) }
     }
 
     /// Takes `chunk`, and gives what may leave.
@@ -112,7 +120,7 @@ impl Masking {
         let begin = passed.bytes.len();
         passed.bytes.extend_from_slice(self.bytes.get(self.left..end).unwrap_or_default());
         let marked = self.marks.partition_point(|mark| mark.end <= self.left);
-        for mark in self.marks.iter().skip(marked).take_while(|mark| mark.start < end) {
+        for mark in self.marks.iter().skip(marked).take_while(|mark| self.masks && mark.start < end) {
             let place = begin + mark.start.max(self.left) - self.left..begin + mark.end.min(end) - self.left;
             if let Some(spelling) = passed.bytes.get_mut(place) {
                 spelling.fill(MASK);

@@ -1,5 +1,7 @@
 //! A secret that is planted, and a search for every spelling of it.
 
+#![expect(clippy::disallowed_methods, reason = "it searches what the host wrote, outside of it")]
+
 use std::path::Path;
 
 use base64::Engine as _;
@@ -7,10 +9,10 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// A token with every character that an encoding changes, and unlike anything else in these tests.
-pub(crate) const AWKWARD: &str = "Qz7+kV/x\"9\\pW=&t%Lm Rj3~uB<yHd";
+pub const AWKWARD: &str = "Qz7+kV/x\"9\\pW=&t%Lm Rj3~uB<yHd";
 
 /// A token as most services issue them.
-pub(crate) const ORDINARY: &str = "zqx_Live_8Jk4Wv0pTn62YsRb7Ud3";
+pub const ORDINARY: &str = "zqx_Live_8Jk4Wv0pTn62YsRb7Ud3";
 
 /// What `encodeURIComponent` leaves alone.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -28,7 +30,7 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
 const PIECE: usize = 8;
 
 /// Which spelling of `token` is in `haystack`, if any is.
-pub(crate) fn found(token: &str, haystack: &[u8]) -> Option<&'static str> {
+pub fn found(token: &str, haystack: &[u8]) -> Option<&'static str> {
     let unescaped = unescape(haystack);
     let undone = [haystack.to_vec(), unescape(&unescaped), unescaped, unpercent(haystack)];
     let spellings = spellings(token);
@@ -40,7 +42,7 @@ pub(crate) fn found(token: &str, haystack: &[u8]) -> Option<&'static str> {
 }
 
 /// Fails if a file below `folder` holds a spelling of `token` in its content or its name.
-pub(crate) fn search(folder: &Path, token: &str) -> anyhow::Result<()> {
+pub fn search(folder: &Path, token: &str) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -119,22 +121,27 @@ fn unpercent(text: &[u8]) -> Vec<u8> {
     percent_encoding::percent_decode(text).collect()
 }
 
-#[test]
-fn the_search_finds_each_spelling_and_nothing_else() {
-    for token in [AWKWARD, ORDINARY] {
-        for (name, spelling) in spellings(token) {
-            let mut text = b"{\"some\": \"text\", \"before\": \"".to_vec();
-            text.extend(spelling);
-            text.extend(b"\"}");
-            assert!(found(token, &text).is_some(), "{name} of {token}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_finds_each_spelling_and_nothing_else() {
+        for token in [AWKWARD, ORDINARY] {
+            for (name, spelling) in spellings(token) {
+                let mut text = b"{\"some\": \"text\", \"before\": \"".to_vec();
+                text.extend(spelling);
+                text.extend(b"\"}");
+                assert!(found(token, &text).is_some(), "{name} of {token}");
+            }
+            for before in ["", "x", "yz", "user:"] {
+                assert!(found(token, STANDARD_NO_PAD.encode(format!("{before}{token}!")).as_bytes()).is_some());
+            }
+            let every: String = token.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+            assert!(found(token, every.as_bytes()).is_some());
+            assert!(found(token, every.replace('\\', "\\\\").as_bytes()).is_some());
+            assert!(found(token, token.get(3..14).unwrap_or_default().as_bytes()).is_some());
+            assert_eq!(found(token, b"Bearer ******************************** %2F \\u0041"), None);
         }
-        for before in ["", "x", "yz", "user:"] {
-            assert!(found(token, STANDARD_NO_PAD.encode(format!("{before}{token}!")).as_bytes()).is_some());
-        }
-        let every: String = token.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
-        assert!(found(token, every.as_bytes()).is_some());
-        assert!(found(token, every.replace('\\', "\\\\").as_bytes()).is_some());
-        assert!(found(token, token.get(3..14).unwrap_or_default().as_bytes()).is_some());
-        assert_eq!(found(token, b"Bearer ******************************** %2F \\u0041"), None);
     }
 }

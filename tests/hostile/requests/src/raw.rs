@@ -1,6 +1,7 @@
 //! `wasi:http` with nothing before it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bulkhead_sdk::bindings::imports::wasi::http::outgoing_handler;
 use bulkhead_sdk::bindings::imports::wasi::http::types as wire;
@@ -28,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) trailers: Vec<(String, String)>,
     /// Whether the answer's body is left to the host to skip.
     pub(crate) skip: bool,
+    /// How long the answer's body may pause.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// How far a request came, and what stopped it.
@@ -39,7 +42,7 @@ pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingRespon
     let trailers = if request.trailers.is_empty() { None } else { Some(fields(&request.trailers)?) };
     let has_body = request.generated > 0 || !request.chunks.is_empty() || trailers.is_some();
     let body = if has_body { outgoing.body().ok() } else { None };
-    let pending = outgoing_handler::handle(outgoing, None).map_err(|code| ("handle", format!("{code:?}")))?;
+    let pending = outgoing_handler::handle(outgoing, options(request)?).map_err(|code| ("handle", format!("{code:?}")))?;
     if let Some(body) = body {
         write(body, request, trailers);
     }
@@ -82,6 +85,14 @@ fn prepare(request: &Request) -> Result<wire::OutgoingRequest, Failure> {
     outgoing.set_authority(request.authority.as_deref()).map_err(refused("authority"))?;
     outgoing.set_path_with_query(request.path_with_query.as_deref()).map_err(refused("path"))?;
     Ok(outgoing)
+}
+
+fn options(request: &Request) -> Result<Option<wire::RequestOptions>, Failure> {
+    let Some(patience) = request.patience else { return Ok(None) };
+    let options = wire::RequestOptions::new();
+    let nanoseconds = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+    options.set_between_bytes_timeout(Some(nanoseconds)).map_err(|()| ("options", "not supported".to_owned()))?;
+    Ok(Some(options))
 }
 
 fn fields(pairs: &[(String, String)]) -> Result<wire::Fields, Failure> {

@@ -1,4 +1,4 @@
-//! What is said of a secret without its value: where it may go.
+//! Where a stored secret may go, written in one way.
 //!
 //! Why: a value that was entered for one host must not come out at another. Invariant: a [`Binding`] is written in one way
 //! only, so that it can be sealed together with the value.

@@ -1,0 +1,129 @@
+//! `bulkhead secret`: enters, lists and removes secrets, and never shows one.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use bulkhead_capabilities::credentials;
+use bulkhead_capabilities::credentials::vault::{Entry, OVERLAP};
+use bulkhead_core::id::{ConnectionId, Owner, SecretName, TenantId};
+
+use super::error::{Code, Error};
+use super::local::{Asked, runtime};
+use super::report;
+use super::source::Place;
+use super::vault::{Folders, Whose};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Enter a secret for a connector, bound to the hosts and places that are asked and granted.
+    Set(Enter),
+    /// Enter the next value of a secret that is there. The one before is recognised by the leak guard for a day.
+    Rotate(Enter),
+    /// List a tenant's secrets: where they may go, how old they are and when they were used.
+    List {
+        /// Whose secrets.
+        #[arg(long, value_name = "NAME", default_value = "local")]
+        tenant: TenantId,
+        /// Of this connection alone.
+        #[arg(long, value_name = "NAME")]
+        connection: Option<ConnectionId>,
+        #[command(flatten)]
+        folders: Folders,
+    },
+    /// Remove a secret.
+    Remove {
+        /// The secret's name.
+        name: SecretName,
+        /// Whose secret.
+        #[arg(long, value_name = "NAME", default_value = "local")]
+        tenant: TenantId,
+        /// Which connection's.
+        #[arg(long, value_name = "NAME")]
+        connection: ConnectionId,
+        #[command(flatten)]
+        folders: Folders,
+    },
+}
+
+#[derive(clap::Args)]
+struct Enter {
+    #[command(flatten)]
+    asked: Asked,
+    /// The secret's name, as in connector.toml.
+    name: SecretName,
+    /// Where the value is; `-` is standard input. It is never written on the command line.
+    #[arg(long, value_name = "@FILE|env:VARIABLE|-")]
+    from: String,
+    #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    match &arguments.verb {
+        Verb::Set(enter) => enter.run(false).await,
+        Verb::Rotate(enter) => enter.run(true).await,
+        Verb::List { tenant, connection, folders } => {
+            let entries = folders.open().await?.list(tenant, connection.as_ref()).await?;
+            report::print(&entries.iter().map(line).collect::<String>())
+        }
+        Verb::Remove { name, tenant, connection, folders } => {
+            let owner = Owner { tenant: tenant.clone(), connection: connection.clone() };
+            folders.open().await?.remove(&owner, name).await?;
+            report::print(&format!("removed `{name}` of {owner}\n"))
+        }
+    }
+}
+
+impl Enter {
+    async fn run(&self, again: bool) -> Result<(), Error> {
+        // Not by clap, whose error would repeat the text: it may be the value.
+        let place = Place::parse(&self.from).ok_or_else(|| {
+            let form =
+                "write @FILE, env:VARIABLE or -; values do not belong on the command line, where others can read them";
+            Error::new(Code::Usage, format!("--from: {form}"))
+        })?;
+        let (release, grant, config) = self.asked.open(&runtime()?)?;
+        let power = bulkhead_services::connection::power(&release, &grant, &config)?;
+        let Some(secret) = power.secret(&self.name) else {
+            let asked = release.manifest.secrets.contains_key(&self.name);
+            let why = if asked { "the grant does not allow" } else { "connector.toml does not ask for" };
+            return Err(Error::new(Code::Setup, format!("{why} a secret `{}`", self.name)));
+        };
+        let value = place.read()?;
+        credentials::check(&self.name, Some(secret), &value)
+            .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
+        let owner = self.whose.owner(&release.manifest.connector.name);
+        let (vault, binding, now) = (self.folders.make().await?, secret.binding(), SystemTime::now());
+        let entered = match again {
+            true => vault.rotate(&owner, &self.name, &binding, value, now).await,
+            false => vault.put(&owner, &self.name, &binding, value, now).await,
+        };
+        let version = entered.map_err(Error::from)?;
+        let mut text = format!("entered `{}` of {owner}, version {version}: {binding}\n", self.name);
+        if version > 1 {
+            let overlap = humantime::format_duration(OVERLAP);
+            let _ = writeln!(text, "the version before is masked where it comes back for {overlap}");
+        }
+        report::print(&text)
+    }
+}
+
+/// One secret a line.
+fn line(entry: &Entry) -> String {
+    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    let mut line = format!("{} {} version {}, entered {}", entry.owner, entry.name, entry.version, time(entry.created));
+    if let Some(rotated) = entry.rotated {
+        let _ = write!(line, ", rotated {}", time(rotated));
+    }
+    let used = entry.last_used.map_or_else(|| "never used".to_owned(), |used| format!("last used {}", time(used)));
+    let _ = writeln!(line, ", {used}: {}", entry.binding);
+    line
+}
