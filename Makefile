@@ -51,9 +51,10 @@ hostile: build guests ## Run every attack on egress, addresses and secrets throu
 	@scripts/require.sh openssl openssl
 	@target/debug/hostile
 
-peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20 and npm)
+peers: build guests ## Run connectors against other people's emulations of real services (needs Node 20, npm and Python 3.10 with venv)
 	@scripts/require.sh node nodejs
 	@scripts/require.sh npm npm
+	@python3 -c 'import ensurepip' 2>/dev/null || scripts/require.sh ensurepip python3-venv
 	@target/debug/peers
 
 bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)

@@ -20,6 +20,7 @@ mod egress;
 mod events;
 mod http2;
 mod load;
+mod places;
 mod redirects;
 mod resources;
 mod reuse;
@@ -30,5 +31,6 @@ mod tls;
 mod troubles;
 mod uploads;
 mod upstreams;
+mod vault;
 
 use bulkhead_tests::{canary, inside, outside};

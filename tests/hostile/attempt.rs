@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use bulkhead_capabilities::credentials::{PLACEHOLDER_BYTES, PLACEHOLDER_PREFIX};
 use bulkhead_tests::canary;
 use serde_json::{Value, json};
 
@@ -38,6 +39,8 @@ pub(crate) enum Expected {
     Answered(u16),
     /// An answer with status 200 in which a secret was masked.
     Masked,
+    /// It is no request: the guest tells a placeholder, and nothing else.
+    Placeholder,
     /// The guest gets no placeholder, and is told why in these words.
     Unplaced(&'static str),
 }
@@ -106,6 +109,10 @@ impl Request {
 
     pub(crate) fn unplaced(self, words: &'static str) -> Attempt {
         self.becomes(Expected::Unplaced(words))
+    }
+
+    pub(crate) fn placeholder(self) -> Attempt {
+        self.becomes(Expected::Placeholder)
     }
 
     /// It arrives, and a secret stands in the answer, which the guest shows whole.
@@ -181,6 +188,10 @@ impl Attempt {
             Expected::Masked => {
                 answer.get("status").and_then(Value::as_u64) == Some(200) && answer.to_string().contains(MASK)
             }
+            Expected::Placeholder => {
+                let told = text("told");
+                told.len() == PLACEHOLDER_BYTES && told.starts_with(PLACEHOLDER_PREFIX)
+            }
             Expected::Unplaced(words) => stage == "fill" && error.contains(words),
             Expected::Answered(status) => answer.get("status").and_then(Value::as_u64) == Some(status.into()),
         };
@@ -235,7 +246,11 @@ fn recorded(attempts: &[Attempt], tried: &Tried, complaints: &mut Vec<String>) {
                 failure = failure.or(attempt.breaks_off.then_some(UNSENT));
             }
             Expected::Failed { code, .. } => failure = Some(code),
-            Expected::Unbuilt(_) | Expected::Answered(_) | Expected::Masked | Expected::Unplaced(_) => {}
+            Expected::Unbuilt(_)
+            | Expected::Answered(_)
+            | Expected::Masked
+            | Expected::Placeholder
+            | Expected::Unplaced(_) => {}
         }
     }
     let mut counted = BTreeMap::<&str, u64>::new();

@@ -127,7 +127,7 @@ async fn coded(coding: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The secret in this spelling, with text around it.
-fn spelled(spelling: &str, secret: &str) -> Vec<u8> {
+pub(crate) fn spelled(spelling: &str, secret: &str) -> Vec<u8> {
     let each = |write: &dyn Fn(usize, char) -> String| -> String {
         secret.chars().enumerate().map(|(at, character)| write(at, character)).collect()
     };

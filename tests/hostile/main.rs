@@ -25,7 +25,9 @@ mod reading;
 mod report;
 mod row;
 mod rows;
+mod search;
 mod siege;
+mod stored;
 mod ways;
 mod witness;
 

@@ -19,12 +19,7 @@ pub(crate) async fn attempt(
     let (config, input) = way.told(terms, attempts);
     let laid = siege.lay(terms, &config, &input)?;
     let state = siege.fresh_state()?.display().to_string();
-    let verb = match way {
-        Way::Call => vec!["invoke", ".", "attempts", "--input", "@input.json"],
-        Way::Check => vec!["check", "."],
-        Way::Discover => vec!["discover", "."],
-        Way::Open | Way::Next | Way::Retry => vec!["read", ".", "--stream", way.name(), "--state", &state],
-    };
+    let verb = verb(way, &state);
     let dns: Vec<String> = terms.network.dns.iter().map(ToString::to_string).collect();
     let servers = dns.iter().flat_map(|server| ["--dns", server]);
     let mut command = laid.command(&verb.into_iter().chain(servers).collect::<Vec<_>>(), Some(TOKEN));
@@ -40,6 +35,16 @@ pub(crate) async fn attempt(
     tried.answers = answers(way, &ended).with_context(|| format!("{ended:?}"))?;
     tried.said = format!("{}{}", ended.stdout, ended.stderr);
     Ok(tried)
+}
+
+/// The arguments that go this way; a sync keeps its state in this file.
+pub(crate) fn verb(way: Way, state: &str) -> Vec<&str> {
+    match way {
+        Way::Call => vec!["invoke", ".", "attempts", "--input", "@input.json"],
+        Way::Check => vec!["check", "."],
+        Way::Discover => vec!["discover", "."],
+        Way::Open | Way::Next | Way::Retry => vec!["read", ".", "--stream", way.name(), "--state", state],
+    }
 }
 
 /// What the guest was told, from what the program printed.

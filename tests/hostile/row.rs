@@ -3,9 +3,9 @@
 use anyhow::{Context, bail, ensure};
 
 use crate::attempt::{Attempt, Expected, get, judge};
-use crate::program;
 use crate::siege::{Siege, Terms};
 use crate::ways::{Tried, Way};
+use crate::{program, search, stored};
 
 /// Most attempts in one invocation: a record keeps 32 different denials, and an instance that is denied for ever is not what
 /// is tried here.
@@ -27,6 +27,10 @@ pub(crate) enum Trial {
     Alike(Siting, Attempt),
     /// By what the guest is connected with: nothing of it may run.
     Load(Vec<Refused>),
+    /// By whoever can edit what the connector is run with, or the folders in which a vault keeps its secret.
+    Stored,
+    /// By whoever reads everything that a run of the program leaves, byte by byte.
+    Search,
     /// By a guest that is given what the attack is after, so that the breach has to be reported, with these words.
     Breach(Siting, &'static str),
 }
@@ -93,6 +97,10 @@ impl Row {
             let outcome = refused.iter().try_for_each(|refused| refused.check(siege));
             return vec![Cell { way: LOAD, attempts: refused.len(), outcome }];
         }
+        if let Trial::Stored = &self.trial {
+            let (attempts, outcome) = stored::tampered(siege).await;
+            return vec![Cell { way: LOAD, attempts, outcome }];
+        }
         let mut cells = Vec::new();
         for way in Way::ALL {
             let (attempts, outcome) = self.through(way, siege).await;
@@ -111,7 +119,10 @@ impl Row {
             Trial::Alike(siting, other) => {
                 return (siting.attempts.len() + 1, alike(way, siege, siting, other).await);
             }
-            Trial::Load(_) => (&[][..], None),
+            Trial::Search => {
+                return (search::TRIED, search::searched(way, siege).await);
+            }
+            Trial::Load(_) | Trial::Stored => (&[][..], None),
         };
         let (mut made, mut complaints) = (0, Vec::new());
         for siting in sitings {

@@ -17,7 +17,7 @@ mod selfcheck;
 mod spellings;
 mod tls;
 
-use crate::row::Row;
+use crate::row::{Row, Trial};
 use crate::siege::Siege;
 
 // Codes of denials.
@@ -85,5 +85,10 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         secrets::echoes::spelled(siege),
         secrets::echoes::beside(siege),
         secrets::echoes::held_back(siege),
+        Row { name: "A stored secret re-aimed, or folders that are not its own", trial: Trial::Stored },
+        Row { name: "Everything that a run leaves, searched for the secret", trial: Trial::Search },
+        secrets::signed::misused(siege)?,
+        secrets::signed::emitted(siege).await?,
+        secrets::signed::requests(siege),
     ])
 }

@@ -10,7 +10,7 @@ use bulkhead_core::Manifest;
 use bulkhead_runtime::{Connection, Runtime};
 use bulkhead_services::Release;
 use bulkhead_tests::acme::{Acme, Options};
-use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_PLACES, Shipped};
+use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_LEAKS, HOSTILE_PLACES, HOSTILE_SIGNATURES, Shipped};
 use bulkhead_tests::dns::{Dns, ZONE};
 use bulkhead_tests::inside::{self, Network};
 use bulkhead_tests::outside::Laid;
@@ -46,6 +46,8 @@ pub(crate) struct Siege {
     pub(crate) own: Vec<IpAddr>,
     egress: Loaded,
     places: Loaded,
+    signatures: Loaded,
+    leaks: Loaded,
     states: AtomicUsize,
 }
 
@@ -71,6 +73,10 @@ pub(crate) enum Guest {
     Egress,
     /// The same, with placeholders.
     Places,
+    /// The same, with signatures.
+    Signatures,
+    /// Lets texts out besides, and has a log.
+    Leaks,
 }
 
 /// What a connection is made of, besides the component.
@@ -120,11 +126,25 @@ impl Siege {
         // Who asks for the prefix of the network's translator is told that there is none.
         dns.answer("ipv4only.arpa.", &[&[]])?;
         let runtime = inside::runtime()?;
-        let [egress, places] =
-            [HOSTILE_EGRESS, HOSTILE_PLACES].map(|guest| Loaded::new(&runtime, guest, acme.address().port()));
-        let (egress, places) = (egress?, places?);
+        let load = |guest| Loaded::new(&runtime, guest, acme.address().port());
+        let (egress, places) = (load(HOSTILE_EGRESS)?, load(HOSTILE_PLACES)?);
+        let (signatures, leaks) = (load(HOSTILE_SIGNATURES)?, load(HOSTILE_LEAKS)?);
         let (secure, other_dns, states) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Ok(Self { runtime, acme, witness, tripwire, dns, secure, other_dns, own, egress, places, states })
+        Ok(Self {
+            runtime,
+            acme,
+            witness,
+            tripwire,
+            dns,
+            secure,
+            other_dns,
+            own,
+            egress,
+            places,
+            signatures,
+            leaks,
+            states,
+        })
     }
 
     /// `http://api.bulkhead.test:PORT/path`.
@@ -200,6 +220,8 @@ impl Siege {
         match guest {
             Guest::Egress => &self.egress,
             Guest::Places => &self.places,
+            Guest::Signatures => &self.signatures,
+            Guest::Leaks => &self.leaks,
         }
     }
 
@@ -229,6 +251,12 @@ impl Siege {
             std::iter::repeat_n(format!("TLS {port}"), count.saturating_sub(before))
         });
         Ok(acme.chain(witness).chain(secure).collect())
+    }
+
+    /// Everything that `raw` and its like were sent since `mark`, as it came.
+    pub(crate) fn seen(&self, mark: &Mark) -> String {
+        let seen = self.witness.seen().into_iter().skip(mark.witness).filter(|seen| !seen.is_ours());
+        seen.map(|seen| format!("{}{}{}\n", seen.head, seen.body, seen.rest)).collect()
     }
 
     /// The port of each upstream with TLS, and how many requests it saw.
@@ -280,13 +308,15 @@ impl Terms {
     }
 
     /// With a secret of this name and value besides, `lines` in its table of the manifest, and `grant` in that of the grant.
-    /// A guest with a secret in places has their placeholders.
+    /// The guest is the one that can use it.
     pub(crate) fn with_secret(mut self, name: &str, value: &str, lines: &str, grant: &str) -> Self {
         self.manifest.push_str(&format!("[secrets.{name}]\nwhy = \"w\"\n{lines}\n"));
         self.grant.push_str(&format!("[secrets.{name}]\n{grant}\n"));
         self.secrets.push((name.to_owned(), value.to_owned()));
-        if lines.contains("places = ") {
-            self.guest = Guest::Places;
+        match () {
+            () if lines.contains("sign = ") => self.guest = Guest::Signatures,
+            () if lines.contains("places = ") => self.guest = Guest::Places,
+            () => {}
         }
         self
     }

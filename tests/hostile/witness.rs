@@ -24,7 +24,7 @@ pub(crate) struct Witness {
 /// What came over one connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    head: String,
+    pub(crate) head: String,
     /// The body, without its framing.
     pub(crate) body: String,
     /// What came behind the request: it should be nothing.

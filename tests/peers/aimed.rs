@@ -1,7 +1,7 @@
-//! The GitHub connector, aimed at a peer.
+//! A connector, aimed at a peer.
 
 use anyhow::{Context, ensure};
-use bulkhead_tests::aimed::{self, GITHUB, LOOPBACK};
+use bulkhead_tests::aimed::{self, GITHUB, LOOPBACK, S3, Shipped};
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -25,19 +25,42 @@ pub(crate) struct Line {
 }
 
 impl Aimed {
-    /// Copies the connector and aims the copy at `peer`.
-    pub(crate) async fn at(peer: &Peer) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bulkhead-peers-").tempdir()?;
+    /// The GitHub connector.
+    pub(crate) async fn github(peer: &Peer) -> anyhow::Result<Self> {
         let (owner, repo) = peer.repository().split_once('/').context("no owner/name")?;
+        Self::at(peer, GITHUB, json!({ "owner": owner, "repo": repo }))
+    }
+
+    /// The S3 connector. Its listings are short, so that there are several.
+    pub(crate) async fn s3(peer: &Peer) -> anyhow::Result<Self> {
+        let (region, bucket, prefix) = ("eu-central-1", "reports", "logs/");
+        let config =
+            json!({ "region": region, "bucket": bucket, "prefix": prefix, "per_page": 100, "largest_object": 4000 });
+        Self::at(peer, S3, config)
+    }
+
+    /// Copies a connector and aims the copy at `peer`.
+    fn at(peer: &Peer, connector: Shipped, mut config: serde_json::Value) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bulkhead-peers-").tempdir()?;
         let base_url = format!("http://{LOOPBACK}:{}", peer.port());
-        let config = json!({ "owner": owner, "repo": repo, "base_url": base_url });
-        let connector = aimed::Aimed::lay(folder.path(), GITHUB, peer.port(), &config)?;
+        config.as_object_mut().context("no configuration")?.insert("base_url".to_owned(), base_url.into());
+        let connector = aimed::Aimed::lay(folder.path(), connector, peer.port(), &config)?;
         Ok(Self { connector, _folder: folder })
     }
 
     /// Runs `bulkhead check`.
     pub(crate) async fn check(&self, token: &str) -> anyhow::Result<()> {
         self.connector.succeed(&["check", "."], Some(token)).await.map(drop)
+    }
+
+    /// Runs `bulkhead check`, which has to fail; what it said.
+    pub(crate) async fn check_fails(&self, token: &str) -> anyhow::Result<String> {
+        let output = self.connector.run(&["check", "."], Some(token)).await?;
+        ensure!(!output.status.success(), "it passed");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(!parts(token).any(|part| said.contains(part)), "it printed a part of the key");
+        Ok(said)
     }
 
     /// Runs `bulkhead read` on a stream, from where the last read of it ended.
@@ -47,6 +70,9 @@ impl Aimed {
         let output = self.connector.succeed(&arguments, Some(token)).await?;
         ensure!(self.connector.folder().join(&state).is_file(), "no state was written");
         let lines = String::from_utf8(output.stdout)?;
+        let state_text = self.connector.read(&state)?;
+        let silent = |part: &str| !lines.contains(part) && !state_text.contains(part);
+        ensure!(parts(token).all(silent), "a part of the key is in a record or in the state");
         let parse = |line: &str| serde_json::from_str::<Line>(line).with_context(|| format!("no record: {line}"));
         let lines: Vec<_> = lines.lines().map(parse).collect::<anyhow::Result<_>>()?;
         for line in &lines {
@@ -55,4 +81,9 @@ impl Aimed {
         }
         Ok(lines)
     }
+}
+
+/// What of a credential is secret: all of it, or of an access key what stands behind its identifier.
+fn parts(token: &str) -> impl Iterator<Item = &str> {
+    token.split(':').skip(usize::from(token.contains(':')))
 }

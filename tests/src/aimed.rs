@@ -36,6 +36,8 @@ pub struct Shipped {
 
 /// The GitHub connector.
 pub const GITHUB: Shipped = Shipped { folder: "connectors/github", component: "github", host: "api.github.com" };
+/// The S3 connector.
+pub const S3: Shipped = Shipped { folder: "connectors/s3", component: "s3", host: "s3.{region}.amazonaws.com" };
 /// The Acme CRM connector.
 pub const ACME: Shipped = Shipped { folder: "connectors/acme-crm", component: "acme_crm", host: LOOPBACK };
 /// The guest that sends any request.
@@ -44,6 +46,12 @@ pub const HOSTILE_EGRESS: Shipped =
 /// The same with placeholders in its requests.
 pub const HOSTILE_PLACES: Shipped =
     Shipped { folder: "tests/hostile/places", component: "hostile_places", host: LOOPBACK };
+/// The same with signatures in its requests.
+pub const HOSTILE_SIGNATURES: Shipped =
+    Shipped { folder: "tests/hostile/signatures", component: "hostile_signatures", host: LOOPBACK };
+/// The guest that lets a text out through every exit.
+pub const HOSTILE_LEAKS: Shipped =
+    Shipped { folder: "tests/hostile/leaks", component: "hostile_leaks", host: LOOPBACK };
 /// The guest that looks for secrets.
 pub const HOSTILE_SECRETS: Shipped =
     Shipped { folder: "tests/hostile/secrets", component: "hostile_secrets", host: LOOPBACK };
@@ -67,6 +75,8 @@ pub const VOLLEY: Shipped = Shipped { folder: "tests/guests/volley", component: 
 pub struct Aimed {
     program: PathBuf,
     folder: PathBuf,
+    /// The name of its one secret.
+    secret: String,
 }
 
 impl Shipped {
@@ -89,7 +99,8 @@ impl Aimed {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut manifest: Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
         aim(&mut manifest, connector.host, port);
-        let aimed = Self { program: program()?, folder: folder.to_owned() };
+        let secret = secret(&manifest).unwrap_or("token").to_owned();
+        let aimed = Self { program: program()?, folder: folder.to_owned(), secret };
         aimed.write("connector.toml", &toml::to_string(&manifest)?)?;
         aimed.write("grant.toml", &grant(&manifest, port)?)?;
         aimed.write("config.json", &config.to_string())?;
@@ -116,7 +127,7 @@ impl Aimed {
         let mut command = Command::new(&self.program);
         command.args(arguments).args(["--config", "@config.json", "--grant", "grant.toml"]);
         if let Some(token) = token {
-            command.args(["--secret", &format!("token=env:{VARIABLE}")]).env(VARIABLE, token);
+            command.args(["--secret", &format!("{}=env:{VARIABLE}", self.secret)]).env(VARIABLE, token);
         }
         // Whatever the program keeps for a user stays in the folder as well.
         command.current_dir(&self.folder).env("HOME", &self.folder).env_remove("BULKHEAD_LOG");
@@ -164,7 +175,7 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Points every rule and secret for `shipped` at loopback.
+/// Points every rule, secret and limit for `shipped` at loopback.
 fn aim(manifest: &mut Table, shipped: &str, port: u16) {
     let rules = manifest.get_mut("egress").and_then(Value::as_array_mut).into_iter().flatten();
     for rule in rules.filter_map(Value::as_table_mut) {
@@ -174,12 +185,24 @@ fn aim(manifest: &mut Table, shipped: &str, port: u16) {
             rule.insert("port".to_owned(), i64::from(port).into());
         }
     }
+    let limits = manifest.get_mut("limits").and_then(Value::as_table_mut);
+    for scopes in limits.into_iter().flat_map(|limits| limits.iter_mut()).filter_map(|(_, limit)| limit.as_table_mut())
+    {
+        if let Some(limit) = scopes.remove(shipped) {
+            scopes.insert(LOOPBACK.to_owned(), limit);
+        }
+    }
     let secrets = manifest.get_mut("secrets").and_then(Value::as_table_mut);
     let secrets = secrets.into_iter().flat_map(|secrets| secrets.iter_mut());
     let bound = secrets.filter_map(|(_, secret)| secret.get_mut("hosts")?.as_array_mut()).flatten();
     for host in bound.filter(|host| host.as_str() == Some(shipped)) {
         *host = LOOPBACK.into();
     }
+}
+
+/// The name of the first secret.
+fn secret(manifest: &Table) -> Option<&str> {
+    manifest.get("secrets")?.as_table()?.keys().next().map(String::as_str)
 }
 
 /// What only an operator may open: plain http, these private addresses, and the secret without TLS.
@@ -195,11 +218,10 @@ fn grant(manifest: &Table, port: u16) -> anyhow::Result<String> {
             addresses = ["127.0.0.0/8", "::1/128"]
         });
     }
-    if manifest.contains_key("secrets") {
-        grant.extend(toml! {
-            [secrets.token]
-            plain-http = true
-        });
+    if let Some(secret) = secret(manifest) {
+        let granted = Table::from_iter([("plain-http".to_owned(), Value::Boolean(true))]);
+        let secrets = Table::from_iter([(secret.to_owned(), Value::Table(granted))]);
+        grant.insert("secrets".to_owned(), Value::Table(secrets));
     }
     if manifest.contains_key("log") {
         grant.extend(toml! { [log] });

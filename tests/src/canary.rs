@@ -54,7 +54,8 @@ pub fn search(folder: &Path, token: &str) -> anyhow::Result<()> {
         }
         let content = std::fs::read(&path)?;
         let spelling = found(token, &content).or_else(|| found(token, path.to_string_lossy().as_bytes()));
-        assert_eq!(spelling, None, "{} holds the secret:\n{}", path.display(), String::from_utf8_lossy(&content));
+        let shown = || format!("{}:\n{}", path.display(), String::from_utf8_lossy(&content));
+        anyhow::ensure!(spelling.is_none(), "it holds the secret ({}): {}", spelling.unwrap_or_default(), shown());
     }
     Ok(())
 }
@@ -89,7 +90,7 @@ fn spellings(token: &str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn holds(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
 /// With JSON's escapes undone, wherever they stand.

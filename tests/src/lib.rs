@@ -11,3 +11,4 @@ pub mod outside;
 pub mod peak;
 pub mod tls;
 pub mod upstream;
+pub mod writer;

@@ -182,13 +182,14 @@ pub(crate) fn same_destination(opening: &EgressGrant, rule: &crate::egress::Rule
 
 /// Whether `granted` is `asked` with its configured label filled in.
 fn fills_in(asked: &HostPattern, granted: &HostPattern) -> bool {
-    let HostPattern::Configured { parent, .. } = asked else {
+    let HostPattern::Configured { before, parent, .. } = asked else {
         return false;
     };
     let HostPattern::Exactly(crate::egress::Host::Name(name)) = granted else {
         return false;
     };
-    name.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent.as_str())
+    let behind = name.as_str().strip_prefix(before.as_str()).and_then(|rest| rest.split_once('.'));
+    behind.is_some_and(|(_, rest)| rest == parent.as_str())
 }
 
 fn is_literal(host: &HostPattern) -> bool {

@@ -157,12 +157,6 @@ impl Placeholders {
         Some(use_(value.expose_secret()))
     }
 
-    /// Every placeholder, and the name of its secret.
-    pub(crate) fn all(&self) -> Vec<(Arc<str>, SecretName)> {
-        let table = self.table();
-        table.entries.iter().map(|(placeholder, entry)| (Arc::clone(placeholder), entry.secret.clone())).collect()
-    }
-
     /// The values of the connection's secrets.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets

@@ -97,8 +97,10 @@ pub enum HostPattern {
     Exactly(Host),
     /// `*.parent`: one or more labels below the parent, never the parent itself.
     Below(DnsName),
-    /// `{key}.parent`: one label, taken from the connection's configuration.
+    /// `{key}.parent` or `before.{key}.parent`: one label, taken from the connection's configuration.
     Configured {
+        /// What stands before the label, with a dot at its end; often nothing.
+        before: String,
         /// Key of a string in the configuration.
         key: String,
         /// What stands behind the label.
@@ -121,7 +123,7 @@ impl HostPattern {
     pub fn spans_public_suffix(&self) -> bool {
         match self {
             Self::Exactly(_) => false,
-            Self::Below(parent) | Self::Configured { parent, .. } => is_public_suffix(parent),
+            Self::Below(parent) | Self::Configured { parent, .. } => is_public_suffix(parent.as_str()),
         }
     }
 
@@ -136,16 +138,17 @@ impl HostPattern {
 
     /// The pattern with its configured label filled in. `lookup` gives the configuration's text under a key.
     pub fn resolved<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Error> {
-        let Self::Configured { key, parent } = self else {
+        let Self::Configured { before, key, parent } = self else {
             return Ok(self.clone());
         };
         let written = lookup(key).unwrap_or_default();
         let label = ascii(written)?;
         // Checked after the conversion, which turns other scripts' full stops into dots.
-        if !is_label(&label) {
+        let is_open = || !before.is_empty() && is_public_suffix(&format!("{label}.{parent}").to_ascii_lowercase());
+        if !is_label(&label) || is_open() {
             return Err(Error::Name(written.chars().take(80).collect()));
         }
-        format!("{label}.{parent}").parse().map(|name| Self::Exactly(Host::Name(name)))
+        format!("{before}{label}.{parent}").parse().map(|name| Self::Exactly(Host::Name(name)))
     }
 }
 
@@ -158,11 +161,16 @@ impl FromStr for HostPattern {
         if let Some(parent) = text.strip_prefix("*.") {
             return ascii(parent)?.parse().map(Self::Below).map_err(|_| refused());
         }
-        if let Some((key, parent)) = text.strip_prefix('{').and_then(|rest| rest.split_once("}.")) {
+        if let Some((before, (key, parent))) =
+            text.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once("}.")?)))
+        {
             let is_key =
                 !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let before = ascii(before)?.to_ascii_lowercase();
+            let is_before =
+                before.is_empty() || before.strip_suffix('.').is_some_and(|names| names.split('.').all(is_label));
             return match ascii(parent)?.parse() {
-                Ok(parent) if is_key => Ok(Self::Configured { key: key.to_owned(), parent }),
+                Ok(parent) if is_key && is_before => Ok(Self::Configured { before, key: key.to_owned(), parent }),
                 _ => Err(refused()),
             };
         }
@@ -180,7 +188,7 @@ impl fmt::Display for HostPattern {
         match self {
             Self::Exactly(host) => host.fmt(f),
             Self::Below(parent) => write!(f, "*.{parent}"),
-            Self::Configured { key, parent } => write!(f, "{{{key}}}.{parent}"),
+            Self::Configured { before, key, parent } => write!(f, "{before}{{{key}}}.{parent}"),
         }
     }
 }
@@ -188,10 +196,10 @@ impl fmt::Display for HostPattern {
 /// Whether anyone can register a name below `parent`. The list knows `co.uk` and `github.io`; what it does not know counts
 /// as a public suffix when it is one label, but for `localhost`, below which nobody can (RFC 6761 §6.3). Where the list has a
 /// wildcard (`*.kobe.jp`), every name below is a public suffix itself.
-fn is_public_suffix(parent: &DnsName) -> bool {
+fn is_public_suffix(parent: &str) -> bool {
     let is_listed = |name: &str| psl::suffix_str(name) == Some(name);
     // The label stands for any; no rule of the list names it.
-    parent.as_str() != "localhost" && (is_listed(parent.as_str()) || is_listed(&format!("any-label-at-all.{parent}")))
+    parent != "localhost" && (is_listed(parent) || is_listed(&format!("any-label-at-all.{parent}")))
 }
 
 /// `text` with labels of other scripts in their ASCII form (RFC 5891). ASCII text stays as it is.
@@ -285,7 +293,21 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for text in ["*", "a.*.com", "*a.com", "{}.example.com", "{a}", "{a b}.example.com"] {
+        for text in [
+            "*",
+            "a.*.com",
+            "*a.com",
+            "{}.example.com",
+            "{a}",
+            "{a b}.example.com",
+            "a{b}.example.com",
+            ".{b}.example.com",
+            "a..{b}.example.com",
+            "-.{b}.example.com",
+            "*.{b}.example.com",
+            "{a}.{b}.example.com",
+            "a.{b}.",
+        ] {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }
     }
@@ -301,6 +323,20 @@ mod tests {
         }
         assert!(with(Box::leak("a".repeat(64).into_boxed_str())).is_err());
         assert!(pattern.resolved(|_| None).is_err());
+    }
+
+    #[test]
+    fn a_configured_label_may_stand_further_in() {
+        let pattern: HostPattern = "S3.{region}.amazonaws.com".parse().unwrap();
+        assert_eq!(pattern.to_string(), "s3.{region}.amazonaws.com");
+        let with = |value: &'static str| pattern.resolved(move |key| (key == "region").then_some(value));
+        assert!(with("eu-central-1").unwrap().covers(&"s3.eu-central-1.amazonaws.com".parse().unwrap()));
+        for bad in ["", "a.b", "evil.com/", "a@b", "*", "-"] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+        // Whoever registers the bucket `s3` would have that name.
+        assert!(with("s3").is_err() && with("S3").is_err());
+        assert!("a.{x}.uk".parse::<HostPattern>().unwrap().spans_public_suffix());
     }
 
     #[test]

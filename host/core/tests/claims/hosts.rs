@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::fuzz::patterns::hosts_are_covered_as_a_whole;
 
 /// A pattern of few labels, so that two of them often overlap.
-const PATTERN: &str = "(\\*\\.|\\{a\\}\\.)?((a|b|x-a)\\.){0,3}(example\\.com|localhost|github\\.io|com)";
+const PATTERN: &str = "(\\*\\.|(a\\.)?\\{a\\}\\.)?((a|b|x-a)\\.){0,3}(example\\.com|localhost|github\\.io|com)";
 const NAME: &str = "((a|b|x-a|A)\\.){0,4}(example\\.com|localhost|github\\.io|com|ba\\.example\\.com)";
 
 proptest! {
@@ -30,10 +30,11 @@ proptest! {
 
     #[test]
     fn a_configured_label_never_leaves_its_parent(value in "(\\PC{0,5}|[a-z0-9.@/#%:-]{0,6}|.{0,8})") {
-        let pattern: HostPattern = "{key}.example.com".parse().unwrap();
-        if let Ok(resolved) = pattern.resolved(|_| Some(&value)) {
+        for before in ["", "api.", "a.b-c."] {
+            let pattern: HostPattern = format!("{before}{{key}}.example.com").parse().unwrap();
+            let Ok(resolved) = pattern.resolved(|_| Some(&value)) else { continue };
             let host = resolved.to_string();
-            let label = host.strip_suffix(".example.com").unwrap();
+            let label = host.strip_suffix(".example.com").and_then(|host| host.strip_prefix(before)).unwrap();
             prop_assert!(!label.contains('.'));
             let url = url::Url::parse(&format!("https://{host}/"));
             // A browser looks into `xn--` labels, and may refuse one; it never reads another host.

@@ -7,11 +7,15 @@
 //! the text of its error, `discover` with a stream for each, a sync with a record for each. The stream that is read says when
 //! the sync sends them: `open`, `next`, or `retry`, which breaks off first and sends them in the next instance.
 //!
+//! In such a list may also stand `{"exit", "text"}`: a text, and the way in which it is to leave that is no request. `exit.rs`
+//! says which there are.
+//!
 //! The guests are components of their own, since what a component imports is decided when it is built: [`Fill`] is where they
 //! differ.
 
 #![forbid(unsafe_code)]
 
+mod exit;
 mod fetch;
 mod fill;
 mod raw;
@@ -22,6 +26,7 @@ use std::marker::PhantomData;
 use bulkhead_sdk::{Action, Actions, Call, Connector, Error, Result, Selection, Source, Spec, Stream, Value, json};
 use serde::Deserialize;
 
+pub use exit::Exit;
 pub use fetch::Fetch;
 pub use fill::fill;
 pub use sync::Sync;
@@ -41,6 +46,9 @@ pub trait Fill: 'static {
         Value::Null
     }
 
+    /// Writes to the log, if the guest has one.
+    fn log(_text: &str) {}
+
     /// What an earlier instance kept.
     fn remember(_kept: &Value) {}
 }
@@ -52,13 +60,39 @@ pub struct Requests<F>(PhantomData<F>);
 #[derive(Deserialize)]
 pub struct Config {
     #[serde(default)]
-    attempts: Vec<Fetch>,
+    attempts: Vec<Attempt>,
     moment: Option<String>,
+}
+
+/// What the guest is to do.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum Attempt {
+    /// Let a text out.
+    Exit(Exit),
+    /// Send a request.
+    Fetch(Box<Fetch>),
+}
+
+impl Attempt {
+    fn exit(&self) -> Option<&Exit> {
+        match self {
+            Self::Exit(exit) => Some(exit),
+            Self::Fetch(_) => None,
+        }
+    }
+
+    fn made<F: Fill>(&self) -> Value {
+        match self {
+            Self::Exit(exit) => exit.take::<F>(),
+            Self::Fetch(fetch) => fetch.brief::<F>(),
+        }
+    }
 }
 
 impl Config {
     /// What is to be sent now.
-    fn at(self, moment: &str) -> Vec<Fetch> {
+    fn at(self, moment: &str) -> Vec<Attempt> {
         if self.moment.is_none_or(|only| only == moment) { self.attempts } else { Vec::new() }
     }
 }
@@ -75,7 +109,11 @@ impl<F: Fill> Connector for Requests<F> {
         if attempts.is_empty() {
             return Ok(());
         }
-        Err(Error::permanent(Value::Array(told::<F>(&attempts)).to_string()))
+        let error = Error::permanent(Value::Array(told::<F>(&attempts)).to_string());
+        Err(match attempts.iter().find_map(|attempt| attempt.exit()?.name()) {
+            Some(name) => error.stream(name),
+            None => error,
+        })
     }
 }
 
@@ -96,8 +134,12 @@ impl<F: Fill> Source for Requests<F> {
 
     fn discover(config: Config) -> Result<Vec<Stream>> {
         let moments = MOMENTS.iter().map(|moment| Stream::new(*moment, json!({})));
-        let answers = told::<F>(&config.at("discover")).into_iter().enumerate();
-        Ok(moments.chain(answers.map(|(at, answer)| Stream::new(format!("attempt-{at}"), answer))).collect())
+        let attempts = config.at("discover");
+        let answers = told::<F>(&attempts).into_iter().zip(&attempts).enumerate().map(|(at, (answer, attempt))| {
+            let name = attempt.exit().and_then(Exit::name);
+            Stream::new(name.map_or_else(|| format!("attempt-{at}"), str::to_owned), answer)
+        });
+        Ok(moments.chain(answers).collect())
     }
 
     fn open(config: Config, selections: Vec<Selection>, state: Option<Value>) -> Result<Sync<F>> {
@@ -107,6 +149,6 @@ impl<F: Fill> Source for Requests<F> {
 }
 
 /// What came of each request.
-fn told<F: Fill>(attempts: &[Fetch]) -> Vec<Value> {
-    attempts.iter().map(Fetch::brief::<F>).collect()
+fn told<F: Fill>(attempts: &[Attempt]) -> Vec<Value> {
+    attempts.iter().map(Attempt::made::<F>).collect()
 }

@@ -42,7 +42,8 @@ pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingRespon
     let trailers = if request.trailers.is_empty() { None } else { Some(fields(&request.trailers)?) };
     let has_body = request.generated > 0 || !request.chunks.is_empty() || trailers.is_some();
     let body = if has_body { outgoing.body().ok() } else { None };
-    let pending = outgoing_handler::handle(outgoing, options(request)?).map_err(|code| ("handle", format!("{code:?}")))?;
+    let pending =
+        outgoing_handler::handle(outgoing, options(request)?).map_err(|code| ("handle", format!("{code:?}")))?;
     if let Some(body) = body {
         write(body, request, trailers);
     }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use bulkhead_sdk::{Budget, Entry, Error, Page, Reader, Result, Value, json};
 
-use crate::fetch::Fetch;
-use crate::{Fill, told};
+use crate::{Attempt, Exit, Fill, told};
 
 /// When the requests are sent, which is also the name of the stream.
 pub(crate) const MOMENTS: [&str; 3] = ["open", "next", "retry"];
 
 /// A sync under way.
 pub struct Sync<F> {
-    attempts: Vec<Fetch>,
+    attempts: Vec<Attempt>,
     stream: String,
     /// What came of the requests, once they were sent.
     told: Option<Vec<Value>>,
@@ -24,7 +23,7 @@ pub struct Sync<F> {
 }
 
 impl<F: Fill> Sync<F> {
-    pub(crate) fn open(attempts: Vec<Fetch>, stream: String, state: Option<&Value>) -> Self {
+    pub(crate) fn open(attempts: Vec<Attempt>, stream: String, state: Option<&Value>) -> Self {
         if let Some(kept) = state.and_then(|state| state.get("kept")) {
             F::remember(kept);
         }
@@ -46,7 +45,12 @@ impl<F: Fill> Reader for Sync<F> {
             };
         }
         let told = self.told.take().unwrap_or_else(|| told::<F>(&self.attempts));
-        let entries = told.iter().enumerate().map(|(at, answer)| Entry::upsert(&self.stream, at, answer));
-        Ok(Page::new(entries.collect::<Result<_>>()?, state))
+        let entries = told.iter().zip(&self.attempts).enumerate().map(|(at, (answer, attempt))| {
+            let key = attempt.exit().and_then(Exit::key);
+            Entry::upsert(&self.stream, key.map_or_else(|| at.to_string(), str::to_owned), answer)
+        });
+        let entries = entries.collect::<Result<_>>()?;
+        let kept = self.attempts.iter().find_map(|attempt| attempt.exit()?.state());
+        Ok(Page::new(entries, kept.map_or(state, |kept| json!({ "begun": true, "text": kept }))))
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn held_back(siege: &Siege) -> Row {
 /// What is sent before the wait, in bytes: more than is ever held back of a secret of this length.
 const LENGTH: usize = 2048;
 /// How long the guest waits, in milliseconds.
-const PATIENCE: u64 = 150;
+const PATIENCE: u64 = 100;
 
 /// So many bytes, of which the last are the guess.
 fn drip(siege: &Siege, length: usize, guess: &str) -> Attempt {

@@ -2,6 +2,7 @@
 
 pub(super) mod echoes;
 pub(super) mod placed;
+pub(super) mod signed;
 pub(super) mod values;
 
 use bulkhead_tests::dns::ZONE;

@@ -8,7 +8,7 @@ use super::super::{CREDENTIAL, NOT_DECLARED};
 use super::{MISPLACED, PLAIN, VALUE, at_bank, banked};
 use crate::attempt::{Attempt, UNSENT, get, send};
 use crate::row::{Row, Siting};
-use crate::siege::{OPEN, Siege, Terms};
+use crate::siege::{Guest, OPEN, Siege, Terms};
 use crate::ways;
 
 /// Code of the denial of a parameter that the host alone writes.
@@ -127,7 +127,7 @@ async fn kept(siege: &Siege, terms: &Terms) -> anyhow::Result<String> {
 
 /// What is asked for by a name that is not its own to ask.
 pub(crate) fn unavailable(siege: &Siege) -> Row {
-    let terms = terms(siege)
+    let mut terms = terms(siege)
         .with_secret("added", "added-by-the-host-1234", &at_bank("inject = { header = \"x-added\" }"), PLAIN)
         .with_secret(
             "signing",
@@ -135,6 +135,7 @@ pub(crate) fn unavailable(siege: &Siege) -> Row {
             &at_bank("places = [\"header:x-signature\"]\nsign = { hmac = \"sha256\" }"),
             PLAIN,
         );
+    terms.guest = Guest::Places;
     let ask = |name: &str| get(siege.bank("/read/x")).header("x-key", &format!("<secret:{name}>"));
     let mut attempts = vec![
         ask("added").unplaced("the host adds the secret"),

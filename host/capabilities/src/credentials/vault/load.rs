@@ -138,7 +138,8 @@ async fn stale(bytes: &[u8], head: &Head, counter: &Counter, master: Option<Arc<
         return Tampering::OtherVault;
     }
     let changed = || Tampering::Changed(Head::KIND.to_owned());
-    let Some(master) = master else { return changed() };
+    // After a rotation of the master key, an old head cannot be told from one that was made up.
+    let Some(master) = master else { return Tampering::NotCurrent(Head::KIND.to_owned()) };
     // An old head is authentic; what was changed is not.
     let Ok(key) = master.unwrap(&head.authentication, &Head::context(&head.vault)).await else { return changed() };
     if row::confirm::<Head>(&key, bytes, Head::KIND).is_err() {
