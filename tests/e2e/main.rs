@@ -19,6 +19,7 @@ mod dns;
 mod egress;
 mod events;
 mod http2;
+mod leaks;
 mod load;
 mod places;
 mod redirects;

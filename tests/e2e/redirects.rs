@@ -188,7 +188,7 @@ async fn a_credential_of_the_guests_own_is_for_its_first_request_alone() -> anyh
     let grant = trail.laid.aimed.read("grant.toml")?;
     let end = grant.find("[secrets").unwrap_or(grant.len());
     trail.laid.aimed.write("grant.toml", grant.get(..end).unwrap_or_default())?;
-    let connection = trail.connection()?;
+    let connection = inside::connection(&trail.runtime, &trail.laid, None)?;
     let headers = json!({ "authorization": bearer(), "cookie": "session=1", "x-api-key": "the-guests-own" });
     let input = json!({ "url": trail.redirect("/v1/echo", ""), "headers": headers, "follow": 1 });
     let (answer, _) = inside::answer(&connection, "fetch", &input).await?;

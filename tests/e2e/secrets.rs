@@ -166,10 +166,10 @@ async fn a_secret_that_a_guest_was_told_is_not_shown_when_it_names_it() -> anyho
     let acme = upstream(ORDINARY).await?;
     let port = acme.address().port();
     let laid = Laid::new(HOSTILE_EGRESS, port, &json!({}))?;
-    // Someone wrote the token where it does not belong, and the guest puts it into a path and a name.
+    // Someone wrote the token where it does not belong, and the guest puts it into a path; or as an action's name.
     let path = json!({ "url": format!("http://localhost:{port}/v1/{ORDINARY}") });
     for (arguments, code) in [
-        (["invoke", ".", "fetch", "-v", "--input", &path.to_string()].as_slice(), 0),
+        (["invoke", ".", "fetch", "-v", "--input", &path.to_string()].as_slice(), 12),
         (&["invoke", ".", ORDINARY, "-v"], 6),
     ] {
         let ended = laid.run(arguments, Some(ORDINARY)).await?;

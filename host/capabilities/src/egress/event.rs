@@ -250,7 +250,7 @@ impl Drop for Event {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use bulkhead_core::egress::Target;
@@ -273,7 +273,7 @@ mod tests {
     "#;
 
     /// An event of a request to this label below the wildcard.
-    fn event(label: &str, tenant: &str) -> Event {
+    pub(in super::super) fn event(label: &str, tenant: &str) -> Event {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let grant = Grant::whole(&manifest);
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();

@@ -95,3 +95,71 @@ impl Body for Vetted {
         if self.ended { SizeHint::with_exact(0) } else { longer(&self.inner.size_hint(), self.masking.held() as u64) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+    use crate::egress::event::tests::event;
+
+    const SECRET: &str = "canary-secret-0123";
+
+    /// What goes out of a body of these pieces, and the error that it breaks off with.
+    async fn sent(pieces: Vec<String>) -> (String, Option<WasiError>, Option<Exit>) {
+        let secrets = [SECRET, "1234"].map(|text| text.to_owned().into());
+        let guard = Arc::new(Guard::new(&secrets).unwrap());
+        let event = Arc::new(event("a", "acme"));
+        let owner = bulkhead_core::id::Owner::local(&"acme/crm".parse().unwrap());
+        let journal = Journal::new(Arc::new(owner), Arc::clone(&guard));
+        let whole: usize = pieces.iter().map(String::len).sum();
+        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece))));
+        let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
+        let mut body = vetted(body, &guard, &journal, &event);
+        let mut out = Vec::new();
+        loop {
+            match body.frame().await.transpose() {
+                Ok(Some(frame)) => out.extend(frame.into_data().unwrap()),
+                Ok(None) => {
+                    assert!(body.is_end_stream() && out.len() == whole);
+                    return (String::from_utf8(out).unwrap(), None, journal.leaked());
+                }
+                Err(error) => {
+                    assert_eq!(event.fault(), Some(Fault::Leak));
+                    return (String::from_utf8(out).unwrap(), Some(error), journal.leaked());
+                }
+            }
+        }
+    }
+
+    fn letters(text: &str) -> Vec<String> {
+        text.chars().map(String::from).collect()
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_secret_goes_on_as_it_came() {
+        for text in [String::new(), "short 1234".to_owned(), "canary-secret-".repeat(1000)] {
+            for pieces in [vec![text.clone()], letters(&text)] {
+                let (out, error, leaked) = sent(pieces).await;
+                assert_eq!((out, leaked), (text.clone(), None));
+                assert!(error.is_none());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_with_a_secret_breaks_off_before_a_byte_of_it_has_left() {
+        for begin in [0, 10, 300, 70_000] {
+            let spelled: String = SECRET.chars().map(|c| format!("&#x{:x};", u32::from(c))).collect();
+            for spelling in [SECRET.to_owned(), spelled] {
+                let text = format!("{}{spelling}{}", "x".repeat(begin), "y".repeat(1000));
+                for pieces in [vec![text.clone()], letters(&text)] {
+                    let (out, error, leaked) = sent(pieces).await;
+                    assert!(out.chars().all(|c| c == 'x'), "{out}");
+                    assert!(matches!(error, Some(WasiError::HttpRequestDenied)));
+                    assert_eq!(leaked, Some(Exit::Body));
+                }
+            }
+        }
+    }
+}
