@@ -172,6 +172,7 @@ fn what_is_left_to_do_names_its_issue() -> anyhow::Result<()> {
 fn the_core_knows_no_runtime_and_no_executor() -> anyhow::Result<()> {
     for (manifest, banned) in [
         ("host/core/Cargo.toml", ["wasmtime", "tokio", "hyper", "async"].as_slice()),
+        ("host/storage/Cargo.toml", &["bulkhead-", "wasmtime"]),
         ("host/capabilities/Cargo.toml", &["bulkhead-runtime", "bulkhead-services"]),
         ("host/runtime/Cargo.toml", &["bulkhead-services", "clap"]),
         ("host/services/Cargo.toml", &["clap"]),

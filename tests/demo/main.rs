@@ -7,13 +7,17 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it shows people what happens, outside the host")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Output};
 
 use anyhow::{Context, ensure};
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::{ACME, Aimed, HOSTILE_EGRESS, HOSTILE_SECRETS, LOOPBACK, repository};
+use bulkhead_tests::canary;
 use serde_json::{Value, json};
+
+/// The variable from which the secret is entered into the vault.
+const VALUE: &str = "ACME_TOKEN";
 
 /// How many records are shown of those that were read.
 const SHOWN: usize = 3;
@@ -147,10 +151,33 @@ async fn demonstrate() -> anyhow::Result<Vec<String>> {
     ensure!(!all.contains(&token), "the guest saw the secret");
     ensure!(all.contains(&"*".repeat(token.len())), "the echoed secret was not masked");
     held.push("the guest found it nowhere, and the echo of it was masked".to_owned());
-    for aimed in [&connector, &hostile, &thief] {
-        search(aimed.folder(), token.as_bytes())?;
+
+    title("5. The secret moves into the vault");
+    println!("It is sealed under its tenant's key, which a master key wraps. That one lies in a folder of its own.\n");
+    let folders = ["--data", "vault/data", "--keys", "vault/keys"];
+    let with = |arguments: &[&'static str]| [arguments, &folders].concat();
+    std::fs::create_dir_all(connector.folder().join("vault"))?;
+    let value = format!("env:{VALUE}");
+    let enter = [&["secret", "set", ".", "token", "--from", value.as_str()], folders.as_slice()].concat();
+    println!("$ bulkhead {}", enter.join(" "));
+    let mut entering = connector.command(&enter, None);
+    let entered = entering.env(VALUE, &token).output().await?;
+    print!("{}{}", String::from_utf8_lossy(&entered.stdout), String::from_utf8_lossy(&entered.stderr));
+    ensure!(entered.status.success(), "the secret could not be entered");
+    let before = acme.requests().len();
+    let sealed = run(&connector, &with(&["check", "."]), None).await?;
+    ensure!(sealed.status.success(), "the connector did not pass its check with the secret from the vault");
+    let bearer = Some(format!("Bearer {token}"));
+    ensure!(acme.requests().iter().skip(before).any(|seen| seen.authorization == bearer), "it was not used");
+    held.push("from the vault, the secret was used".to_owned());
+    for output in [&entered, &sealed] {
+        let all = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+        ensure!(!all.contains(&token), "the secret was printed");
     }
-    held.push("it is in no file that was written".to_owned());
+    for aimed in [&connector, &hostile, &thief] {
+        canary::search(aimed.folder(), &token)?;
+    }
+    held.push("and not seen: it is in no output, and in no file that was written, the vault's included".to_owned());
     acme.stop().await;
     Ok(held)
 }
@@ -167,7 +194,8 @@ fn lay(name: &str, connector: bulkhead_tests::aimed::Shipped, port: u16, config:
 
 /// Runs a verb and shows what it said.
 async fn run(aimed: &Aimed, arguments: &[&str], token: Option<&str>) -> anyhow::Result<Output> {
-    println!("\n$ bulkhead {} --config @config.json --grant grant.toml --secret token=env:…", arguments.join(" "));
+    let secret = if token.is_some() { " --secret token=env:…" } else { "" };
+    println!("\n$ bulkhead {} --config @config.json --grant grant.toml{secret}", arguments.join(" "));
     let output = aimed.run(arguments, token).await?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = stdout.lines().collect();
@@ -191,18 +219,6 @@ fn keys(output: &Output) -> anyhow::Result<Vec<String>> {
             Ok(record.get("key").and_then(Value::as_str).context("a record without key")?.to_owned())
         })
         .collect()
-}
-
-/// Fails if a file below `folder` holds `needle`.
-fn search(folder: &Path, needle: &[u8]) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_file() {
-            let found = std::fs::read(&path)?.windows(needle.len()).any(|window| window == needle);
-            ensure!(!found, "{} holds the secret", path.display());
-        }
-    }
-    Ok(())
 }
 
 fn title(text: &str) {

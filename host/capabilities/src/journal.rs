@@ -2,10 +2,12 @@
 //!
 //! Why: a denial reaches the guest as a bare code; the reason belongs to the outcome and the operator.
 //! Invariants: 1. equal denials are counted, not repeated; 2. nothing a guest does makes the journal grow past its bounds;
-//! 3. a guest that goes on after [`MOST_DENIED`] denials is ended by whoever awaits [`Journal::overrun`].
+//! 3. a guest that goes on after [`MOST_DENIED`] denials, or that let out a secret, is ended by whoever awaits
+//! [`Journal::overrun`]; after a leak for good. Never: what leaked.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhead_core::Denial;
 use bulkhead_core::id::Owner;
@@ -35,6 +37,59 @@ pub struct Denied {
     pub times: u64,
 }
 
+/// A way out of a guest, through which it tried to let out a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// A log line, stdout or stderr.
+    Log,
+    /// A request's method, URL or headers.
+    Head,
+    /// A request's body.
+    Body,
+    /// What a call returned: records, keys, state, descriptions, results.
+    Value,
+    /// An error that it reported.
+    Error,
+    /// The text of a trap.
+    Trap,
+}
+
+impl Exit {
+    /// A stable name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Head => "request-head",
+            Self::Body => "request-body",
+            Self::Value => "value",
+            Self::Error => "error",
+            Self::Trap => "trap",
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log => "a line that it logged",
+            Self::Head => "the head of a request",
+            Self::Body => "the body of a request",
+            Self::Value => "what it returned",
+            Self::Error => "an error that it reported",
+            Self::Trap => "the text of its crash",
+        })
+    }
+}
+
+/// Why an invocation may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overrun {
+    /// It was denied [`MOST_DENIED`] times.
+    Denied,
+    /// It tried to let out a secret here.
+    Leaked(Exit),
+}
+
 /// What happened so far.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -60,8 +115,10 @@ pub struct Record {
     pub bytes_out: u64,
     /// Body bytes received.
     pub bytes_in: u64,
-    /// Spellings of secrets masked in what upstreams answered.
+    /// Places where a secret stood in what upstreams answered, and was masked.
     pub masked: u64,
+    /// Where the guest tried to let out a secret.
+    pub leaks: BTreeSet<Exit>,
 }
 
 /// A shared handle on the record: host futures outlive the borrow of the store.
@@ -69,6 +126,8 @@ pub struct Record {
 pub struct Journal {
     record: Arc<Mutex<Record>>,
     overrun: Arc<Notify>,
+    /// Where the first leak was. It outlives the record, as nothing of this instance is to be trusted again.
+    leaked: Arc<OnceLock<Exit>>,
     owner: Arc<Owner>,
     guard: Arc<Guard>,
 }
@@ -76,7 +135,7 @@ pub struct Journal {
 impl Journal {
     /// An empty journal of an instance of `owner`, in which secrets are masked.
     pub fn new(owner: Arc<Owner>, guard: Arc<Guard>) -> Self {
-        Self { record: Arc::default(), overrun: Arc::default(), owner, guard }
+        Self { record: Arc::default(), overrun: Arc::default(), leaked: Arc::default(), owner, guard }
     }
 
     /// Keeps a denial, and tells the operator's log the first time.
@@ -144,12 +203,59 @@ impl Journal {
         record.permitted
     }
 
-    /// Ready when the invocation has been denied too often to go on.
-    pub async fn overrun(&self) {
+    /// Whether `bytes`, which the guest wrote, hold a secret. Then the invocation has to end.
+    pub fn leaks(&self, exit: Exit, bytes: &[u8]) -> bool {
+        let leaks = self.guard.leaks(bytes);
+        if leaks {
+            self.leak(exit);
+        }
+        leaks
+    }
+
+    /// Keeps that the guest tried to let out a secret, tells the operator's log once for each exit, and ends the invocation.
+    pub fn leak(&self, exit: Exit) {
+        // The first one stands.
+        let _ = self.leaked.set(exit);
+        self.overrun.notify_one();
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if record.leaks.insert(exit) {
+            metrics::counter!(
+                "bulkhead_leaks_total",
+                "tenant" => self.owner.tenant.to_string(),
+                "connection" => self.owner.connection.to_string(),
+                "exit" => exit.code(),
+            )
+            .increment(1);
+            tracing::warn!(owner = %self.owner, code = "secret-leaked", exit = exit.code(), "a connector let out a secret");
+        }
+    }
+
+    /// Where the guest first tried to let out a secret, if it ever did.
+    pub fn leaked(&self) -> Option<Exit> {
+        self.leaked.get().copied()
+    }
+
+    /// Tells the operator's log that an answer of `host` repeated a secret in `places`, which were masked.
+    pub(crate) fn echoed(&self, host: &str, places: u64) {
+        metrics::counter!(
+            "bulkhead_secrets_echoed_total",
+            "tenant" => self.owner.tenant.to_string(),
+            "connection" => self.owner.connection.to_string(),
+        )
+        .increment(places);
+        let host = self.guard.masked(host);
+        tracing::warn!(owner = %self.owner, code = "secret-echoed", host, places, "an upstream repeated a secret");
+    }
+
+    /// Ready when the invocation may not go on, and why.
+    pub async fn overrun(&self) -> Overrun {
         loop {
             let notified = self.overrun.notified();
+            if let Some(exit) = self.leaked() {
+                return Overrun::Leaked(exit);
+            }
             if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
-                return;
+                return Overrun::Denied;
             }
             notified.await;
         }
@@ -187,6 +293,26 @@ mod tests {
         assert_eq!(record.more_destinations.len(), 1);
         assert_eq!(record.denied, 2000);
         assert!(journal.take().denials.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_leak_ends_the_invocation_for_good_and_is_kept_once_for_each_exit() {
+        let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
+        let secrets = ["1234", "canary-secret"].map(|text| text.to_owned().into());
+        let journal = Journal::new(owner, Arc::new(Guard::new(&secrets).unwrap()));
+        assert!(!journal.leaks(Exit::Head, b"a short one is found by accident: 1234"));
+        assert_eq!((journal.leaked(), journal.take().leaks.len()), (None, 0));
+        let recorder = metrics_util::debugging::DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, || {
+            for _ in 0..100 {
+                assert!(journal.leaks(Exit::Body, b"canary%2dsecret"));
+                journal.leak(Exit::Log);
+            }
+        });
+        assert_eq!(recorder.snapshotter().snapshot().into_vec().len(), 2, "one count for each exit");
+        assert_eq!(journal.overrun().await, Overrun::Leaked(Exit::Body));
+        assert_eq!(journal.take().leaks, BTreeSet::from([Exit::Body, Exit::Log]));
+        assert_eq!(journal.overrun().await, Overrun::Leaked(Exit::Body), "the next call of a reader ends as well");
     }
 
     #[test]

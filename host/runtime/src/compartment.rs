@@ -39,7 +39,7 @@ impl Compartment {
     pub(crate) fn new(connection: &Connection) -> Self {
         let limits = connection.power.limits();
         let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard));
-        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard));
+        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard), journal.clone());
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();
         let wasi = WasiCtx::builder()

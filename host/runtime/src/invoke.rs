@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
+use bulkhead_capabilities::journal::Exit;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
@@ -239,7 +240,7 @@ impl Run {
         let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
         let ended = tokio::select! {
             biased;
-            () = journal.overrun() => return Err(Failure::Denied),
+            overrun = journal.overrun() => return Err(overrun.into()),
             ended = tokio::time::timeout_at(self.deadline.into(), metered) => ended,
         };
         match ended {
@@ -248,10 +249,23 @@ impl Run {
             Ok(Ok(Ok(value))) if value.bytes() > limits.output_bytes.as_usize() => {
                 Err(Failure::Output(limits.output_bytes))
             }
-            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Ok(mut value))) => {
+                let mut leak = false;
+                value.texts(&mut |text| leak |= self.guard.mask_text(text).leak);
+                if leak {
+                    journal.leak(value.exit());
+                }
+                Ok(value)
+            }
             Ok(Ok(Err(error))) => {
                 let refused = self.store.data().limiter.refused();
-                Err(outcome::of_trap(&error, refused.then_some(limits.memory), limits.output_bytes))
+                Err(match outcome::of_trap(&error, refused.then_some(limits.memory), limits.output_bytes) {
+                    Failure::Trap(text) => {
+                        journal.leaks(Exit::Trap, text.as_bytes());
+                        Failure::Trap(self.guard.masked(&text))
+                    }
+                    failure => failure,
+                })
             }
         }
     }
@@ -296,6 +310,11 @@ impl Run {
             output.end();
         }
         let (lines, dropped_lines) = compartment.log.take();
+        // Whatever else came of it: nothing of a guest that let out a secret is handed on.
+        let result = match compartment.journal.leaked() {
+            Some(exit) => Err(Failure::Leak(exit)),
+            None => result,
+        };
         Outcome {
             result,
             record: compartment.journal.take(),

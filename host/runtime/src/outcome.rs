@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_capabilities::journal::{MOST_DENIED, Record};
+use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
@@ -55,6 +55,8 @@ pub enum Failure {
     Stack,
     #[error("the connector was stopped, because it went on after {MOST_DENIED} denials")]
     Denied,
+    #[error("the connector was stopped, because {0} held a secret")]
+    Leak(Exit),
     #[error("the connector called an interface that is linked inert")]
     Inert,
     #[error("the connector crashed: {0}")]
@@ -90,6 +92,7 @@ impl Failure {
             Self::Output(_) => "limit-output",
             Self::Stack => "limit-stack",
             Self::Denied => "denied-too-often",
+            Self::Leak(_) => "secret-leaked",
             Self::Inert => "interface-inert",
             Self::Trap(_) => "connector-crashed",
             Self::Malformed { .. } => "connector-malformed",
@@ -100,6 +103,15 @@ impl Failure {
     /// Whether a limit was reached.
     pub fn is_limit(&self) -> bool {
         matches!(self, Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack)
+    }
+}
+
+impl From<Overrun> for Failure {
+    fn from(overrun: Overrun) -> Self {
+        match overrun {
+            Overrun::Denied => Self::Denied,
+            Overrun::Leaked(exit) => Self::Leak(exit),
+        }
     }
 }
 

@@ -88,6 +88,7 @@ impl Error {
     pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
         let code = match failure {
             Failure::Host(_) => Code::Host,
+            Failure::Leak(_) => Code::Denied,
             failure if failure.is_limit() => Code::Limit,
             _ if denied => Code::Denied,
             Failure::Reported(_) => Code::Reported,

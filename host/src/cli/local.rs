@@ -88,6 +88,10 @@ impl Asked {
 impl Local {
     /// Opens the release and makes the connection.
     pub(crate) async fn connect(&self) -> Result<(Release, Grant, Connection), Error> {
+        if self.data.is_none() && self.keys.any() {
+            return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
+                .next("name its data folder with --data"));
+        }
         let runtime = runtime()?;
         let (release, grant, config) = self.asked.open(&runtime)?;
         let owner = self.whose.owner(&release.manifest.connector.name);
@@ -97,10 +101,6 @@ impl Local {
                 // Closed before the connector runs, so that keys and secrets can be changed meanwhile.
                 let vault = self.keys.open(data).await?;
                 bulkhead_services::vault::granted(&vault, &owner, &power, SystemTime::now()).await?
-            }
-            None if self.keys.any() => {
-                return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
-                    .next("name its data folder with --data"));
             }
             None => {
                 let mut secrets = Secrets::default();

@@ -67,6 +67,7 @@ pub(crate) fn show<T>(outcome: &Outcome<T>) {
         bytes_out = outcome.record.bytes_out,
         bytes_in = outcome.record.bytes_in,
         masked = outcome.record.masked,
+        leaks = outcome.record.leaks.len(),
         "call ended"
     );
 }

@@ -1,220 +1,183 @@
-//! Finds secrets in bytes that are on their way to a guest or a log, and masks them.
+//! Finds secrets in bytes that are on their way to or from a guest or to a log, and masks them.
 //!
-//! Why: an allowed upstream may echo what it was sent. Invariants: 1. a secret split over chunks is found; 2. how much is
-//! held back depends on the secrets' lengths alone, never on content, so that timing tells nothing; 3. masking keeps the
-//! length, so that framing stays true.
-//! Never: looking inside compressed bodies; `egress` asks for none and refuses them where secrets are in play.
+//! Why: an allowed upstream may echo what it was sent, and a guest that was told a secret may pass it on. Bytes are looked
+//! into as they are, with escapes undone, and with them undone twice, so that no mixture of escapes slips by.
+//! Invariants: 1. a secret split over chunks is found; 2. how much is held back depends on the secrets' lengths alone, never
+//! on content, so that timing tells nothing; 3. masking keeps the length, so that framing stays true; 4. the work is linear
+//! in the bytes, however they are cut.
+//! Never: looking inside compressed bodies; `egress` decodes them first, and refuses what it cannot decode.
+//! Order: `spellings.rs` (what to look for); `stream.rs` (chunk by chunk) → `views.rs` (the bytes with escapes undone by
+//! `escapes.rs`) → `matcher.rs` (where a spelling stands, of what `sieve.rs` leaves).
+
+mod escapes;
+mod matcher;
+#[cfg(test)]
+mod reference;
+mod sieve;
+mod spellings;
+mod stream;
+mod views;
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use regex::bytes::{Regex, RegexBuilder};
 use secrecy::{ExposeSecret, SecretString};
+
+use matcher::Matcher;
+pub use stream::{Masking, Passed};
+use views::Views;
 
 /// What stands where a secret stood.
 const MASK: u8 = b'*';
-
-/// Most memory of one secret's compiled pattern, in bytes. A secret of [`super::LONGEST_SECRET`] needs some 20 MiB.
-const LARGEST_PATTERN: usize = 64 * 1024 * 1024;
+/// How often escapes are undone: JSON in JSON and a URL in a URL are common, a third level is not.
+const LEVELS: usize = 2;
+/// Most bytes that are expected for one byte of a secret, escapes and other encoding included. The longest escape has 14; what
+/// is spelled longer still is found, but may have left in part before its end came.
+const SPELLED: usize = 16;
+/// Most bytes of spellings, of all secrets together: eight secrets of the longest kind take a third of it. The matcher takes
+/// some twenty times as much memory.
+const MOST_SPELLINGS: usize = 4 * 1024 * 1024;
+/// How many bytes are looked into at once: what stays in a near cache together with its views. Tests have fewer, so that they
+/// cross its borders.
+const PIECE: usize = if cfg!(test) { 200 } else { 32 * 1024 };
 
 /// Recognises a connection's secrets in the spellings that common software writes: plain, percent-encoded, JSON- and
-/// HTML-escaped in any mixture; in lower case; base64 (both alphabets, every alignment) and what it decodes to;
+/// HTML-escaped in any mixture, also twice; in lower case; base64 (both alphabets, every alignment) and what it decodes to;
 /// hexadecimal; UTF-16.
+///
+/// A secret of fewer than [`super::SHORTEST_SECRET`] bytes is masked like any other, but it is no [leak](Found::leak): it would
+/// be found by accident too often.
 pub struct Guard {
-    /// Spellings that encode the whole value at once.
-    whole: Option<AhoCorasick>,
-    /// One pattern for each secret, for spellings that go character by character.
-    textual: Vec<Regex>,
+    known: Vec<SecretString>,
+    /// Nothing where there is nothing to look for.
+    matcher: Option<Matcher>,
     longest: usize,
 }
 
+/// What was found in some bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Places where a secret stood.
+    pub count: u64,
+    /// Whether one of them was a secret that is found by no accident.
+    pub leak: bool,
+}
+
 impl Guard {
-    /// A guard over `secrets`; over none it lets everything through untouched. Fails when there is more to look for than
-    /// fits in 64 MiB of compiled pattern for one secret.
+    /// A guard over `secrets`; over none it lets everything through untouched. Fails when all their spellings together have
+    /// more than 4 MiB.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Result<Self, super::Error> {
-        let (mut whole, mut patterns, mut longest) = (Vec::new(), Vec::new(), 0);
-        for secret in secrets {
-            let value = secret.expose_secret();
-            whole.extend(spellings(value.as_bytes()));
-            let (pattern, length) = textual(value);
-            let pattern = RegexBuilder::new(&pattern).size_limit(LARGEST_PATTERN).build();
-            patterns.push(pattern.map_err(|_| super::Error::TooMuchToGuard)?);
-            longest = longest.max(length);
+        let known: Vec<SecretString> =
+            secrets.into_iter().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect();
+        let longest = known.iter().map(|secret| secret.expose_secret().len()).max().unwrap_or_default() * SPELLED;
+        let mut needles = Vec::new();
+        for value in known.iter().map(ExposeSecret::expose_secret) {
+            let leak = value.len() >= super::SHORTEST_SECRET;
+            let shortest = value.len().min(super::SHORTEST_SECRET);
+            let folded = |spelling: Vec<u8>| spelling.into_iter().map(folded).collect::<Vec<u8>>();
+            needles.extend(spellings::spellings(value, shortest).into_iter().map(|spelling| (folded(spelling), leak)));
         }
-        longest = longest.max(whole.iter().map(Vec::len).max().unwrap_or(0));
-        let build = || AhoCorasick::builder().match_kind(MatchKind::Standard).build(&whole);
-        let whole = if whole.is_empty() { None } else { Some(build().map_err(|_| super::Error::TooMuchToGuard)?) };
-        Ok(Self { whole, textual: patterns, longest })
+        if needles.iter().map(|(needle, _)| needle.len()).sum::<usize>() > MOST_SPELLINGS {
+            return Err(super::Error::TooMuchToGuard);
+        }
+        let matcher = if needles.is_empty() { None } else { Some(Matcher::new(needles)?) };
+        Ok(Self { known, matcher, longest })
     }
 
-    /// Where spellings stand in `bytes`. They may overlap.
-    fn find(&self, bytes: &[u8]) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> =
-            self.whole.iter().flat_map(|whole| whole.find_overlapping_iter(bytes)).map(|found| found.range()).collect();
-        for pattern in &self.textual {
-            let mut from = 0;
-            while let Some(spelling) = pattern.find_at(bytes, from) {
-                from = spelling.start() + 1;
-                found.push(spelling.range());
-            }
-        }
-        found
+    /// This guard, over `more` as well. What a [`Masking`] under way looks for does not change.
+    pub fn with<'a>(&'a self, more: impl IntoIterator<Item = &'a SecretString>) -> Result<Self, super::Error> {
+        Self::new(self.known.iter().chain(more))
     }
 
-    /// Length of the longest spelling, in bytes.
+    /// The most bytes that a spelling is expected to take.
     pub fn longest(&self) -> usize {
         self.longest
     }
 
     /// Whether there is anything to look for.
     pub fn is_idle(&self) -> bool {
-        self.textual.is_empty()
+        self.matcher.is_none()
     }
 
-    /// Masks every spelling in `bytes`; the number found.
-    pub fn mask(&self, bytes: &mut [u8]) -> u64 {
-        let found = self.find(bytes);
-        for range in &found {
-            if let Some(spelling) = bytes.get_mut(range.clone()) {
+    /// Masks every spelling in `bytes`.
+    pub fn mask(&self, bytes: &mut [u8]) -> Found {
+        let (places, leak) = self.find(bytes);
+        for place in &places {
+            if let Some(spelling) = bytes.get_mut(place.clone()) {
                 spelling.fill(MASK);
             }
         }
-        found.len() as u64
+        Found { count: places.len() as u64, leak }
+    }
+
+    /// Masks every spelling in `text`.
+    pub fn mask_text(&self, text: &mut String) -> Found {
+        let (places, leak) = self.find(text.as_bytes());
+        if !places.is_empty() {
+            let mut bytes = std::mem::take(text).into_bytes();
+            self.mask(&mut bytes);
+            *text = String::from_utf8(bytes)
+                .unwrap_or_else(|broken| String::from_utf8_lossy(broken.as_bytes()).into_owned());
+        }
+        Found { count: places.len() as u64, leak }
     }
 
     /// `text` with every spelling masked.
     pub fn masked(&self, text: &str) -> String {
-        let mut bytes = text.as_bytes().to_vec();
-        self.mask(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
+        let mut text = text.to_owned();
+        self.mask_text(&mut text);
+        text
     }
-}
 
-/// One stream of bytes under a [`Guard`].
-#[derive(Default)]
-pub struct Masking {
-    /// What came in and has not left: always the last `longest - 1` bytes.
-    raw: Vec<u8>,
-    /// Which of those are masked already, because a spelling that began earlier reaches into them.
-    marks: Vec<bool>,
-}
+    /// Whether `bytes` hold a secret that is found by no accident.
+    pub fn leaks(&self, bytes: &[u8]) -> bool {
+        self.find(bytes).1
+    }
 
-impl Masking {
-    /// Takes `chunk`, gives what may leave, and the number of spellings found.
-    pub fn push(&mut self, guard: &Guard, chunk: &[u8]) -> (Vec<u8>, u64) {
-        self.raw.extend_from_slice(chunk);
-        self.marks.resize(self.raw.len(), false);
-        let fresh_from = self.raw.len() - chunk.len();
-        let mut found = 0;
-        for spelling in guard.find(&self.raw) {
-            // One that lies wholly in what was held back was found when that came in.
-            if spelling.end > fresh_from {
-                found += 1;
-                if let Some(marks) = self.marks.get_mut(spelling) {
-                    marks.fill(true);
-                }
-            }
+    /// Places in `bytes` that hold spellings, apart from each other and in order, and whether there is a leak among them.
+    fn find(&self, bytes: &[u8]) -> (Vec<Range<usize>>, bool) {
+        let (mut views, mut hits) = (Views::default(), Vec::new());
+        let (mut from, mut to) = (0, 0);
+        while to < bytes.len() && !self.is_idle() {
+            to = bytes.len().min(to + PIECE.max(self.longest));
+            let piece = bytes.get(from..to).unwrap_or_default();
+            let before = hits.len();
+            let next = views.look(self, piece, to == bytes.len(), &mut hits);
+            hits.iter_mut().skip(before).for_each(|hit| hit.range = hit.range.start + from..hit.range.end + from);
+            from += next;
         }
-        let keep = guard.longest.saturating_sub(1).min(self.raw.len());
-        (self.release(self.raw.len() - keep), found)
-    }
-
-    /// What was held back, once the stream has ended.
-    pub fn finish(&mut self) -> Vec<u8> {
-        self.release(self.raw.len())
-    }
-
-    fn release(&mut self, count: usize) -> Vec<u8> {
-        let mut out: Vec<u8> = self.raw.drain(..count).collect();
-        for (byte, masked) in out.iter_mut().zip(self.marks.drain(..count)) {
-            if masked {
-                *byte = MASK;
-            }
-        }
-        out
+        let leak = hits.iter().any(|hit| hit.leak);
+        (apart(hits.into_iter().map(|hit| hit.range)), leak)
     }
 }
 
-/// How a value may be written as a whole.
-fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut all = vec![value.to_vec(), value.to_ascii_lowercase()];
-    all.extend(hexadecimal(value));
-    all.extend(base64(value));
-    if let Ok(text) = std::str::from_utf8(value) {
-        all.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
-        all.push(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
-    }
-    // A credential for basic authentication is often kept encoded, and echoed decoded.
-    for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
-        all.extend(engine.decode(value).ok().filter(|decoded| decoded.len() >= super::SHORTEST_SECRET));
-    }
-    all.sort();
-    all.dedup();
-    all
-}
-
-fn hexadecimal(value: &[u8]) -> [Vec<u8>; 2] {
-    let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-    [lower.to_uppercase().into_bytes(), lower.into_bytes()]
-}
-
-/// Base64 in both alphabets, at each of the three places a value can have among what stands before it.
-fn base64(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        for before in 0..3 {
-            let mut padded = vec![0; before];
-            padded.extend_from_slice(value);
-            let text = engine.encode(&padded).into_bytes();
-            // The first characters mix in what stands before the secret, the last one what stands after it.
-            let skip = [0, 2, 3].get(before).copied().unwrap_or(0);
-            let end = text.len() - usize::from(padded.len() % 3 != 0);
-            all.extend(text.get(skip..end).map(<[u8]>::to_vec));
+/// `ranges` put together where they overlap, in order.
+fn apart(ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut ranges: Vec<_> = ranges.into_iter().collect();
+    ranges.sort_by_key(|range| range.start);
+    let mut apart: Vec<Range<usize>> = Vec::new();
+    for range in ranges {
+        match apart.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => apart.push(range),
         }
     }
-    all
+    apart
 }
 
-/// A pattern for `text` in which each character may be written as it is, percent-encoded, as a JSON escape or as an HTML
-/// reference, in any mixture, and the length of its longest match in bytes.
-fn textual(text: &str) -> (String, usize) {
-    let mut pattern = String::from("(?s-u)");
-    let mut longest = 0;
-    for character in text.chars() {
-        let mut ways = vec![escape(character.encode_utf8(&mut [0; 4]).as_bytes())];
-        let percent: String =
-            character.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%(?i:{byte:02x})")).collect();
-        let json: String =
-            character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\\\u(?i:{unit:04x})")).collect();
-        let code = u32::from(character);
-        ways.extend([percent, json, format!("&#0{{0,4}}{code};"), format!("&#[xX]0{{0,4}}(?i:{code:x});")]);
-        ways.extend(match character {
-            ' ' => vec!["\\+".to_owned()],
-            '"' => vec!["\\\\\"".to_owned(), "&quot;".to_owned()],
-            '\\' | '/' => vec![format!("\\\\{}", escape(character.to_string().as_bytes()))],
-            '\'' => vec!["&apos;".to_owned()],
-            '&' => vec!["&amp;".to_owned()],
-            '<' => vec!["&lt;".to_owned()],
-            '>' => vec!["&gt;".to_owned()],
-            _ => vec![],
-        });
-        pattern.push_str(&format!("(?:{})", ways.join("|")));
-        // The longest way is a reference with all its zeros, `&#x0000` and six digits and a semicolon.
-        longest += 16;
-    }
-    (pattern, longest)
+/// `byte`, with a plus taken for the space that it is in forms.
+#[inline(always)]
+fn folded(byte: u8) -> u8 {
+    if byte == b'+' { b' ' } else { byte }
 }
-
-fn escape(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+
+    use super::*;
 
     const SECRET: &str = "s3cr/t+\"Value\"-ä";
 
@@ -247,7 +210,7 @@ mod tests {
     fn every_spelling_is_masked() {
         for (encoding, around) in encodings() {
             let mut bytes = encoding.clone().into_bytes();
-            assert!(guard().mask(&mut bytes) > 0, "{encoding}");
+            assert!(guard().mask(&mut bytes).leak, "{encoding}");
             let left = bytes.iter().filter(|byte| **byte != MASK).count();
             assert!(left <= around, "{encoding} -> {}", String::from_utf8_lossy(&bytes));
         }
@@ -277,7 +240,7 @@ mod tests {
         }
         let utf16: Vec<u8> = "s3cr-et/val_ue+&x<9y'\"ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let mut bytes = utf16.clone();
-        assert!(guard.mask(&mut bytes) > 0 && bytes.iter().all(|byte| *byte == MASK));
+        assert!(guard.mask(&mut bytes).leak && bytes.iter().all(|byte| *byte == MASK));
     }
 
     #[test]
@@ -315,36 +278,123 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_two_secrets_is_masked_where_it_begins_the_second() {
+        let secrets = ["abcdefgh", "abcdefghijkl"].map(|text| SecretString::from(text.to_owned()));
+        let guard = Guard::new(&secrets).unwrap();
+        assert_eq!(guard.masked("abcdefghijkl abcdefghij abcdefg"), "************ ********ij abcdefg");
+    }
+
+    #[test]
+    fn a_secret_written_in_two_layers_of_escapes_is_masked() {
+        let secret = "s3cr-et/+\"value\" ä&\\".to_owned().into();
+        let guard = Guard::new([&secret]).unwrap();
+        for written in [
+            "s3cr-et/+\\\\\\\"value\\\\\\\" ä&\\\\\\\\",                 // JSON in JSON
+            "s3cr-et\\\\/+\\\\\\\"value\\\\\\\" \\\\u00e4&\\\\\\\\",     // PHP in PHP
+            "s3cr-et%252F%252B%2522value%2522%2520%25C3%25A4%2526%255C", // a URL in a URL
+            "s3cr-et%2F%2B%5C%22value%5C%22%20%C3%A4%26%5C%5C",          // JSON in a URL
+            "s3cr-et\\u00252F\\u002B\\u0025\\u0032\\u0032value%22+ä\\u0026amp;\\\\\\\\",
+            "s3cr-et/+\\u0026quot;value\\u0026quot; ä\\u0026amp;\\\\", // HTML in JSON
+        ] {
+            assert_eq!(guard.masked(written), "*".repeat(written.len()), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_secret_with_escapes_of_its_own_is_masked() {
+        for secret in ["ab%41cd%2Fef", "ab\\\\cd\\nef\\\"", "AB&amp;cdefg%25&#65;", "%41%42%43%44%45"] {
+            let guard = Guard::new([&secret.to_owned().into()]).unwrap();
+            let percent: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let json = serde_json::Value::from(secret).to_string();
+            let html = secret.replace('&', "&amp;");
+            for written in [secret, &percent, json.get(1..json.len() - 1).unwrap_or_default(), &html] {
+                let around = format!("x{written}x {{\"a\": \"{written}\"}}");
+                let masked = around.replace(written, &"*".repeat(written.len()));
+                assert_eq!(guard.masked(&around), masked, "{secret} as {written}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_that_ends_or_begins_an_escape_by_accident_is_masked() {
+        let secret = "41abcdefg%".to_owned().into();
+        assert_eq!(Guard::new([&secret]).unwrap().masked("%41abcdefg%41 %2F"), "%**********41 %2F");
+    }
+
+    #[test]
+    fn a_short_secret_is_masked_and_is_no_leak() {
+        for short in ["1234", "pin", "x"] {
+            let secrets = [short, "a-long-secret"].map(|text| SecretString::from(text.to_owned()));
+            let guard = Guard::new(&secrets).unwrap();
+            let mut text = format!("{{\"it\":\"{short}\"}}");
+            let stars = text.replace(short, &"*".repeat(short.len()));
+            assert_eq!(guard.mask_text(&mut text), Found { count: 1, leak: false }, "{text}");
+            assert_eq!(text, stars);
+            assert!(guard.leaks(b"it is a%2dlong-secret"), "a long one beside it is");
+        }
+        let nothing = String::new().into();
+        assert!(Guard::new([&nothing]).unwrap().is_idle());
+    }
+
+    #[test]
+    fn a_guard_is_extended_without_its_old_secrets_being_forgotten() {
+        let (old, new) = ("old-secret".to_owned().into(), "new-secret".to_owned().into());
+        let guard = Guard::new([&old]).unwrap();
+        let both = guard.with([&new]).unwrap();
+        assert_eq!(guard.masked("old-secret new-secret"), "********** new-secret");
+        assert_eq!(both.masked("old-secret new-secret"), "********** **********");
+    }
+
+    #[test]
+    fn more_than_can_be_guarded_is_refused() {
+        let secret = |n: usize| SecretString::from(format!("{n:08}").repeat(crate::credentials::LONGEST_SECRET / 8));
+        let secrets: Vec<_> = (0..8).map(secret).collect();
+        assert!(Guard::new(&secrets).is_ok());
+        let secrets: Vec<_> = (0..64).map(secret).collect();
+        assert!(matches!(Guard::new(&secrets), Err(crate::credentials::Error::TooMuchToGuard)));
+    }
+
+    #[test]
     fn hold_back_depends_on_no_content() {
-        let guard = guard();
+        let guard = Arc::new(guard());
         let released = |text: &str| {
-            let mut masking = Masking::default();
-            text.bytes().map(|byte| masking.push(&guard, &[byte]).0.len()).collect::<Vec<_>>()
+            let mut masking = Masking::new(Arc::clone(&guard));
+            text.bytes().map(|byte| masking.push(&[byte]).bytes.len()).collect::<Vec<_>>()
         };
-        let near = format!("{}{}", SECRET.get(..8).unwrap_or_default(), "z".repeat(200));
-        assert_eq!(released(&near), released(&"y".repeat(near.len())));
+        let length = 4 * guard.longest();
+        let like = |begin: &str| format!("{begin}{}", "z".repeat(length - begin.len()));
+        let dull = released(&"y".repeat(length));
+        assert!(dull.first() == Some(&0) && dull.last() == Some(&1));
+        for near in [SECRET.get(..8).unwrap_or_default(), SECRET, "%41%", "\\\\\\u00", "&#000", "%25%32"] {
+            assert_eq!(released(&like(near)), dull, "{near}");
+        }
+    }
+
+    #[test]
+    fn work_is_linear_however_the_bytes_are_cut() {
+        let secret = "Aa1%\\&bC".repeat(crate::credentials::LONGEST_SECRET / 8).into();
+        let guard = Arc::new(Guard::new([&secret]).unwrap());
+        for (piece, text) in
+            [(1, "x".repeat(1 << 20)), (1, "\\\\%25".repeat(1 << 15)), (1000, "%41Aa1%\\&bC".repeat(1 << 16))]
+        {
+            let mut masking = Masking::new(Arc::clone(&guard));
+            let passed: usize = text.as_bytes().chunks(piece).map(|chunk| masking.push(chunk).bytes.len()).sum();
+            assert_eq!(passed + masking.finish().bytes.len(), text.len());
+            let (looked, moved) = masking.work;
+            assert!(looked <= 4 * text.len() && moved <= 2 * text.len(), "{looked} and {moved} of {}", text.len());
+        }
     }
 
     proptest! {
         #[test]
         fn a_secret_split_over_chunks_is_masked(cuts in proptest::collection::vec(1_usize..9, 1..40), which in 0_usize..29) {
-            let guard = guard();
+            let guard = Arc::new(guard());
             let (encoding, _) = encodings().swap_remove(which);
             let text = format!("before {encoding} after");
-            let (mut masking, mut out, mut found, mut rest) = (Masking::default(), Vec::new(), 0, text.as_bytes());
-            for cut in cuts.iter().cycle() {
-                let (chunk, tail) = rest.split_at((*cut).min(rest.len()));
-                let (bytes, hits) = masking.push(&guard, chunk);
-                out.extend(bytes);
-                found += hits;
-                rest = tail;
-                if rest.is_empty() { break }
-            }
-            out.extend(masking.finish());
-            prop_assert_eq!(out.len(), text.len());
-            prop_assert!(found > 0);
-            let whole = guard.masked(&text);
-            prop_assert_eq!(String::from_utf8_lossy(&out), whole);
+            let passed = reference::in_chunks(&guard, text.as_bytes(), &cuts);
+            prop_assert_eq!(passed.bytes.len(), text.len());
+            prop_assert!(passed.leak);
+            prop_assert_eq!(String::from_utf8_lossy(&passed.bytes), guard.masked(&text));
         }
     }
 }

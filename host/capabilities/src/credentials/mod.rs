@@ -18,7 +18,7 @@ pub(crate) use placeholders::tests::{known, known_under, placeholders};
 
 use bulkhead_core::id::SecretName;
 
-pub use guard::{Guard, Masking};
+pub use guard::{Found, Guard, Masking, Passed};
 pub use placeholders::{PLACEHOLDER_BYTES, PLACEHOLDER_PREFIX, Placeholders};
 pub use store::View;
 pub(crate) use store::{INTERFACES, MANIFEST_LINES, link};

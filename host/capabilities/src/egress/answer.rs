@@ -8,6 +8,7 @@
 //! Callers: `client.rs` → here → `credentials::Guard`.
 
 mod decode;
+mod masked;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use bulkhead_core::Permit;
 use bulkhead_core::authorize::Egress;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::header;
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
+
+use masked::Echoes;
 
 use super::Error;
 use super::budget::{Place, Toll};
@@ -30,7 +33,6 @@ use super::client::Company;
 use super::event::{Ending, Event};
 use super::held::PROXY_STATUS;
 use super::pool::{Channel, Key, Pool};
-use crate::credentials::{Guard, Masking};
 use crate::journal::Journal;
 
 /// Longest silence between the bytes of an answer; the invocation's own deadline is usually nearer.
@@ -69,6 +71,7 @@ pub(super) fn receive(
     let has_body = may_have_body(&permit.request().method, head.status);
     let limit = permit.response_bytes().bytes();
     let guard = Arc::clone(&company.guard);
+    let mut echoes = Echoes::new(host.clone(), company.journal.clone());
     let mut coding = None;
     if !guard.is_idle() {
         if head.headers.get_all(header::TRANSFER_ENCODING).iter().any(|value| value != "chunked") {
@@ -85,8 +88,7 @@ pub(super) fn receive(
             head.headers.remove(header::CONTENT_ENCODING);
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        let found = mask(&mut head.headers, &guard);
-        company.journal.count(|record| record.masked += found);
+        echoes.note(masked::mask(&mut head.headers, &guard));
     }
     let patience = company.options.between_bytes_timeout.unwrap_or(SILENCE).min(SILENCE);
     let journal = company.journal.clone();
@@ -116,11 +118,11 @@ pub(super) fn receive(
     };
     let body = match coding {
         None if guard.is_idle() => deliver(received),
-        None => deliver(masked(received, guard, journal)),
+        None => deliver(masked::masked(received, guard, echoes)),
         Some(coding) => {
             let decoded =
                 decode::decoded(received, coding, limit).map(move |piece| piece.map_err(|fault| decoding.tell(fault)));
-            deliver(masked(decoded, guard, journal))
+            deliver(masked::masked(decoded, guard, echoes))
         }
     };
     Ok(http::Response::from_parts(head, body))
@@ -128,26 +130,6 @@ pub(super) fn receive(
 
 fn deliver(stream: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static) -> WasiBody {
     StreamBody::new(decode::considerate(stream).map(|piece| piece.map(Frame::data))).boxed_unsync()
-}
-
-/// Masks what repeats a secret, and drops fields whose name does; how many there were.
-fn mask(headers: &mut HeaderMap, guard: &Guard) -> u64 {
-    let mut found = 0;
-    let tells = |name: &&HeaderName| guard.mask(&mut name.as_str().as_bytes().to_vec()) > 0;
-    let telling: Vec<HeaderName> = headers.keys().filter(tells).cloned().collect();
-    for name in telling {
-        headers.remove(name);
-        found += 1;
-    }
-    for value in headers.values_mut() {
-        let mut bytes = value.as_bytes().to_vec();
-        let hits = guard.mask(&mut bytes);
-        if hits > 0 {
-            found += hits;
-            *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
-        }
-    }
-    found
 }
 
 /// Whether an answer can have a body (RFC 9110 §6.4.1). One that cannot is given none, whatever comes: its head may name
@@ -272,38 +254,4 @@ impl Received {
         self.under_way = None;
         told
     }
-}
-
-/// The same bytes with secrets masked.
-fn masked(
-    pieces: impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static,
-    guard: Arc<Guard>,
-    journal: Journal,
-) -> impl Stream<Item = Result<Bytes, WasiError>> + Send + 'static {
-    let begin = (Box::pin(pieces), Masking::default(), false);
-    futures::stream::unfold(begin, move |(mut pieces, mut masking, ended)| {
-        let (guard, journal) = (Arc::clone(&guard), journal.clone());
-        async move {
-            if ended {
-                return None;
-            }
-            loop {
-                let (out, ended) = match pieces.next().await {
-                    Some(Ok(piece)) => {
-                        let (out, found) = masking.push(&guard, &piece);
-                        journal.count(|record| record.masked += found);
-                        (out, false)
-                    }
-                    Some(Err(error)) => return Some((Err(error), (pieces, masking, true))),
-                    None => (masking.finish(), true),
-                };
-                if !out.is_empty() {
-                    return Some((Ok(out.into()), (pieces, masking, ended)));
-                }
-                if ended {
-                    return None;
-                }
-            }
-        }
-    })
 }

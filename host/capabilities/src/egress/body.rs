@@ -157,7 +157,8 @@ impl Outgoing {
         if let (Fault::Misplaced(secret), Some(guarded)) = (&fault, &self.guarded) {
             self.journal.deny(guarded.request.misplaced_in_body(guarded.placeholders.power(), secret));
         }
-        self.event.note(|facts| facts.fault = Some(fault));
+        // Whoever broke it off before has said why.
+        self.event.note(|facts| facts.fault = facts.fault.take().or(Some(fault)));
         Poll::Ready(Some(Err(told)))
     }
 }
@@ -168,7 +169,7 @@ pub(super) fn told(fault: &Fault) -> WasiError {
         Fault::TooLarge(limit) | Fault::Unmeasured(limit) => WasiError::HttpRequestBodySize(Some(*limit)),
         Fault::Mismeasured(length) => WasiError::HttpRequestBodySize(Some(*length)),
         Fault::Trailers => WasiError::HttpRequestTrailerSectionSize(Some(0)),
-        Fault::Misplaced(_) => WasiError::HttpRequestDenied,
+        Fault::Misplaced(_) | Fault::Leak => WasiError::HttpRequestDenied,
         Fault::Valueless(_) => WasiError::ConfigurationError,
         Fault::Unfinished | Fault::Repeated(_) | Fault::Malformed(_) | Fault::Unwieldy(_) | Fault::Encoded => {
             WasiError::HttpProtocolError

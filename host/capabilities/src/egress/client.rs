@@ -27,7 +27,7 @@ use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
 use super::seal::Seal;
 use super::trouble::{self, Pause, Trouble, Went};
-use super::{Error, Transport, answer, budget, fill, inject, transport};
+use super::{Error, Transport, answer, budget, fill, inject, transport, vet};
 use crate::credentials::sign::sigv4::Payload;
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
@@ -149,6 +149,8 @@ impl Client {
             places: permit.body_places().map(|(secret, place)| (secret.clone(), place.clone())).collect(),
             limit,
         };
+        // Before anything of the host's is in it.
+        let body = vet::vetted(body, &company.guard, &company.journal, event);
         let filled = fill::filled(body, &mut head, terms).await;
         let filled = filled.map_err(|broken| unsent(broken, permit, &company, event))?;
         let guarded = company.placeholders.may_exist().then(|| {
@@ -289,7 +291,7 @@ fn site(target: &Target) -> trouble::Site {
 fn unsent(broken: Broken<WasiError>, permit: &Permit<Egress>, company: &Company, event: &Event) -> Failure {
     let fault = match broken {
         Broken::Fault(fault) => fault,
-        Broken::Inner(_) => Fault::Unfinished,
+        Broken::Inner(_) => event.fault().unwrap_or(Fault::Unfinished),
     };
     event.note(|facts| facts.fault = Some(fault.clone()));
     match fault {

@@ -79,6 +79,8 @@ pub enum Fault {
     Unwieldy(usize),
     /// It is compressed, and may have placeholders.
     Encoded,
+    /// It holds a secret.
+    Leak,
     /// It has more than this many bytes and does not say how many, so that AWS's signature cannot cover it.
     Unmeasured(u64),
     /// It has not this many bytes, as its head says.
@@ -126,6 +128,7 @@ impl fmt::Display for Fault {
             Self::Mismeasured(length) => {
                 write!(f, "its body has not the {length} bytes that its `content-length` says")
             }
+            Self::Leak => f.write_str("its body holds a secret"),
             Self::Encoded => f.write_str("its body is compressed, so that placeholders cannot be looked for in it"),
         }
     }

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{Error as WasiError, ForbiddenHeaderFilter, RequestOptio
 use super::client::{Company, Failure};
 use super::held::PROXY_STATUS;
 use super::uses::uses;
-use super::{Client, Error, body};
+use super::{Client, Error, body, vet};
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
 
@@ -77,6 +77,9 @@ impl WasiHttpHooks for Gate {
     ) -> Box<dyn Future<Output = Result<Exchange, WasiError>> + Send> {
         let (head, body) = request.into_parts();
         let journal = self.journal.clone();
+        if vet::leaks(&head, &journal) {
+            return Box::new(async { Err(WasiError::HttpRequestDenied) });
+        }
         let permit = match self.judge(head) {
             Ok(permit) => permit,
             Err(denial) => {

@@ -23,6 +23,7 @@ mod seal;
 mod transport;
 mod trouble;
 mod uses;
+mod vet;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};

@@ -1,9 +1,9 @@
 //! Keeps what a guest says, line by line and within bounds: `wasi:logging`, stdout and stderr.
 //!
 //! Why: an author needs the lines, an operator must not be flooded, and neither should see a secret in them.
-//! Invariants: 1. one budget for all three ways in, in bytes; 2. a line is masked before it is kept; 3. control characters
-//! never reach a terminal or a file.
-//! Callers: the guest, through WASI → here → `credentials::Guard`.
+//! Invariants: 1. one budget for all three ways in, in bytes; 2. a line is masked before it is kept, and a secret in it ends
+//! the invocation; 3. control characters never reach a terminal or a file.
+//! Callers: the guest, through WASI → here → `credentials::Guard`, `journal`.
 
 mod stream;
 
@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulkhead_core::limits::Size;
 use wasmtime::component::{HasData, Linker};
 
-use crate::credentials::Guard;
+use crate::credentials::{Found, Guard};
+use crate::journal::{Exit, Journal};
 pub use stream::Capture;
 
 mod bindings {
@@ -58,7 +59,11 @@ pub struct Line {
 
 /// An instance's log.
 #[derive(Clone)]
-pub struct Log(Arc<Mutex<Kept>>, Arc<Guard>);
+pub struct Log {
+    kept: Arc<Mutex<Kept>>,
+    guard: Arc<Guard>,
+    journal: Journal,
+}
 
 struct Kept {
     lines: VecDeque<Line>,
@@ -67,17 +72,20 @@ struct Kept {
 }
 
 impl Log {
-    /// An empty log that keeps up to `budget`.
-    pub fn new(budget: Size, guard: Arc<Guard>) -> Self {
+    /// An empty log that keeps up to `budget`, and tells `journal` of secrets in it.
+    pub fn new(budget: Size, guard: Arc<Guard>, journal: Journal) -> Self {
         let kept = Kept { lines: VecDeque::new(), budget: budget.bytes(), dropped: 0 };
-        Self(Arc::new(Mutex::new(kept)), guard)
+        Self { kept: Arc::new(Mutex::new(kept)), guard, journal }
     }
 
     /// Keeps a line, or counts it as dropped when the budget is spent.
     pub fn write(&self, level: Level, context: &str, text: &str) {
-        let (context, text) = (presentable(&self.1, context, LONGEST_LINE), presentable(&self.1, text, LONGEST_LINE));
+        let [(context, first), (text, second)] = [context, text].map(|text| shown(&self.guard, text, LONGEST_LINE));
+        if first.leak || second.leak {
+            self.journal.leak(Exit::Log);
+        }
         let cost = (context.len() + text.len()) as u64 + LINE_COST;
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match kept.budget.checked_sub(cost) {
             Some(left) => {
                 kept.budget = left;
@@ -93,7 +101,7 @@ impl Log {
 
     /// The lines since the last call, and how many were dropped since.
     pub fn take(&self) -> (Vec<Line>, u64) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = std::mem::take(&mut kept.dropped);
         (kept.lines.drain(..).collect(), dropped)
     }
@@ -101,14 +109,20 @@ impl Log {
 
 /// `text` as a person may see it: secrets masked, control characters replaced, no longer than `longest` bytes.
 pub fn presentable(guard: &Guard, text: &str, longest: usize) -> String {
+    shown(guard, text, longest).0
+}
+
+/// The same, and what was masked.
+fn shown(guard: &Guard, text: &str, longest: usize) -> (String, Found) {
     // A secret that lies across the cut has to be seen whole to be masked.
-    let masked = guard.masked(cut(text, longest.saturating_add(guard.longest())));
+    let mut masked = cut(text, longest.saturating_add(guard.longest())).to_owned();
+    let found = guard.mask_text(&mut masked);
     let plain = cut(&masked, longest).chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
     let mut plain: String = plain.collect();
     if text.len() > longest {
         plain.push_str(" … (cut)");
     }
-    plain
+    (plain, found)
 }
 
 fn cut(text: &str, longest: usize) -> &str {
@@ -149,11 +163,15 @@ pub(crate) fn link<T: View + 'static>(linker: &mut Linker<T>) -> wasmtime::Resul
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_core::id::Owner;
+
     use super::*;
 
     fn log(budget: u64) -> Log {
         let secret = "canary-secret".to_owned().into();
-        Log::new(Size::kib(budget), Arc::new(Guard::new([&secret]).unwrap()))
+        let guard = Arc::new(Guard::new([&secret]).unwrap());
+        let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
+        Log::new(Size::kib(budget), Arc::clone(&guard), Journal::new(owner, guard))
     }
 
     #[test]
@@ -179,6 +197,7 @@ mod tests {
     fn secrets_and_control_characters_do_not_reach_the_reader() {
         let log = log(64);
         log.write(Level::Info, "canary-secret", "a\x1b[2Jcanary-secret\n");
+        assert_eq!(log.journal.leaked(), Some(Exit::Log));
         let (lines, _) = log.take();
         assert_eq!(
             (lines[0].context.as_str(), lines[0].text.as_str()),

@@ -50,8 +50,8 @@ impl Capture {
                 Some((b'\n', text)) => (text, true),
                 _ => (piece, false),
             };
-            // One byte over the longest line is kept, so that the log can say it was cut.
-            let room = (LONGEST_LINE + 1).saturating_sub(partial.len());
+            // One byte over the longest line is kept, so that the log can say it was cut; and a secret that lies across.
+            let room = (LONGEST_LINE + 1 + self.log.guard.longest()).saturating_sub(partial.len());
             partial.extend(text.iter().take(room));
             if ended {
                 self.line(&partial);
@@ -120,11 +120,20 @@ impl AsyncWrite for Capture {
 mod tests {
     use super::*;
     use crate::credentials::Guard;
+    use crate::journal::{Exit, Journal};
+    use bulkhead_core::id::Owner;
     use bulkhead_core::limits::Size;
+
+    fn log(secret: Option<&str>) -> Log {
+        let secret = secret.map(|secret| secret.to_owned().into());
+        let guard = Arc::new(Guard::new(&secret).unwrap());
+        let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
+        Log::new(Size::mib(1), Arc::clone(&guard), Journal::new(owner, guard))
+    }
 
     #[test]
     fn lines_are_put_together_over_writes_and_a_last_one_is_kept() {
-        let log = Log::new(Size::mib(1), Arc::new(Guard::new([]).unwrap()));
+        let log = log(None);
         let out = Capture::stdout(log.clone());
         for piece in ["one\ntw", "o\n\nthr", "ee"] {
             out.take(piece.as_bytes());
@@ -136,11 +145,25 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_bounded_room() {
-        let log = Log::new(Size::mib(1), Arc::new(Guard::new([]).unwrap()));
+        let log = log(None);
         let out = Capture::stderr(log.clone());
         for _ in 0..1000 {
             out.take(&[b'x'; 1000]);
         }
         assert_eq!(out.partial.lock().unwrap().len(), LONGEST_LINE + 1);
+    }
+
+    #[test]
+    fn a_secret_that_lies_across_the_cut_of_a_line_is_masked_whole() {
+        let log = log(Some("canary-secret"));
+        let out = Capture::stdout(log.clone());
+        out.take("x".repeat(LONGEST_LINE - 3).as_bytes());
+        for piece in ["can", "ary-secret and more"] {
+            assert_eq!(log.journal.leaked(), None);
+            out.take(piece.as_bytes());
+        }
+        out.end();
+        assert_eq!(log.journal.leaked(), Some(Exit::Log));
+        assert!(log.take().0[0].text.ends_with("x*** … (cut)"));
     }
 }

@@ -219,7 +219,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Filled<B> {
 }
 
 /// A hint of this much more.
-fn longer(hint: &SizeHint, more: u64) -> SizeHint {
+pub(super) fn longer(hint: &SizeHint, more: u64) -> SizeHint {
     let mut longer = SizeHint::new();
     longer.set_lower(hint.lower().saturating_add(more));
     if let Some(upper) = hint.upper().and_then(|upper| upper.checked_add(more)) {

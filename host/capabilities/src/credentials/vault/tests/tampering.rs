@@ -148,6 +148,19 @@ async fn an_old_row_is_called_old() {
     assert!(matches!((&open, &closed), (Tampering::Changed(_), Tampering::Changed(_))), "{open} {closed}");
 }
 
+/// Its seal is right in everything: owner, name, version, key.
+#[tokio::test]
+async fn a_removed_value_does_not_come_back_in_the_place_of_its_successor() {
+    let rig = furnished().await;
+    let vault = rig.open().await.unwrap();
+    let old = rig.get(SECRETS, "acme/crm/key/0000000001").await;
+    vault.remove(&owner("acme/crm"), &name("key")).await.unwrap();
+    put(&vault, "acme/crm", "key", "the value after that", 1).await;
+    drop(vault);
+    let (open, closed) = both_ways(&rig, SECRETS, "acme/crm/key/0000000001", Some(old)).await;
+    assert!(matches!((&open, &closed), (Tampering::Changed(_), Tampering::Changed(_))), "{open} {closed}");
+}
+
 #[tokio::test]
 async fn a_deleted_row_is_missed() {
     let rig = furnished().await;
