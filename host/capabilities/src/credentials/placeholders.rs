@@ -5,7 +5,7 @@
 //! 3. its characters are written alike in every encoding of a place.
 //! Callers: `store.rs`, `signer.rs` → here; `egress` → here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use bulkhead_core::power::SecretPower;
 use bulkhead_core::secret::{Key, Way};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Secrets;
+use super::{Guard, Secrets};
 
 /// What every placeholder begins with.
 pub const PLACEHOLDER_PREFIX: &str = "bulkhead-";
@@ -24,6 +24,8 @@ pub const PLACEHOLDER_PREFIX: &str = "bulkhead-";
 pub const PLACEHOLDER_BYTES: usize = PLACEHOLDER_PREFIX.len() + 32;
 /// Most signed results of one instance: a page of requests, each with its own, several times over.
 const MOST_MINTED: usize = 1024;
+/// Most of them that are looked for in answers, the latest: an upstream that repeats one repeats what it was just sent.
+const MOST_GUARDED: usize = 32;
 
 /// One instance's placeholders.
 pub struct Placeholders {
@@ -37,6 +39,18 @@ struct Table {
     entries: HashMap<Arc<str>, Entry>,
     of_values: BTreeMap<SecretName, Arc<str>>,
     minted: usize,
+    /// What was signed lately.
+    latest: VecDeque<SecretString>,
+    /// A guard over that as well, until something else is signed.
+    guard: Option<Arc<Guard>>,
+}
+
+impl Table {
+    fn signed(&mut self, minted: SecretString) {
+        self.latest.truncate(MOST_GUARDED - 1);
+        self.latest.push_front(minted);
+        self.guard = None;
+    }
 }
 
 struct Entry {
@@ -120,6 +134,7 @@ impl Placeholders {
             return Err(Refused::TooMany);
         }
         table.minted += 1;
+        table.signed(minted.clone());
         let placeholder = fresh()?;
         table.entries.insert(Arc::clone(&placeholder), Entry { secret: name.clone(), minted: Some(minted) });
         Ok(placeholder)
@@ -155,6 +170,25 @@ impl Placeholders {
             None => self.secrets.value(&entry.secret)?,
         };
         Some(use_(value.expose_secret()))
+    }
+
+    /// Takes down what was signed and goes out without a placeholder.
+    pub(crate) fn note(&self, minted: SecretString) {
+        self.table().signed(minted);
+    }
+
+    /// `guard`, over what was signed lately as well: whoever has a token can use it elsewhere.
+    pub(crate) fn guard(&self, guard: &Arc<Guard>) -> Result<Arc<Guard>, super::Error> {
+        let mut table = self.table();
+        if table.latest.is_empty() {
+            return Ok(Arc::clone(guard));
+        }
+        if let Some(known) = &table.guard {
+            return Ok(Arc::clone(known));
+        }
+        let over = Arc::new(guard.with(&table.latest)?);
+        table.guard = Some(Arc::clone(&over));
+        Ok(over)
     }
 
     /// The values of the connection's secrets.
@@ -269,6 +303,20 @@ pub(crate) mod tests {
             placeholders.keep(&name, "x".to_owned().into()).unwrap();
         }
         assert_eq!(placeholders.keep(&name, "x".to_owned().into()), Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn what_was_signed_lately_is_guarded() {
+        let (placeholders, _) = placeholders("value-of-token");
+        let guard = Arc::new(Guard::new([]).unwrap());
+        assert!(placeholders.guard(&guard).unwrap().is_idle());
+        let name = "signing".parse().unwrap();
+        placeholders.keep(&name, "a-signed-token".to_owned().into()).unwrap();
+        placeholders.note("another-signed-token".to_owned().into());
+        let masked = |text: &str| placeholders.guard(&guard).unwrap().masked(text);
+        assert_eq!(masked("a-signed-token, another-signed-token"), "**************, ********************");
+        (0..MOST_GUARDED).for_each(|number| placeholders.note(format!("signed-token-{number}").into()));
+        assert_eq!(masked("a-signed-token, signed-token-0"), "a-signed-token, **************");
     }
 
     #[test]

@@ -176,6 +176,8 @@ impl Client {
             Err(_) => None,
         });
         let (response, channel) = sent?;
+        let mut company = company;
+        company.guard = company.placeholders.guard(&company.guard).map_err(|_| Error::Unguarded)?;
         let hold = Hold { channel, key, pool: Arc::clone(&self.pool), _place: place };
         let toll = Toll::new(budgets, Way::In);
         answer::receive(response, permit, company, hold, toll, Arc::clone(event)).map_err(Into::into)

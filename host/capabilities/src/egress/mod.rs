@@ -60,6 +60,8 @@ pub enum Error {
     SecretUnfit(bulkhead_core::id::SecretName),
     #[error("the request could not be signed with the secret `{secret}`: {reason}")]
     Unsigned { secret: bulkhead_core::id::SecretName, reason: crate::credentials::sign::Error },
+    #[error("what was signed is too much to be looked for in an answer, so the answer is withheld")]
+    Unguarded,
     #[error("{host} answered in an encoding that cannot be decoded here, so secrets could not be looked for in it")]
     Encoded { host: String },
     #[error("{host} answered with a part of what was asked for, so a secret could come back in pieces")]
@@ -81,7 +83,7 @@ impl Error {
     pub fn blame(&self) -> bulkhead_core::Blame {
         use bulkhead_core::Blame;
         match self {
-            Self::SecretMissing(_) | Self::SecretUnfit(_) => Blame::Tenant,
+            Self::SecretMissing(_) | Self::SecretUnfit(_) | Self::Unguarded => Blame::Tenant,
             Self::Unsigned { reason, .. } => reason.blame(),
             Self::Unsent { .. } => Blame::Guest,
             _ => Blame::Upstream,
@@ -108,6 +110,7 @@ impl Error {
             Self::SecretMissing(_) => "secret-missing",
             Self::SecretUnfit(_) => "secret-unfit",
             Self::Unsigned { reason, .. } => reason.code(),
+            Self::Unguarded => "secret-unguarded",
             Self::Encoded { .. } => "egress-encoded",
             Self::Partial { .. } => "egress-partial",
             Self::Unsent { .. } => "egress-unsent",
