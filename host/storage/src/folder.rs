@@ -147,6 +147,18 @@ fn wipe(mut file: File) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Refuses links, which lead whoever opens them by their paths out of the folder.
+pub(crate) fn without_links(dir: &Dir) -> std::io::Result<()> {
+    for entry in dir.entries()? {
+        let entry = entry?;
+        if entry.file_type()?.is_symlink() {
+            let what = format!("{} is a symbolic link", entry.file_name().to_string_lossy().escape_debug());
+            return Err(std::io::Error::other(what));
+        }
+    }
+    Ok(())
+}
+
 /// Takes from everyone else what sled's files grant them, and makes their names durable.
 pub(crate) fn close_to_others(dir: &Dir) -> std::io::Result<()> {
     for entry in dir.entries()? {
