@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use wasmtime_wasi_http::{WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::WasiHttpHooks;
 
 use crate::harness::{Effort, Report, compare};
 
@@ -25,7 +25,7 @@ pub(crate) async fn gate(report: &mut Report, effort: &Effort) -> anyhow::Result
     let upstream = upstream()?;
     for (case, host) in [("gate, by address", "127.0.0.1"), ("gate, by name", "localhost")] {
         let mut bare = bare(upstream).await?;
-        let gate = through(host, upstream.port(), Guard::new([])?)?;
+        let gate = through(host, upstream.port())?;
         let uri = format!("http://{host}:{}/v1/items", upstream.port());
         let compared = compare(effort, async || ask(&gate, &uri).await, async || ask_bare(&mut bare, upstream).await);
         report.compared(case, &compared.await?, "bare hyper");
@@ -35,7 +35,7 @@ pub(crate) async fn gate(report: &mut Report, effort: &Effort) -> anyhow::Result
 
 /// Whether memory grows with the number of requests.
 async fn memory(report: &mut Report, effort: &Effort, upstream: SocketAddr) -> anyhow::Result<()> {
-    let gate = through("127.0.0.1", upstream.port(), Guard::new([])?)?;
+    let gate = through("127.0.0.1", upstream.port())?;
     let uri = format!("http://127.0.0.1:{}/v1/items", upstream.port());
     let mut early = 0.0;
     for request in 0..effort.requests {
@@ -88,8 +88,8 @@ async fn ask_bare(sender: &mut Bare, upstream: SocketAddr) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A gate whose budgets are no hindrance, with this guard in it.
-pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std::sync::Mutex<Gate>> {
+/// A gate whose budgets are no hindrance.
+fn through(host: &str, port: u16) -> anyhow::Result<std::sync::Mutex<Gate>> {
     let most = u32::MAX;
     let manifest = Manifest::parse(&format!(
         r#"
@@ -102,11 +102,10 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
         port = {port}
         paths = ["/v1/items"]
         why = "w"
-        response-bytes = "1GiB"
         [limits]
         requests = {most}
         requests-per-minute = {{ "{host}" = {most} }}
-        bytes-in-per-minute = {{ "{host}" = "4TB" }}
+        bytes-in-per-minute = {{ "{host}" = "4GB" }}
         "#
     ))?;
     let opening = format!(
@@ -114,12 +113,12 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     );
     let grant = Grant::parse(&opening, &manifest)?;
     let count = std::num::NonZeroU32::MAX;
-    let traffic = Traffic { requests: count, bytes_in: Size::mib(1 << 22), ..Traffic::CEILING };
+    let traffic = Traffic { requests: count, bytes_in: Size::mib(4096), ..Traffic::CEILING };
     let ceiling = Limits { requests: count, traffic, ..Limits::CEILING };
     let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &ceiling)?;
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let owner = Arc::new(Owner::local(&manifest.connector.name));
-    let guard = Arc::new(guard);
+    let guard = Arc::new(Guard::new([])?);
     let client = Arc::new(Client::new(Arc::clone(&owner), transport, &power));
     let journal = Journal::new(owner, Arc::clone(&guard));
     let placeholders = Placeholders::new(Arc::new(power), Arc::new(Secrets::default()));
@@ -128,13 +127,6 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
 }
 
 async fn ask(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::Result<()> {
-    let body = asked(gate, uri).await?.collect().await?;
-    anyhow::ensure!(body.to_bytes().len() == ANSWER.len());
-    Ok(())
-}
-
-/// The answer's body.
-pub(super) async fn asked(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::Result<WasiBody> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::get(uri).body(body)?;
     let sent = {
@@ -142,5 +134,7 @@ pub(super) async fn asked(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::R
         gate.send_request(request, None, Box::new(async { Ok(()) }))
     };
     let (response, _) = Box::into_pin(sent).await?;
-    Ok(response.into_body())
+    let body = response.into_body().collect().await?;
+    anyhow::ensure!(body.to_bytes().len() == ANSWER.len());
+    Ok(())
 }
