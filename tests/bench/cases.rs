@@ -4,11 +4,13 @@ use anyhow::Context;
 
 mod decision;
 mod gate;
+mod guard;
 mod invoke;
 mod stream;
 
 pub(crate) use decision::decision;
 pub(crate) use gate::gate;
+pub(crate) use guard::guard;
 pub(crate) use invoke::invoke;
 pub(crate) use stream::stream;
 

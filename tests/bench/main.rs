@@ -23,6 +23,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut report = Report::new(include_str!("goals.toml"))?;
     cases::decision(&mut report, &effort)?;
     cases::gate(&mut report, &effort).await?;
+    cases::guard(&mut report, &effort).await?;
     cases::invoke(&mut report, &effort).await?;
     cases::stream(&mut report).await?;
     report.finish(&machine::description())

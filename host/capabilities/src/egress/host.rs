@@ -124,7 +124,9 @@ fn for_guest(error: Error) -> WasiError {
         Error::ConnectTimeout { .. } => WasiError::ConnectionTimeout,
         Error::Connect { .. } => WasiError::ConnectionRefused,
         Error::Tls { .. } => WasiError::TlsCertificateError,
-        Error::SecretMissing(_) | Error::SecretUnfit(_) | Error::Unsigned { .. } | Error::Unguarded => WasiError::ConfigurationError,
+        Error::SecretMissing(_) | Error::SecretUnfit(_) | Error::Unsigned { .. } | Error::Unguarded => {
+            WasiError::ConfigurationError
+        }
         Error::Encoded { .. } | Error::Partial { .. } => WasiError::HttpResponseContentCoding(None),
         Error::Unsent { fault, .. } => body::told(&fault),
         Error::Exchange { source, .. } => WasiError::Hyper(source),
