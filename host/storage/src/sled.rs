@@ -181,14 +181,15 @@ mod tests {
     async fn a_link_in_the_folder_leads_nowhere() {
         for link in ["db", "conf", "blobs"] {
             let scratch = tempfile::tempdir().unwrap();
-            let (path, other) = (scratch.path().join("data"), scratch.path().join("other"));
+            let around = cap_std::fs::Dir::open_ambient_dir(scratch.path(), cap_std::ambient_authority()).unwrap();
+            let path = scratch.path().join("data");
             drop(SledStore::open(&path).await.unwrap());
             let file = path.join("store").join(link);
             std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file)).unwrap();
-            std::fs::write(&other, "the operator's own").unwrap();
-            std::os::unix::fs::symlink(&other, &file).unwrap();
+            around.write("other", "the operator's own").unwrap();
+            std::os::unix::fs::symlink(scratch.path().join("other"), &file).unwrap();
             let error = SledStore::open(&path).await.err();
-            assert_eq!(std::fs::read_to_string(&other).unwrap(), "the operator's own", "{link}");
+            assert_eq!(around.read_to_string("other").unwrap(), "the operator's own", "{link}");
             assert!(
                 matches!(&error, Some(Error::Folder { source, .. }) if source.to_string().contains("link")),
                 "{error:?}"
