@@ -40,8 +40,35 @@ struct Goals {
 #[derive(Deserialize)]
 struct Goal {
     case: String,
-    at_most: f64,
+    #[serde(flatten)]
+    bound: Bound,
     unit: String,
+}
+
+/// `at_most = 2.0` or `at_least = 2.0`.
+#[derive(Deserialize, Serialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {most}"),
+            Self::AtLeast(least) => write!(f, "at least {least}"),
+        }
+    }
 }
 
 /// One figure, as the report has it.
@@ -53,7 +80,7 @@ struct Figure {
     /// How many times `against`.
     ratio: Option<f64>,
     against: Option<&'static str>,
-    goal: Option<f64>,
+    goal: Option<Bound>,
     met: Option<bool>,
 }
 
@@ -137,7 +164,7 @@ impl Report {
         beside: Option<(f64, &'static str)>,
         spread: String,
     ) {
-        let goal = self.goals.iter().find(|goal| goal.case == case).map(|goal| goal.at_most);
+        let goal = self.goals.iter().find(|goal| goal.case == case).map(|goal| goal.bound);
         let held = beside.map_or(value, |(ratio, _)| ratio);
         self.figures.push(Figure {
             case: case.to_owned(),
@@ -146,7 +173,7 @@ impl Report {
             ratio: beside.map(|(ratio, _)| ratio),
             against: beside.map(|(_, against)| against),
             goal,
-            met: goal.map(|goal| held <= goal),
+            met: goal.map(|goal| goal.holds(held)),
         });
         self.spreads.push(spread);
     }
@@ -169,8 +196,8 @@ impl Report {
             };
             let unit = self.goals.iter().find(|goal| goal.case == figure.case).map_or("", |goal| goal.unit.as_str());
             let verdict = match (figure.goal, figure.met) {
-                (Some(goal), Some(true)) => format!("met (at most {goal} {unit})"),
-                (Some(goal), _) => format!("MISSED (at most {goal} {unit})"),
+                (Some(goal), Some(true)) => format!("met ({goal} {unit})"),
+                (Some(goal), _) => format!("MISSED ({goal} {unit})"),
                 _ => String::new(),
             };
             let Figure { case, value, unit, .. } = figure;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use wasmtime_wasi_http::{WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::WasiHttpHooks;
 
 use crate::harness::{Effort, Report, compare};
 
@@ -22,12 +22,16 @@ use crate::harness::{Effort, Report, compare};
 const ANSWER: &[u8] = &[b'x'; 512];
 
 pub(crate) async fn gate(report: &mut Report, effort: &Effort) -> anyhow::Result<()> {
-    let upstream = upstream()?;
+    let upstream = upstream(Bytes::from_static(ANSWER))?;
     for (case, host) in [("gate, by address", "127.0.0.1"), ("gate, by name", "localhost")] {
         let mut bare = bare(upstream).await?;
         let gate = through(host, upstream.port(), Guard::new([])?)?;
         let uri = format!("http://{host}:{}/v1/items", upstream.port());
-        let compared = compare(effort, async || ask(&gate, &uri).await, async || ask_bare(&mut bare, upstream).await);
+        let compared = compare(
+            effort,
+            async || ask(&gate, &uri, ANSWER.len()).await,
+            async || ask_bare(&mut bare, upstream).await,
+        );
         report.compared(case, &compared.await?, "bare hyper");
     }
     memory(report, effort, upstream).await
@@ -39,7 +43,7 @@ async fn memory(report: &mut Report, effort: &Effort, upstream: SocketAddr) -> a
     let uri = format!("http://127.0.0.1:{}/v1/items", upstream.port());
     let mut early = 0.0;
     for request in 0..effort.requests {
-        ask(&gate, &uri).await?;
+        ask(&gate, &uri, ANSWER.len()).await?;
         if request == effort.requests / 10 {
             early = super::memory("VmRSS:")?;
         }
@@ -49,21 +53,25 @@ async fn memory(report: &mut Report, effort: &Effort, upstream: SocketAddr) -> a
 }
 
 /// A server in a thread of its own, so that neither side shares its time with it more than the other.
-fn upstream() -> anyhow::Result<SocketAddr> {
+pub(super) fn upstream(answer: Bytes) -> anyhow::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || runtime.block_on(serve(listener)));
+    std::thread::spawn(move || runtime.block_on(serve(listener, answer)));
     Ok(address)
 }
 
-async fn serve(listener: std::net::TcpListener) -> anyhow::Result<()> {
+async fn serve(listener: std::net::TcpListener, answer: Bytes) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        let answer = |_| async { Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(ANSWER)))) };
+        let whole = answer.clone();
+        let answer = move |_| {
+            let whole = whole.clone();
+            async { Ok::<_, Infallible>(http::Response::new(Full::new(whole))) }
+        };
         let served = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(socket), hyper::service::service_fn(answer));
         tokio::spawn(served);
@@ -88,7 +96,7 @@ async fn ask_bare(sender: &mut Bare, upstream: SocketAddr) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A gate whose budgets are no hindrance, with this guard in it.
+/// A gate whose budgets are no hindrance, with this guard.
 pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std::sync::Mutex<Gate>> {
     let most = u32::MAX;
     let manifest = Manifest::parse(&format!(
@@ -102,11 +110,11 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
         port = {port}
         paths = ["/v1/items"]
         why = "w"
-        response-bytes = "1GiB"
+        response-bytes = "1GB"
         [limits]
         requests = {most}
         requests-per-minute = {{ "{host}" = {most} }}
-        bytes-in-per-minute = {{ "{host}" = "4TB" }}
+        bytes-in-per-minute = {{ "{host}" = "1TiB" }}
         "#
     ))?;
     let opening = format!(
@@ -114,7 +122,7 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     );
     let grant = Grant::parse(&opening, &manifest)?;
     let count = std::num::NonZeroU32::MAX;
-    let traffic = Traffic { requests: count, bytes_in: Size::mib(1 << 22), ..Traffic::CEILING };
+    let traffic = Traffic { requests: count, bytes_in: Size::mib(1 << 20), ..Traffic::CEILING };
     let ceiling = Limits { requests: count, traffic, ..Limits::CEILING };
     let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &ceiling)?;
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
@@ -127,14 +135,8 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     Ok(std::sync::Mutex::new(gate))
 }
 
-async fn ask(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::Result<()> {
-    let body = asked(gate, uri).await?.collect().await?;
-    anyhow::ensure!(body.to_bytes().len() == ANSWER.len());
-    Ok(())
-}
-
-/// The answer's body.
-pub(super) async fn asked(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::Result<WasiBody> {
+/// Asks once, and reads the whole answer of this length, piece by piece.
+pub(super) async fn ask(gate: &std::sync::Mutex<Gate>, uri: &str, length: usize) -> anyhow::Result<()> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::get(uri).body(body)?;
     let sent = {
@@ -142,5 +144,10 @@ pub(super) async fn asked(gate: &std::sync::Mutex<Gate>, uri: &str) -> anyhow::R
         gate.send_request(request, None, Box::new(async { Ok(()) }))
     };
     let (response, _) = Box::into_pin(sent).await?;
-    Ok(response.into_body())
+    let (mut body, mut read) = (response.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        read += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    anyhow::ensure!(read == length, "{read} of {length} bytes");
+    Ok(())
 }

@@ -1,126 +1,140 @@
-//! What it costs to look for eight secrets: in memory beside a copy, over loopback beside an answer that nobody looks into,
-//! and in an answer as small as most are.
+//! The leak guard: how fast it looks for eight secrets, beside a plain copy; what it adds to a long answer over loopback; and
+//! what it adds to a short one.
 
-use std::convert::Infallible;
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::routing::get;
+use anyhow::{Context, ensure};
 use bulkhead_capabilities::credentials::{Guard, Masking};
-use futures::stream;
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use secrecy::SecretString;
-use tokio::net::TcpListener;
 
-use super::gate::{asked, through};
+use super::gate::{ask, through, upstream};
 use crate::harness::{Effort, Report, compare};
 
-/// What passes at once.
-const PIECE: usize = 64 * 1024;
-/// How much passes in a call.
+/// How many bytes are looked into.
 const MUCH: usize = 100_000_000;
-/// A small answer.
+/// How they come: what a TLS record holds.
+const PIECE: usize = 16 * 1024;
+/// The answer over loopback.
+const ANSWER: usize = 64 << 20;
+/// A small API's answer.
 const LITTLE: usize = 2048;
-/// Few calls a turn: each takes a tenth of a second.
-const LARGE: Effort = Effort { rounds: 9, calls: 1, requests: 0 };
-
-/// What an API answers: names, numbers, dates, links, and text with escapes in it.
-const RECORD: &str = r#"{"id":48213,"node":"MDU6SXNzdWU0ODIxMw==","url":"https://api.example.com/v1/items/48213?x=1%2C2","title":"Found a \"bug\" in the parser","state":"open","body":"Steps:\n1. open the page\n2. press \u201cSave\u201d\n\nIt says 50% & stays.","user":{"login":"octocat","id":1},"labels":["bug","p1"],"created":"2026-03-01T12:00:00Z"},"#;
+/// Answers that are timed together.
+const TIMES: usize = 200;
 
 pub(crate) async fn guard(report: &mut Report, effort: &Effort) -> anyhow::Result<()> {
-    let secrets: Vec<SecretString> = (0..8).map(|n| format!("sk_live_{n}Zx9+/QwErTyUiOp{n}AsDfGh=").into()).collect();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let secrets: Vec<SecretString> = (0..8).map(|_| dice.token(40).into()).collect();
     let guard = Arc::new(Guard::new(&secrets)?);
-    let json: Vec<u8> = RECORD.bytes().cycle().take(PIECE).collect();
-    // A generator of bytes that do not repeat (Marsaglia's xorshift): what is compressed or encrypted looks like that.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let random: Vec<u8> = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    })
-    .take(PIECE)
-    .collect();
-    for (beside, alone, piece) in
-        [("guard, JSON beside a copy", "guard, JSON", &json), ("guard, noise beside a copy", "guard, noise", &random)]
-    {
-        let compared = compare(&LARGE, async || look(&guard, piece), async || copy(piece)).await?;
+    let few = Effort { rounds: effort.rounds.div_ceil(5), calls: 1, requests: 0 };
+    let json = dice.json(MUCH);
+    for (case, beside, bytes) in [
+        ("guard-throughput, JSON", "guard, JSON", &json),
+        ("guard-throughput, random", "guard, random", &dice.bytes(MUCH)),
+        ("guard-throughput, JSON in JSON", "guard, JSON in JSON", &escaped(json.get(..MUCH * 3 / 4).context("bytes")?)),
+    ] {
+        let (looked, copied) = (async || look(&guard, bytes), async || copy(bytes));
+        let compared = compare(&few, looked, copied).await?;
+        report.figure(case, bytes.len() as f64 / compared.a.as_secs_f64() / 1e9, "GB/s");
         report.compared(beside, &compared, "a plain copy");
-        report.figure(alone, compared.a.as_secs_f64() / (MUCH as f64 / 1e9), "s/GB");
     }
-    let upstream = upstream(Bytes::from(json.clone())).await?;
-    let ours = through("127.0.0.1", upstream.port(), Guard::new(&secrets)?)?;
-    let theirs = through("127.0.0.1", upstream.port(), Guard::new([])?)?;
-    let uri = format!("http://{upstream}/v1/items");
-    let compared = compare(&LARGE, async || drink(&ours, &uri).await, async || drink(&theirs, &uri).await).await?;
-    report.compared("guard, 100 MB over loopback", &compared, "untouched");
-    let little = json.get(..LITTLE).unwrap_or_default();
-    let small = compare(effort, async || pass(&guard, little), async || pass_by(little)).await?;
-    report.figure("guard, 2 KB of JSON", small.a.as_secs_f64() * 1e6, "µs");
+    let answer = json.get(..LITTLE).context("bytes")?;
+    let calls = Effort { rounds: effort.rounds, calls: TIMES, requests: 0 };
+    let small = compare(&calls, async || look(&guard, answer), async || copy(answer)).await?;
+    report.figure("guard-small", small.a.as_secs_f64() * 1e6, "µs");
+
+    let upstream = upstream(Bytes::from(json).slice(..ANSWER))?;
+    let watched = through("127.0.0.1", upstream.port(), Guard::new(&secrets)?)?;
+    let untouched = through("127.0.0.1", upstream.port(), Guard::new([])?)?;
+    let uri = format!("http://127.0.0.1:{}/v1/items", upstream.port());
+    let compared =
+        compare(&few, async || ask(&watched, &uri, ANSWER).await, async || ask(&untouched, &uri, ANSWER).await).await?;
+    report.compared("guard-stream", &compared, "without secrets");
     Ok(())
 }
 
-/// 100 MB under the guard.
-fn look(guard: &Arc<Guard>, piece: &[u8]) -> anyhow::Result<()> {
+fn look(guard: &Arc<Guard>, bytes: &[u8]) -> anyhow::Result<()> {
     let (mut masking, mut passed) = (Masking::new(Arc::clone(guard)), 0);
-    for _ in 0..MUCH / PIECE {
-        passed += black_box(masking.push(black_box(piece)).bytes).len();
+    for piece in bytes.chunks(PIECE) {
+        passed += black_box(masking.push(piece).bytes).len();
     }
     passed += black_box(masking.finish().bytes).len();
-    anyhow::ensure!(passed == MUCH / PIECE * PIECE);
+    ensure!(passed == bytes.len());
     Ok(())
 }
 
-/// 100 MB, copied as they are.
-fn copy(piece: &[u8]) -> anyhow::Result<()> {
-    for _ in 0..MUCH / PIECE {
-        black_box(black_box(piece).to_vec());
+fn copy(bytes: &[u8]) -> anyhow::Result<()> {
+    for piece in bytes.chunks(PIECE) {
+        black_box(piece.to_vec());
     }
     Ok(())
 }
 
-/// A small answer under the guard.
-fn pass(guard: &Arc<Guard>, answer: &[u8]) -> anyhow::Result<()> {
-    let mut masking = Masking::new(Arc::clone(guard));
-    black_box(masking.push(black_box(answer)).bytes);
-    black_box(masking.finish().bytes);
-    Ok(())
+/// The same text as a string in JSON, so that each quote and line break is an escape, and each escape two.
+fn escaped(bytes: &[u8]) -> Vec<u8> {
+    serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string().into_bytes()
 }
 
-/// The same without it.
-fn pass_by(answer: &[u8]) -> anyhow::Result<()> {
-    black_box(black_box(answer).to_vec());
-    Ok(())
-}
+/// The same numbers in every run (xorshift).
+struct Dice(u64);
 
-/// Reads a whole answer.
-async fn drink(gate: &std::sync::Mutex<bulkhead_capabilities::egress::Gate>, uri: &str) -> anyhow::Result<()> {
-    let (mut body, mut bytes) = (asked(gate, uri).await?, 0);
-    while let Some(frame) = body.frame().await {
-        bytes += frame?.data_ref().map_or(0, Bytes::len);
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
-    anyhow::ensure!(bytes == MUCH / PIECE * PIECE, "{bytes} bytes");
-    Ok(())
-}
 
-/// Answers with 100 MB, in a thread of its own.
-async fn upstream(piece: Bytes) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    let listener = listener.into_std()?;
-    let answer = move || {
-        let pieces = stream::iter(vec![piece.clone(); MUCH / PIECE].into_iter().map(Ok::<_, Infallible>));
-        async { Body::from_stream(pieces) }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let listener = TcpListener::from_std(listener)?;
-            axum::serve(listener, Router::new().route("/v1/items", get(answer))).await
-        })
-    });
-    Ok(address)
+    fn below(&mut self, most: usize) -> usize {
+        usize::try_from(self.roll() >> 33).unwrap_or_default() % most
+    }
+
+    fn token(&mut self, length: usize) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/";
+        (0..length).filter_map(|_| LETTERS.get(self.below(LETTERS.len()))).map(|byte| char::from(*byte)).collect()
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.roll().to_le_bytes()).collect();
+        bytes.truncate(length);
+        bytes
+    }
+
+    /// Records as an API answers them: URLs with percent-encoded queries, and texts with quotes and line breaks.
+    fn json(&mut self, length: usize) -> Vec<u8> {
+        const WORDS: [&str; 12] = [
+            "issue",
+            "the",
+            "a",
+            "deployment",
+            "user",
+            "token",
+            "authorization",
+            "request",
+            "of",
+            "comment",
+            "path",
+            "when",
+        ];
+        let mut out = Vec::with_capacity(length + 1024);
+        while out.len() < length {
+            let count = 5 + self.below(50);
+            let words: Vec<&str> = (0..count).filter_map(|_| WORDS.get(self.below(WORDS.len())).copied()).collect();
+            let (begin, end) = words.split_at(count / 3);
+            let record = serde_json::json!({
+                "id": self.below(1 << 30),
+                "url": format!("https://api.example.com/repos/acme/x/issues/{}?q=a%20b%2Fc&page=2", self.below(10_000)),
+                "title": begin.join(" "),
+                "body": format!("He said \"{}\".\r\n\r\n{}\n", begin.join(" "), end.join(" ")),
+                "node_id": self.token(24),
+                "locked": false,
+            });
+            out.extend_from_slice(record.to_string().as_bytes());
+            out.extend_from_slice(b",\n");
+        }
+        out.truncate(length);
+        out
+    }
 }
