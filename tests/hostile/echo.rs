@@ -50,13 +50,16 @@ pub(crate) const FRAMINGS: [&str; 3] = ["chunks", "header", "location"];
 /// `/drip/LENGTH/GUESS` is answered with so many bytes, of which the last are the guess, and with no end.
 pub(crate) const DRIP: &str = "/drip/";
 
+/// What stands before an echo.
+pub(crate) const AROUND: &str = "you sent ";
+
 /// The answer to a request with this target that carried `secret`, in pieces; nothing where it is not asked to echo.
 pub(crate) async fn of(target: &str, secret: &str) -> io::Result<Option<Vec<Vec<u8>>>> {
     if let Some(wish) = target.strip_prefix(DRIP) {
         return Ok(Some(drip(wish)));
     }
     let Some(spelling) = target.strip_prefix("/echo/") else { return Ok(None) };
-    let plain = format!("you sent {secret} to me");
+    let plain = format!("{AROUND}{secret} to me");
     Ok(Some(match spelling {
         "chunks" => chunks(&plain, ""),
         "trailer" => chunks("nothing here", &format!("x-echo: {secret}\r\n")),
@@ -174,5 +177,5 @@ pub(crate) fn spelled(spelling: &str, secret: &str) -> Vec<u8> {
         "utf-16be" => return secret.encode_utf16().flat_map(u16::to_be_bytes).collect(),
         _ => secret.to_owned(),
     };
-    format!("you sent {text} to me").into_bytes()
+    format!("{AROUND}{text} to me").into_bytes()
 }

@@ -19,6 +19,7 @@
 
 mod attempt;
 mod echo;
+mod leak;
 mod neighbour;
 mod program;
 mod reading;

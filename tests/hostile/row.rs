@@ -3,6 +3,7 @@
 use anyhow::{Context, bail, ensure};
 
 use crate::attempt::{Attempt, Expected, get, judge};
+use crate::leak::{self, Known, Leak};
 use crate::siege::{Siege, Terms};
 use crate::ways::{Tried, Way};
 use crate::{program, search, stored};
@@ -25,6 +26,8 @@ pub(crate) enum Trial {
     Program(Vec<(&'static str, String)>, Siting),
     /// By a guest that has to be told the same of each attempt, letter for letter, and something else of the last one.
     Alike(Siting, Attempt),
+    /// By a guest that knows a secret, through each of these exits.
+    Leak(Terms, Known, Vec<Leak>),
     /// By what the guest is connected with: nothing of it may run.
     Load(Vec<Refused>),
     /// By whoever can edit what the connector is run with, or the folders in which a vault keeps its secret.
@@ -122,6 +125,7 @@ impl Row {
             Trial::Search => {
                 return (search::TRIED, search::searched(way, siege).await);
             }
+            Trial::Leak(terms, known, leaks) => return leaked(way, siege, terms, known, leaks).await,
             Trial::Load(_) | Trial::Stored => (&[][..], None),
         };
         let (mut made, mut complaints) = (0, Vec::new());
@@ -139,6 +143,16 @@ impl Row {
         }
         (made, if complaints.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaints.join("\n"))) })
     }
+}
+
+/// Takes each exit that there is in this way.
+async fn leaked(way: Way, siege: &Siege, terms: &Terms, known: &Known, leaks: &[Leak]) -> (usize, anyhow::Result<()>) {
+    let (mut made, mut complaints) = (0, Vec::new());
+    for leak in leaks.iter().filter(|leak| leak.ways.contains(&way)) {
+        made += 1;
+        complaints.extend(leak::attempt(way, siege, terms, leak, known).await.err().map(|error| format!("{error:#}")));
+    }
+    (made, if complaints.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaints.join("\n"))) })
 }
 
 /// Has the guest make a batch of attempts; what came of them, and what arrived upstream.

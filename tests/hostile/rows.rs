@@ -90,5 +90,8 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         secrets::signed::misused(siege)?,
         secrets::signed::emitted(siege).await?,
         secrets::signed::requests(siege),
+        secrets::leaks::exits(siege),
+        secrets::leaks::requests(siege),
+        secrets::leaks::spellings(siege),
     ])
 }

@@ -26,6 +26,9 @@ const VALUES: [&str; 2] = ["first_zqx_8Jk4Wv0pTn62YsRb7Ud3", "later_zqx_5Hm9Qc2r
 /// A data folder, a keys folder, and a home.
 pub(crate) struct Store(TempDir);
 
+/// Something that is done to folders.
+type Deed = Box<dyn Fn(&Store) -> anyhow::Result<()> + Send + Sync>;
+
 /// What is done before the next run.
 struct Tampering {
     what: &'static str,
@@ -34,7 +37,7 @@ struct Tampering {
     /// Options besides.
     options: &'static [&'static str],
     /// What is done to the folders.
-    folders: Box<dyn Fn(&Store) -> anyhow::Result<()> + Send + Sync>,
+    folders: Deed,
     /// What is said of it.
     words: &'static str,
 }
@@ -144,7 +147,7 @@ async fn tamperings(siege: &Siege) -> anyhow::Result<usize> {
     let mut moved = labelled.clone();
     moved.config.insert("label".to_owned(), "other".into());
 
-    let unchanged = || -> Box<dyn Fn(&Store) -> anyhow::Result<()> + Send + Sync> { Box::new(|_| Ok(())) };
+    let unchanged = || -> Deed { Box::new(|_| Ok(())) };
     let re_aimed = |what, host: &str, places: &str| Tampering {
         what,
         terms: terms(siege, host, places),
@@ -154,13 +157,7 @@ async fn tamperings(siege: &Siege) -> anyhow::Result<usize> {
     };
     let asked_by =
         |what, options| Tampering { what, terms: good.clone(), options, folders: unchanged(), words: "has no value" };
-    let done = |what, words, folders: Box<dyn Fn(&Store) -> anyhow::Result<()> + Send + Sync>| Tampering {
-        what,
-        terms: good.clone(),
-        options: &[],
-        folders,
-        words,
-    };
+    let done = |what, words, folders: Deed| Tampering { what, terms: good.clone(), options: &[], folders, words };
     let (old_data, old_keys) = (old.data(), old.keys());
     let (other_data, other_keys, other_home) = (other.data(), other.keys(), elsewhere.copy()?);
     let mut in_body = re_aimed("a place in a body", &bank, "places = [\"header:x-key\", \"json:/comment\"]");

@@ -214,11 +214,14 @@ impl Journal {
 
     /// Keeps that the guest tried to let out a secret, tells the operator's log once for each exit, and ends the invocation.
     pub fn leak(&self, exit: Exit) {
-        // The first one stands.
-        let _ = self.leaked.set(exit);
+        // Together, so that whoever ends the invocation for it finds it in the record. The first one stands.
+        let fresh = {
+            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = self.leaked.set(exit);
+            record.leaks.insert(exit)
+        };
         self.overrun.notify_one();
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        if record.leaks.insert(exit) {
+        if fresh {
             metrics::counter!(
                 "bulkhead_leaks_total",
                 "tenant" => self.owner.tenant.to_string(),
@@ -268,7 +271,13 @@ impl Journal {
 
     /// What was kept since the last call.
     pub fn take(&self) -> Record {
-        std::mem::take(&mut *self.record.lock().unwrap_or_else(PoisonError::into_inner))
+        self.end().0
+    }
+
+    /// The same, and where the guest first tried to let out a secret, if it ever did.
+    pub fn end(&self) -> (Record, Option<Exit>) {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *record), self.leaked())
     }
 }
 
@@ -313,6 +322,23 @@ mod tests {
         assert_eq!(journal.overrun().await, Overrun::Leaked(Exit::Body));
         assert_eq!(journal.take().leaks, BTreeSet::from([Exit::Body, Exit::Log]));
         assert_eq!(journal.overrun().await, Overrun::Leaked(Exit::Body), "the next call of a reader ends as well");
+    }
+
+    #[test]
+    fn whoever_ends_for_a_leak_finds_it_in_the_record() {
+        let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
+        let guard = Arc::new(Guard::new([&"canary-secret".to_owned().into()]).unwrap());
+        for _ in 0..200 {
+            let journal = Journal::new(Arc::clone(&owner), Arc::clone(&guard));
+            let other = journal.clone();
+            let writer = std::thread::spawn(move || other.leaks(Exit::Body, b"canary-secret"));
+            while journal.leaked().is_none() {
+                std::hint::spin_loop();
+            }
+            let (record, leaked) = journal.end();
+            assert_eq!((record.leaks.len(), leaked), (1, Some(Exit::Body)));
+            assert!(writer.join().unwrap());
+        }
     }
 
     #[test]

@@ -311,13 +311,14 @@ impl Run {
         }
         let (lines, dropped_lines) = compartment.log.take();
         // Whatever else came of it: nothing of a guest that let out a secret is handed on.
-        let result = match compartment.journal.leaked() {
+        let (record, leaked) = compartment.journal.end();
+        let result = match leaked {
             Some(exit) => Err(Failure::Leak(exit)),
             None => result,
         };
         Outcome {
             result,
-            record: compartment.journal.take(),
+            record,
             lines,
             dropped_lines,
             usage: Usage { time: began.elapsed(), cpu: self.cpu, memory: compartment.limiter.peak() },

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use error::{Code, Error};
 
@@ -59,6 +60,7 @@ enum Verb {
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     report::start_tracing(arguments.verbose);
+    leave_no_memory();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -78,6 +80,12 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// A crash leaves no image of the memory, where keys and secrets are, on the disk.
+fn leave_no_memory() {
+    // Lower is always permitted.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
 async fn run(verb: Verb) -> Result<(), Error> {
     // A task of its own, so that an interrupt is heard while it computes.
     let work = tokio::spawn(async move {
@@ -94,5 +102,22 @@ async fn run(verb: Verb) -> Result<(), Error> {
     tokio::select! {
         result = work => result.unwrap_or_else(|error| Err(Error::new(Code::Host, format!("the verb broke off: {error}")))),
         _ = tokio::signal::ctrl_c() => Err(Error::new(Code::Interrupted, "interrupted")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getrlimit;
+
+    use super::*;
+
+    #[test]
+    fn a_crash_leaves_no_image_of_the_memory() {
+        // So that it can fail, where more is permitted.
+        let most = getrlimit(Resource::Core).maximum;
+        let _ = setrlimit(Resource::Core, Rlimit { current: most, maximum: most });
+        leave_no_memory();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
     }
 }

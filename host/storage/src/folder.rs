@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{
-    Dir, DirBuilder, DirBuilderExt as _, MetadataExt as _, OpenOptions, OpenOptionsExt as _, Permissions,
+    Dir, DirBuilder, DirBuilderExt as _, File, MetadataExt as _, OpenOptions, OpenOptionsExt as _, Permissions,
     PermissionsExt as _,
 };
 
@@ -92,12 +92,10 @@ impl Folder {
     /// writes, the old bytes may survive all the same.
     pub fn replace_and_wipe(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let wiped = || {
-            let mut old = self.dir.open_with(name, OpenOptions::new().write(true))?;
+            // What a killed writer left behind held the same.
+            let (unfinished, old) = (self.writable(&format!("{name}{UNFINISHED}"))?, self.writable(name)?);
             self.replaced(name, bytes)?;
-            let length = old.metadata()?.len();
-            old.seek(SeekFrom::Start(0))?;
-            std::io::copy(&mut std::io::repeat(0).take(length), &mut old)?;
-            old.sync_all()
+            unfinished.into_iter().chain(old).try_for_each(wipe)
         };
         wiped().map_err(|source| self.failed(name, source))
     }
@@ -113,6 +111,14 @@ impl Folder {
 
     pub(crate) fn failed(&self, name: &str, source: std::io::Error) -> Error {
         Error::Folder { what: self.what, path: self.path(name), source }
+    }
+
+    /// The file `name`, to be overwritten, if it is there.
+    fn writable(&self, name: &str) -> std::io::Result<Option<File>> {
+        match self.dir.open_with(name, OpenOptions::new().write(true)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     fn replaced(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -131,6 +137,26 @@ impl Folder {
         // The new name is durable only once the folder is.
         self.dir.open(".")?.sync_all()
     }
+}
+
+/// Overwrites what a file holds.
+fn wipe(mut file: File) -> std::io::Result<()> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(0))?;
+    std::io::copy(&mut std::io::repeat(0).take(length), &mut file)?;
+    file.sync_all()
+}
+
+/// Refuses links, which lead whoever opens them by their paths out of the folder.
+pub(crate) fn without_links(dir: &Dir) -> std::io::Result<()> {
+    for entry in dir.entries()? {
+        let entry = entry?;
+        if entry.file_type()?.is_symlink() {
+            let what = format!("{} is a symbolic link", entry.file_name().to_string_lossy().escape_debug());
+            return Err(std::io::Error::other(what));
+        }
+    }
+    Ok(())
 }
 
 /// Takes from everyone else what sled's files grant them, and makes their names durable.
@@ -207,11 +233,16 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::open("folder", &scratch.path().join("keys")).unwrap();
         folder.replace("a", b"an old key").unwrap();
-        let mut before = std::fs::File::open(folder.path("a")).unwrap();
+        // What a killed writer left behind.
+        folder.dir.write("a.new", "another key").unwrap();
+        let open = |name: &str| std::fs::File::open(folder.path(name)).unwrap();
+        let before = [(open("a"), 10), (open("a.new"), 11)];
         folder.replace_and_wipe("a", b"new").unwrap();
         assert_eq!(folder.read("a", 10).unwrap().unwrap(), b"new");
-        let mut left = Vec::new();
-        before.read_to_end(&mut left).unwrap();
-        assert_eq!(left, [0; 10]);
+        for (mut before, length) in before {
+            let mut left = Vec::new();
+            before.read_to_end(&mut left).unwrap();
+            assert_eq!(left, vec![0; length]);
+        }
     }
 }

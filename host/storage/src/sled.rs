@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::folder::{Folder, close_to_others};
+use crate::folder::{Folder, close_to_others, without_links};
 use crate::{Batch, Error, Page, Range, Space, Step, Store};
 
 /// Where sled's files lie in the data folder.
@@ -43,7 +43,9 @@ impl SledStore {
         on_a_thread(move || {
             let folder = Folder::open("data folder", &path)?;
             let subfolder = folder.subfolder(SUBFOLDER)?;
-            // sled opens paths itself. It flushes when it is told to, and never in the background.
+            // sled opens paths itself, so that a link in its folder would have it write over another file.
+            without_links(&subfolder).map_err(|source| folder.failed(SUBFOLDER, source))?;
+            // It flushes when it is told to, and never in the background.
             let config = sled::Config::new()
                 .path(path.join(SUBFOLDER))
                 .segment_size(SEGMENT)
@@ -173,6 +175,26 @@ mod tests {
         let error = SledStore::open(&path).await.err().unwrap();
         assert!(matches!(error, Error::Exposed { mode: 0o750, wanted: 0o700, .. }), "{error}");
         assert_eq!(error.next_step(), Some(format!("chmod 700 {}", path.display())));
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_folder_leads_nowhere() {
+        for link in ["db", "conf", "blobs"] {
+            let scratch = tempfile::tempdir().unwrap();
+            let around = cap_std::fs::Dir::open_ambient_dir(scratch.path(), cap_std::ambient_authority()).unwrap();
+            let path = scratch.path().join("data");
+            drop(SledStore::open(&path).await.unwrap());
+            let file = path.join("store").join(link);
+            std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file)).unwrap();
+            around.write("other", "the operator's own").unwrap();
+            std::os::unix::fs::symlink(scratch.path().join("other"), &file).unwrap();
+            let error = SledStore::open(&path).await.err();
+            assert_eq!(around.read_to_string("other").unwrap(), "the operator's own", "{link}");
+            assert!(
+                matches!(&error, Some(Error::Folder { source, .. }) if source.to_string().contains("link")),
+                "{error:?}"
+            );
+        }
     }
 
     #[tokio::test]

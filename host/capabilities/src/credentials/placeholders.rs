@@ -24,14 +24,23 @@ pub const PLACEHOLDER_PREFIX: &str = "bulkhead-";
 pub const PLACEHOLDER_BYTES: usize = PLACEHOLDER_PREFIX.len() + 32;
 /// Most signed results of one instance: a page of requests, each with its own, several times over.
 const MOST_MINTED: usize = 1024;
-/// Most of them that are looked for in answers, the latest: an upstream that repeats one repeats what it was just sent.
+/// Most of them that are looked for in the answers to other requests than those they went out with, the latest.
 const MOST_GUARDED: usize = 32;
 
-/// One instance's placeholders.
+/// One instance's placeholders, in the hands of one of its requests.
 pub struct Placeholders {
     power: Arc<Power>,
     secrets: Arc<Secrets>,
-    table: Mutex<Table>,
+    table: Arc<Mutex<Table>>,
+    sent: Mutex<Sent>,
+}
+
+/// What was signed and goes out with one request.
+#[derive(Default)]
+struct Sent {
+    values: Vec<SecretString>,
+    /// Whether its answer is being looked into. Nothing more can be looked for in it.
+    answered: bool,
 }
 
 #[derive(Default)]
@@ -39,17 +48,19 @@ struct Table {
     entries: HashMap<Arc<str>, Entry>,
     of_values: BTreeMap<SecretName, Arc<str>>,
     minted: usize,
-    /// What was signed lately.
+    /// What was signed and sent lately.
     latest: VecDeque<SecretString>,
-    /// A guard over that as well, until something else is signed.
+    /// A guard over that as well, until something else is sent.
     guard: Option<Arc<Guard>>,
 }
 
 impl Table {
-    fn signed(&mut self, minted: SecretString) {
-        self.latest.truncate(MOST_GUARDED - 1);
-        self.latest.push_front(minted);
-        self.guard = None;
+    fn sent(&mut self, minted: &SecretString) {
+        if !holds(&self.latest, minted) {
+            self.latest.truncate(MOST_GUARDED - 1);
+            self.latest.push_front(minted.clone());
+            self.guard = None;
+        }
     }
 }
 
@@ -88,7 +99,13 @@ pub(crate) enum Refused {
 impl Placeholders {
     /// None yet.
     pub fn new(power: Arc<Power>, secrets: Arc<Secrets>) -> Self {
-        Self { power, secrets, table: Mutex::default() }
+        Self { power, secrets, table: Arc::default(), sent: Mutex::default() }
+    }
+
+    /// The same placeholders, for one request.
+    pub(crate) fn for_request(&self) -> Arc<Self> {
+        let (power, secrets, table) = (Arc::clone(&self.power), Arc::clone(&self.secrets), Arc::clone(&self.table));
+        Arc::new(Self { power, secrets, table, sent: Mutex::default() })
     }
 
     /// What was granted.
@@ -134,7 +151,6 @@ impl Placeholders {
             return Err(Refused::TooMany);
         }
         table.minted += 1;
-        table.signed(minted.clone());
         let placeholder = fresh()?;
         table.entries.insert(Arc::clone(&placeholder), Entry { secret: name.clone(), minted: Some(minted) });
         Ok(placeholder)
@@ -161,27 +177,47 @@ impl Placeholders {
         found
     }
 
-    /// Calls `use_` with the value that `placeholder` stands for, if it stands for one.
+    /// Calls `use_` with the value that `placeholder` stands for, if it stands for one. What was signed can no longer go out
+    /// once the request's answer is being looked into.
     pub(crate) fn reveal<T>(&self, placeholder: &str, use_: impl FnOnce(&str) -> T) -> Option<T> {
         let table = self.table();
         let entry = table.entries.get(placeholder)?;
         let value = match &entry.minted {
-            Some(minted) => minted,
+            Some(minted) if self.note(minted) => minted,
+            Some(_) => return None,
             None => self.secrets.value(&entry.secret)?,
         };
         Some(use_(value.expose_secret()))
     }
 
-    /// Takes down what was signed and goes out without a placeholder.
-    pub(crate) fn note(&self, minted: SecretString) {
-        self.table().signed(minted);
+    /// Takes down what was signed and goes out with this request, if its answer can still be looked into for it.
+    pub(crate) fn note(&self, minted: &SecretString) -> bool {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sent.answered && !holds(&sent.values, minted) {
+            sent.values.push(minted.clone());
+        }
+        !sent.answered
     }
 
-    /// `guard`, over what was signed lately as well: whoever has a token can use it elsewhere.
+    /// `guard`, over what was signed and went out with this request and with others lately as well: whoever has a token can
+    /// use it elsewhere. What went out with this one counts however much a guest has had signed since.
     pub(crate) fn guard(&self, guard: &Arc<Guard>) -> Result<Arc<Guard>, super::Error> {
+        let sent = {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.answered = true;
+            std::mem::take(&mut sent.values)
+        };
         let mut table = self.table();
+        if sent.len() > MOST_GUARDED {
+            return Ok(Arc::new(guard.with(&sent)?));
+        }
+        sent.iter().for_each(|minted| table.sent(minted));
         if table.latest.is_empty() {
             return Ok(Arc::clone(guard));
+        }
+        // One that was held already may have been pushed out by another of the same request.
+        if !sent.iter().all(|minted| holds(&table.latest, minted)) {
+            return Ok(Arc::new(guard.with(&sent)?));
         }
         if let Some(known) = &table.guard {
             return Ok(Arc::clone(known));
@@ -199,6 +235,10 @@ impl Placeholders {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn holds<'a>(all: impl IntoIterator<Item = &'a SecretString>, one: &SecretString) -> bool {
+    all.into_iter().any(|known| known.expose_secret() == one.expose_secret())
 }
 
 fn fresh() -> Result<Arc<str>, Refused> {
@@ -272,7 +312,12 @@ pub(crate) mod tests {
             secrets.insert(name.clone(), (*value).to_owned().into(), Vec::new());
             table.entries.insert(Arc::from(*placeholder), Entry { secret: name, minted: None });
         }
-        Arc::new(Placeholders { power, secrets: Arc::new(secrets), table: Mutex::new(table) })
+        Arc::new(Placeholders {
+            power,
+            secrets: Arc::new(secrets),
+            table: Arc::new(Mutex::new(table)),
+            sent: Mutex::default(),
+        })
     }
 
     #[test]
@@ -306,17 +351,44 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_signed_lately_is_guarded() {
-        let (placeholders, _) = placeholders("value-of-token");
+    fn what_was_signed_is_guarded_in_the_answer_to_its_request_and_lately_in_others() {
+        let (instance, _) = placeholders("value-of-token");
         let guard = Arc::new(Guard::new([]).unwrap());
-        assert!(placeholders.guard(&guard).unwrap().is_idle());
+        assert!(instance.for_request().guard(&guard).unwrap().is_idle());
         let name = "signing".parse().unwrap();
-        placeholders.keep(&name, "a-signed-token".to_owned().into()).unwrap();
-        placeholders.note("another-signed-token".to_owned().into());
-        let masked = |text: &str| placeholders.guard(&guard).unwrap().masked(text);
-        assert_eq!(masked("a-signed-token, another-signed-token"), "**************, ********************");
-        (0..MOST_GUARDED).for_each(|number| placeholders.note(format!("signed-token-{number}").into()));
-        assert_eq!(masked("a-signed-token, signed-token-0"), "a-signed-token, **************");
+        let send = |number: usize| {
+            let placeholder = instance.keep(&name, format!("signed-token-{number:02}").into()).unwrap();
+            let request = instance.for_request();
+            request.reveal(&placeholder, str::to_owned).unwrap();
+            request
+        };
+        let (first, second) = (send(0), send(1));
+        second.note(&"another-signed-token".to_owned().into());
+        // What is only kept goes nowhere, and pushes nothing out.
+        (0..100).for_each(|number| drop(instance.keep(&name, format!("kept-{number}").into()).unwrap()));
+        for number in 2..MOST_GUARDED + 2 {
+            send(number).guard(&guard).unwrap();
+        }
+        let masked = |request: &Placeholders, text: &str| request.guard(&guard).unwrap().masked(text);
+        assert_eq!(masked(&first, "signed-token-00, signed-token-33"), "***************, ***************");
+        assert_eq!(masked(&second, "signed-token-01, another-signed-token"), "***************, ********************");
+        assert_eq!(masked(&instance.for_request(), "signed-token-02"), "signed-token-02");
+        let many = instance.for_request();
+        (0..MOST_GUARDED * 2).for_each(|number| assert!(many.note(&format!("one-of-many-{number:02}").into())));
+        assert_eq!(masked(&many, "one-of-many-00, one-of-many-63"), "**************, **************");
+    }
+
+    #[test]
+    fn nothing_signed_goes_out_once_the_answer_is_looked_into() {
+        let (instance, _) = placeholders("value-of-token");
+        let (signed, token) = (
+            instance.keep(&"signing".parse().unwrap(), "signed-token".to_owned().into()).unwrap(),
+            instance.get("token").unwrap(),
+        );
+        let request = instance.for_request();
+        request.guard(&Arc::new(Guard::new([]).unwrap())).unwrap();
+        assert_eq!(request.reveal(&signed, str::to_owned), None);
+        assert!(request.reveal(&token, str::to_owned).is_some());
     }
 
     #[test]

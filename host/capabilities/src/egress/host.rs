@@ -88,7 +88,7 @@ impl WasiHttpHooks for Gate {
             }
         };
         let company = Company {
-            placeholders: Arc::clone(&self.placeholders),
+            placeholders: self.placeholders.for_request(),
             guard: Arc::clone(&self.guard),
             journal: journal.clone(),
             options: options.unwrap_or_default(),

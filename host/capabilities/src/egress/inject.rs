@@ -80,7 +80,7 @@ fn add(
             let made = signer::token(secret, placeholders.secrets(), SystemTime::now());
             let made = made.map_err(|reason| Error::Unsigned { secret: name.clone(), reason })?;
             token = made.ok_or_else(missing)?;
-            placeholders.note(token.clone());
+            placeholders.note(&token);
             token.expose_secret()
         }
         Key::Hmac { .. } => return Err(Error::SecretUnfit(name.clone())),

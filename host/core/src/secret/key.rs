@@ -177,14 +177,15 @@ impl AwsScope<Term> {
 }
 
 impl Key<String> {
-    /// What it may be used for, as a binding has it; nothing for a plain value.
+    /// What it may be used for, as a binding has it; nothing for a plain value. Terms are quoted: one could spell the
+    /// beginning of the next.
     pub(crate) fn purpose(&self) -> Option<String> {
         match self {
             Self::Value => None,
             Self::Hmac { hash, .. } => Some(format!("hmac:{hash:?}").to_lowercase()),
             Self::Jwt { algorithm, terms, .. } => {
                 let said =
-                    terms.all().map(|(name, term)| term.map(|text| format!(" {name}={text}")).unwrap_or_default());
+                    terms.all().map(|(name, term)| term.map(|text| format!(" {name}={text:?}")).unwrap_or_default());
                 Some(format!("jwt:{algorithm:?}{}", said.concat()))
             }
         }

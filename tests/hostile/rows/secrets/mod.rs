@@ -1,6 +1,7 @@
 //! Secrets: where a placeholder may stand, what arrives in its stead, and what comes back.
 
 pub(super) mod echoes;
+pub(super) mod leaks;
 pub(super) mod placed;
 pub(super) mod signed;
 pub(super) mod values;

@@ -38,7 +38,7 @@ pub(crate) fn injected(siege: &Siege) -> Row {
 /// What becomes of `value` in each place.
 fn everywhere(siege: &Siege, value: &str) -> Vec<Attempt> {
     let host = siege.bank_authority();
-    let arrives = |path: &str, part: &str, what: Value| json!({ "request": path.replace("@", &host), part: what });
+    let arrives = |path: &str, part: &str, what: Value| json!({ "request": path.replace('@', &host), part: what });
     let mut attempts = vec![
         get(siege.bank("/read/q?a=1&key=<secret:key>&b=2")).read(&arrives(
             "GET @ /read/q",

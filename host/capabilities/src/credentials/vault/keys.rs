@@ -114,7 +114,8 @@ impl Keys {
     pub(super) fn make(&self) -> Result<Arc<dyn MasterKey>, Error> {
         let mut keys = self.read_keys()?;
         keys.push(LocalKey::random()?);
-        self.folder.replace(KEY_FILE, written(&keys).as_bytes())?;
+        // The file that it replaces holds the key that is to be destroyed.
+        self.folder.replace_and_wipe(KEY_FILE, written(&keys).as_bytes())?;
         let made = keys.pop().ok_or(super::seal::Unsealable)?;
         Ok(Arc::new(made))
     }

@@ -56,6 +56,8 @@ pub const MOST_EARLIER: usize = 3;
 pub const MOST_OF_CONNECTION: usize = 64;
 /// Most secrets of one tenant: a rotation of its key rewrites all of them, in all versions, in one batch.
 pub const MOST_OF_TENANT: usize = 1024;
+/// The last second of the year 9999, in seconds since 1970: RFC 3339 has no later ones.
+const LAST_OF_DATES: u64 = 253_402_300_799;
 /// Most bytes of a secret's hosts and places: 64 hosts of the longest kind, and what is written around them.
 pub const LARGEST_BINDING: usize = 17 * 1024;
 
@@ -190,7 +192,8 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The time that many seconds after 1970.
+/// The time that many seconds after 1970, at most the last that has a date: nothing vouches for when a secret was used.
 fn time(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH)
+    let dated = Duration::from_secs(seconds.min(LAST_OF_DATES));
+    SystemTime::UNIX_EPOCH.checked_add(dated).unwrap_or(SystemTime::UNIX_EPOCH)
 }

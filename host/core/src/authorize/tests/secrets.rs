@@ -227,8 +227,12 @@ fn a_stored_value_is_bound_to_hosts_places_paths_and_purpose() {
     );
     assert_eq!(
         binding("places = [\"header:x\"]\nsign = { jwt = \"EdDSA\", iss = \"{app}\" }", ""),
-        "header:x, jwt:EdDsa iss=17 at api.example.com"
+        "header:x, jwt:EdDsa iss=\"17\" at api.example.com"
     );
     let places = "places = [\"json:/a\", \"header:x\"]";
     assert_ne!(binding(places, ""), binding(places, "body-places = true"));
+    // A term cannot pass for two.
+    let signs = |terms: &str| binding(&format!("places = [\"header:x\"]\nsign = {{ jwt = \"EdDSA\", {terms} }}"), "");
+    assert_ne!(signs("iss = \"me sub=admin\""), signs("iss = \"me\", sub = \"admin\""));
+    assert_ne!(signs("iss = 'me\" sub=\"admin'"), signs("iss = \"me\", sub = \"admin\""));
 }

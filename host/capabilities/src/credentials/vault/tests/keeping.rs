@@ -114,6 +114,10 @@ async fn a_list_tells_age_and_use_and_no_value() {
     // Nobody needs it, so that nobody has to be able to vouch for it.
     rig.set(USED, "acme/crm/token", Some(b"nonsense".to_vec())).await;
     assert_eq!(vault.list(&tenant("acme"), None).await.unwrap()[0].last_used, None);
+    // The first minute of the year 10000, which cannot be printed.
+    rig.set(USED, "acme/crm/token", Some(br#"{"form":1,"minute":4223371680}"#.to_vec())).await;
+    let used = vault.list(&tenant("acme"), None).await.unwrap()[0].last_used.unwrap();
+    assert_eq!(humantime::format_rfc3339_seconds(used).to_string(), "9999-12-31T23:59:59Z");
 }
 
 #[tokio::test]

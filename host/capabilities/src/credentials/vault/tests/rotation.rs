@@ -44,8 +44,12 @@ async fn the_master_key_is_changed_and_the_old_one_is_gone() {
     let vault = rig.open().await.unwrap();
     furnished(&vault).await;
     let before = rig.key_file();
+    let mut held = std::fs::File::open(rig.keys().join("master.key")).unwrap();
     let id = vault.rotate_master_key(None).await.unwrap();
     let after = rig.key_file();
+    let mut left = Vec::new();
+    std::io::Read::read_to_end(&mut held, &mut left).unwrap();
+    assert!(left == vec![0; before.len()], "what the disk still has of the first file");
     assert_eq!((before.lines().count(), after.lines().count()), (2, 2));
     assert!(before.lines().last() != after.lines().last());
     assert_eq!(LocalKey::parse(after.lines().last().unwrap()).unwrap().id(), &id);
