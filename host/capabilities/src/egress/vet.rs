@@ -33,13 +33,15 @@ pub(super) fn vetted(body: WasiBody, guard: &Arc<Guard>, journal: &Journal, even
         return body;
     }
     let (masking, journal, event) = (Masking::watching(Arc::clone(guard)), journal.clone(), Arc::clone(event));
-    Vetted { inner: body, masking, ended: false, journal, event }.boxed_unsync()
+    Vetted { inner: body, masking, ended: false, broken: None, journal, event }.boxed_unsync()
 }
 
 struct Vetted {
     inner: WasiBody,
     masking: Masking,
+    /// Whether nothing more comes, but for how it broke off.
     ended: bool,
+    broken: Option<WasiError>,
     journal: Journal,
     event: Arc<Event>,
 }
@@ -48,7 +50,7 @@ impl Vetted {
     /// What may go on; nothing when it is all held back.
     fn pass(&mut self, passed: Passed) -> Option<Result<Frame<Bytes>, WasiError>> {
         if passed.leak {
-            self.ended = true;
+            (self.ended, self.broken) = (true, None);
             self.journal.leak(Exit::Body);
             self.event.note(|facts| facts.fault = Some(Fault::Leak));
             return Some(Err(WasiError::HttpRequestDenied));
@@ -64,12 +66,16 @@ impl Body for Vetted {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
         while !this.ended {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)).transpose()? {
-                Some(frame) => frame,
-                None => {
-                    this.ended = true;
+            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => {
+                    // What came before an error goes out before it: a body that goes on past its length is only cut off there.
+                    (this.ended, this.broken) = (true, end.and_then(Result::err));
                     let passed = this.masking.finish();
-                    return Poll::Ready(this.pass(passed));
+                    if let Some(frame) = this.pass(passed) {
+                        return Poll::Ready(Some(frame));
+                    }
+                    break;
                 }
             };
             let piece = match frame.into_data() {
@@ -84,15 +90,19 @@ impl Body for Vetted {
                 return Poll::Ready(Some(frame));
             }
         }
-        Poll::Ready(None)
+        Poll::Ready(this.broken.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.masking.held() == 0 && self.inner.is_end_stream()
+        self.ended && self.broken.is_none() || !self.ended && self.masking.held() == 0 && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.ended { SizeHint::with_exact(0) } else { longer(&self.inner.size_hint(), self.masking.held() as u64) }
+        if self.is_end_stream() {
+            SizeHint::with_exact(0)
+        } else {
+            longer(&self.inner.size_hint(), self.masking.held() as u64)
+        }
     }
 }
 
@@ -113,7 +123,11 @@ mod tests {
         let owner = bulkhead_core::id::Owner::local(&"acme/crm".parse().unwrap());
         let journal = Journal::new(Arc::new(owner), Arc::clone(&guard));
         let whole: usize = pieces.iter().map(String::len).sum();
-        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece))));
+        // One that is called so breaks it off.
+        let pieces = pieces.into_iter().map(|piece| match piece.as_str() {
+            "broken" => Err(WasiError::HttpProtocolError),
+            _ => Ok(Frame::data(Bytes::from(piece))),
+        });
         let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
         let mut body = vetted(body, &guard, &journal, &event);
         let mut out = Vec::new();
@@ -125,7 +139,8 @@ mod tests {
                     return (String::from_utf8(out).unwrap(), None, journal.leaked());
                 }
                 Err(error) => {
-                    assert_eq!(event.fault(), Some(Fault::Leak));
+                    assert_eq!(event.fault().is_some(), journal.leaked().is_some());
+                    assert!(body.frame().await.is_none() && body.is_end_stream());
                     return (String::from_utf8(out).unwrap(), Some(error), journal.leaked());
                 }
             }
@@ -160,6 +175,15 @@ mod tests {
                     assert_eq!(leaked, Some(Exit::Body));
                 }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_an_error_goes_out_before_it_unless_it_is_a_secret() {
+        for (begin, goes) in [("", ""), ("a body", "a body"), (SECRET, "")] {
+            let (out, error, leaked) = sent(vec![begin.to_owned(), "broken".to_owned()]).await;
+            assert_eq!((out.as_str(), leaked.is_some()), (goes, begin == SECRET));
+            assert!(error.is_some());
         }
     }
 }
