@@ -105,9 +105,13 @@ async fn a_stored_secret_cannot_be_aimed_at_another_place() -> anyhow::Result<()
     enter(&laid, "set", &Options::default().token).await?.succeeded();
     laid.change("connector.toml", "authorization", "x-leak")?;
     let ended = laid.run(&read(), None).await?;
-    ended.refused(6, &["was entered for other hosts or places (header:authorization at localhost)", "enter it again"]);
-    assert!(acme.requests().is_empty());
+    ended.refused(6, &["was entered for other hosts or places", "header:authorization at localhost", "enter it again"]);
     laid.change("connector.toml", "x-leak", "authorization")?;
+    // Another publisher's connector of the same name has a connection of the same name.
+    laid.change("connector.toml", "bulkhead/acme-crm", "evil/acme-crm")?;
+    laid.run(&read(), None).await?.refused(6, &["connector:bulkhead/acme-crm", "connector:evil/acme-crm"]);
+    assert!(acme.requests().is_empty());
+    laid.change("connector.toml", "evil/acme-crm", "bulkhead/acme-crm")?;
     laid.run(&read(), None).await?.succeeded();
     Ok(())
 }

@@ -185,7 +185,13 @@ impl Egress {
 
     /// The denial of a request with a placeholder where none may stand.
     fn misplaced(&self, name: &SecretName, spot: &Spot, secret: Option<&Arc<SecretPower>>) -> Denial {
+        let elsewhere = secret.and_then(|secret| secret.paths_with(&self.target));
         let remedy = match (spot, secret.map(|secret| &secret.way)) {
+            // All that is in the way is its list of paths.
+            (Spot::Place(place), Some(Way::Places(places))) if elsewhere.is_some() && places.contains(place) => {
+                let paths = elsewhere.unwrap_or_default();
+                Some(Remedy::manifest(format!("[secrets.{name}]\npaths = [{}]", paths.join(", "))))
+            }
             (Spot::Place(place), Some(Way::Places(places))) => {
                 let mut places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
                 let place = format!("\"{place}\"");

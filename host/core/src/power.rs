@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::denial::Remedy;
 use crate::egress::{HostPattern, PathPattern, Rule, Target};
 use crate::grant::{Grant, same_destination};
-use crate::id::{Digest, SecretName};
+use crate::id::{ConnectorName, Digest, SecretName};
 use crate::limits::{Asked, LARGEST_BODY, Limits, Scope, Size, Traffic};
 use crate::manifest::Manifest;
 use crate::secret::{Binding, Injection, Key, Place, SecretGrant, SecretRequest, Term, Way, is_plain};
@@ -78,6 +78,8 @@ pub(crate) struct Opening {
 pub struct SecretPower {
     /// Its name.
     pub name: SecretName,
+    /// Whose manifest asks for it.
+    pub connector: ConnectorName,
     /// The hosts that it may go to.
     pub hosts: Vec<HostPattern>,
     /// The paths there; all that are permitted when absent.
@@ -157,7 +159,8 @@ impl Power {
         for (name, request) in &manifest.secrets {
             if let Some(granted) = grant.secrets.get(name) {
                 let hosts = request.hosts.iter().map(&resolve).collect::<Result<_, _>>()?;
-                let power = SecretPower::new(name, request, granted, hosts, &lookup)?;
+                let asked = (name, request);
+                let power = SecretPower::new(&manifest.connector.name, asked, granted, hosts, &lookup)?;
                 secrets.insert(name.clone(), Arc::new(power));
             }
         }
@@ -241,8 +244,8 @@ impl Power {
 
 impl SecretPower {
     fn new<'a>(
-        name: &SecretName,
-        request: &SecretRequest,
+        connector: &ConnectorName,
+        (name, request): (&SecretName, &SecretRequest),
         granted: &SecretGrant,
         hosts: Vec<HostPattern>,
         lookup: impl Fn(&str) -> Option<&'a str>,
@@ -285,6 +288,7 @@ impl SecretPower {
         };
         Ok(Self {
             name: name.clone(),
+            connector: connector.clone(),
             hosts,
             paths: request.paths.clone(),
             way,
@@ -311,7 +315,15 @@ impl SecretPower {
         matches!(self.way, Way::Inject(Injection::AwsSigV4(_)))
     }
 
-    /// What a stored value is sealed together with: hosts and places, and what may be signed. Change one of these, and the
+    /// Its paths and the target's, each in quotes, where the host is right and the path is not among them.
+    pub(crate) fn paths_with(&self, target: &Target) -> Option<Vec<String>> {
+        let host = self.hosts.iter().any(|pattern| pattern.covers(target.host()));
+        let paths = self.paths.as_ref().filter(|_| host && !self.covers(target))?;
+        let asked = paths.iter().map(|path| format!("\"{path}\""));
+        Some(asked.chain([format!("\"{}\"", target.path())]).collect())
+    }
+
+    /// What a stored value is sealed together with: the connector, hosts and places, and what may be signed. Change one of these, and the
     /// value has to be entered again.
     pub fn binding(&self) -> Binding {
         let places = match &self.way {
@@ -320,6 +332,7 @@ impl SecretPower {
         };
         let paths = self.paths.iter().flatten().map(|path| format!("path:{path}"));
         let places = places.into_iter().chain(paths).chain(self.key.purpose());
+        let places = places.chain([format!("connector:{}", self.connector)]);
         Binding::new(self.hosts.iter().map(ToString::to_string), places)
     }
 }

@@ -201,16 +201,26 @@ fn ways_to_load(imports: &[Import]) -> String {
     ways.join("\n")
 }
 
+impl From<credentials::Error> for Error {
+    fn from(error: credentials::Error) -> Self {
+        let message = Self::new(Code::Setup, error.to_string());
+        match error {
+            credentials::Error::TooShort(name) => message.next(format!(
+                "whoever insists on it adds to the grant, and then values that look like it are masked wherever they stand:\n{}",
+                indented(&format!("[secrets.{name}]\nshort = true"))
+            )),
+            _ => message,
+        }
+    }
+}
+
 impl From<connection::Error> for Error {
     fn from(error: connection::Error) -> Self {
         let message = error.to_string();
         match error {
             connection::Error::NoValue(name) => Self::new(Code::Setup, message)
                 .next(format!("give it one: --secret {name}=@FILE or --secret {name}=env:VARIABLE")),
-            connection::Error::Secret(credentials::Error::TooShort(name)) => Self::new(Code::Setup, message).next(format!(
-                "whoever insists on it adds to the grant, and then values that look like it are masked wherever they stand:\n{}",
-                indented(&format!("[secrets.{name}]\nshort = true"))
-            )),
+            connection::Error::Secret(error) => error.into(),
             connection::Error::Refused(refusal) => refusal.into(),
             _ => Self::new(Code::Setup, message),
         }

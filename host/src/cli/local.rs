@@ -10,6 +10,9 @@ use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
+use bulkhead_core::egress::Scheme;
+use bulkhead_core::id::SecretName;
+use bulkhead_core::manifest::EgressRequest;
 use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{connect, connection};
@@ -19,6 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::error::{Code, Error, indented};
+use super::report;
 use super::source::Named;
 use super::vault::{KeysArguments, Whose};
 
@@ -116,6 +120,12 @@ impl Local {
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
         let connection = connect(&runtime, owner, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
+        for (name, _) in connection.secrets.entries().filter(|(name, _)| connection.power.secret(name).is_none()) {
+            report::note(&format!(
+                "the secret `{name}` has a value, and requests go out without it, because the grant does not allow it. To grant it, add:\n{}",
+                indented(&secret_lines(name, &release))
+            ));
+        }
         Ok((release, grant, connection))
     }
 
@@ -142,16 +152,14 @@ impl Local {
         if of(Capability::Egress) {
             lines.extend(manifest.egress.iter().map(|request| request.rule.grant_lines()));
         }
-        if of(Capability::Credentials) {
-            lines.extend(manifest.secrets.keys().map(|name| format!("[secrets.{name}]")));
-        }
+        lines.extend(manifest.secrets.keys().map(|name| secret_lines(name, release)));
         if of(Capability::Log) {
             lines.push("[log]".to_owned());
         }
         let way = match &self.asked.grant {
             Some(path) => format!("to grant this, add to {}", path.display()),
-            None => "without --grant, no plain http, no address written out and no wildcard under a public suffix is \
-                     granted. To grant this, put into a file and name it with --grant"
+            None => "without --grant, no plain http, no address written out, no wildcard under a public suffix and no secret without TLS \
+                     is granted. To grant this, put into a file and name it with --grant"
                 .to_owned(),
         };
         let message = format!(
@@ -217,4 +225,14 @@ impl FromStr for Text {
             None => Self::Inline(text.to_owned()),
         })
     }
+}
+
+/// The lines of a grant that allow the secret `name` where the manifest asks for it.
+fn secret_lines(name: &SecretName, release: &Release) -> String {
+    let asked = release.manifest.secrets.get(name);
+    let in_the_clear = |request: &&EgressRequest| {
+        request.rule.scheme == Scheme::Http && asked.is_some_and(|asked| asked.hosts.contains(&request.rule.host))
+    };
+    let plain = release.manifest.egress.iter().find(in_the_clear).map_or("", |_| "\nplain-http = true");
+    format!("[secrets.{name}]{plain}")
 }

@@ -112,7 +112,13 @@ fn denials(err: &mut impl Write, record: &Record) -> std::io::Result<()> {
         writeln!(err, "held back: {} [{code}]{others}", plain(message))?;
     }
     if record.masked > 0 {
-        writeln!(err, "a secret stood {} times in what an upstream answered, and was masked", record.masked)?;
+        let times = if record.masked == 1 { "once".to_owned() } else { format!("{} times", record.masked) };
+        writeln!(err, "a secret stood {times} in what an upstream answered, and was masked")?;
     }
     Ok(())
+}
+
+/// Says something beside what was asked for, on stderr.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
 }

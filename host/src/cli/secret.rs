@@ -7,7 +7,7 @@ use bulkhead_capabilities::credentials;
 use bulkhead_capabilities::credentials::vault::{Entry, OVERLAP};
 use bulkhead_core::id::{ConnectionId, Owner, SecretName, TenantId};
 
-use super::error::{Code, Error};
+use super::error::{Code, Error, indented};
 use super::local::{Asked, runtime};
 use super::report;
 use super::source::Place;
@@ -60,6 +60,9 @@ struct Enter {
     /// Where the value is; `-` is standard input. It is never written on the command line.
     #[arg(long, value_name = "@FILE|env:VARIABLE|-")]
     from: String,
+    /// What was written behind the name. It may be a value, which an error of the parser would repeat.
+    #[arg(hide = true)]
+    surplus: Option<String>,
     #[command(flatten)]
     whose: Whose,
     #[command(flatten)]
@@ -85,7 +88,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 impl Enter {
     async fn run(&self, again: bool) -> Result<(), Error> {
         // Not by clap, whose error would repeat the text: it may be the value.
-        let place = Place::parse(&self.from).ok_or_else(|| {
+        let place = Place::parse(&self.from).filter(|_| self.surplus.is_none()).ok_or_else(|| {
             let form =
                 "write @FILE, env:VARIABLE or -; values do not belong on the command line, where others can read them";
             Error::new(Code::Usage, format!("--from: {form}"))
@@ -97,9 +100,14 @@ impl Enter {
             let why = if asked { "the grant does not allow" } else { "connector.toml does not ask for" };
             return Err(Error::new(Code::Setup, format!("{why} a secret `{}`", self.name)));
         };
+        if secret.body_places_withheld {
+            let lines = indented(&format!("[secrets.{}]\nbody-places = true", self.name));
+            report::note(&format!(
+                "its places in bodies are not granted. Who wants them adds to the grant first, since the value would have to be entered again:\n{lines}"
+            ));
+        }
         let value = place.read()?;
-        credentials::check(&self.name, Some(secret), &value)
-            .map_err(|error| Error::new(Code::Setup, error.to_string()))?;
+        credentials::check(&self.name, Some(secret), &value).map_err(Error::from)?;
         let owner = self.whose.owner(&release.manifest.connector.name);
         let (vault, binding, now) = (self.folders.make().await?, secret.binding(), SystemTime::now());
         let entered = match again {
@@ -109,8 +117,8 @@ impl Enter {
         let version = entered.map_err(Error::from)?;
         let mut text = format!("entered `{}` of {owner}, version {version}: {binding}\n", self.name);
         if version > 1 {
-            let overlap = humantime::format_duration(OVERLAP);
-            let _ = writeln!(text, "the version before is masked where it comes back for {overlap}");
+            let hours = OVERLAP.as_secs() / 3600;
+            let _ = writeln!(text, "for {hours} hours, the version before is masked where it comes back");
         }
         report::print(&text)
     }

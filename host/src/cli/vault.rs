@@ -177,11 +177,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Verb::RotateMasterKey { next, folders } => {
             let id = folders.open().await?.rotate_master_key(next.key()?).await?;
-            report::print(&format!("the master key is {id}\n{}", next.told()))
+            report::print(&format!(
+                "there is a new master key, with the id {id}: keep a copy of it, and destroy the copies of the one before\n{}",
+                next.told()
+            ))
         }
         Verb::Erase { tenant, yes: true, next, folders } => {
             let id = folders.open().await?.erase(tenant, next.key()?).await?;
-            report::print(&format!("tenant {tenant} is erased; the master key is {id}\n{}", next.told()))
+            report::print(&format!(
+                "tenant {tenant} is erased, and there is a new master key, with the id {id}: keep a copy of it, and destroy the copies of the one before\n{}",
+                next.told()
+            ))
         }
         Verb::Erase { tenant, yes: false, .. } => {
             Err(Error::new(Code::Usage, format!("this destroys all secrets of tenant `{tenant}` for good"))

@@ -27,6 +27,9 @@ pub use values::{LONGEST_SECRET, SHORTEST_SECRET, Secrets, check};
 /// Why a secret was refused. The text never holds the value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
+    /// Nothing at all.
+    #[error("the value of the secret `{0}` is empty")]
+    Empty(SecretName),
     /// Fewer than [`SHORTEST_SECRET`] bytes.
     #[error("the secret `{0}` has fewer than {SHORTEST_SECRET} bytes")]
     TooShort(SecretName),

@@ -23,7 +23,7 @@ use super::{Placeholders, Secrets};
 
 pub(crate) const INTERFACES: &[&str] = &["bulkhead:credentials/signer@0.1.0"];
 pub(crate) const MANIFEST_LINES: &str =
-    "[secrets.todo]\nwhy = \"TODO\"\nhosts = [\"TODO\"]\nplaces = [\"header:TODO\"]\nsign = { hmac = \"sha256\" }";
+    "[secrets.todo-key]\nwhy = \"TODO\"\nhosts = [\"TODO\"]\nplaces = [\"header:TODO\"]\nsign = { hmac = \"sha256\" }";
 
 impl Placeholders {
     /// A placeholder of the signature of `message` with the secret `name`.

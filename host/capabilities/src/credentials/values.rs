@@ -65,6 +65,9 @@ impl Secrets {
 pub fn check(name: &SecretName, power: Option<&SecretPower>, value: &SecretString) -> Result<(), Error> {
     let bytes = value.expose_secret().as_bytes();
     let shortest = if power.is_some_and(|power| power.short) { 1 } else { SHORTEST_SECRET };
+    if bytes.is_empty() {
+        return Err(Error::Empty(name.clone()));
+    }
     if bytes.len() < shortest {
         return Err(Error::TooShort(name.clone()));
     }

@@ -123,7 +123,7 @@ impl Vault {
 /// [`check`](crate::credentials::check).
 fn fits(name: &SecretName, value: &SecretString) -> Result<(), Error> {
     match value.expose_secret().len() {
-        0 => Err(credentials::Error::TooShort(name.clone()).into()),
+        0 => Err(credentials::Error::Empty(name.clone()).into()),
         1..=LONGEST_SECRET => Ok(()),
         _ => Err(credentials::Error::TooLong(name.clone()).into()),
     }

@@ -76,6 +76,13 @@ fn a_misplaced_placeholder_is_told_with_the_lines_that_would_place_it() {
 }
 
 #[test]
+fn a_placeholder_at_another_path_is_told_with_the_paths_that_would_cover_it() {
+    let power = given("places = [\"header:x-key\"]\npaths = [\"/login\"]", "", None).unwrap();
+    let denial = authorize(&power, using("https://api.example.com/notes", &[], place("header:x-key"))).unwrap_err();
+    assert_eq!(denial.remedy.unwrap().lines, "[secrets.key]\npaths = [\"/login\", \"/notes\"]");
+}
+
+#[test]
 fn a_placeholder_of_a_secret_that_is_injected_may_stand_nowhere() {
     let power = given("inject = { header = \"x-key\" }", "", None).unwrap();
     assert_eq!(judged(&power, using("https://api.example.com/", &[], place("header:x-key"))), "secret-misplaced");
@@ -216,18 +223,18 @@ fn a_stored_value_is_bound_to_hosts_places_paths_and_purpose() {
     let binding = |lines: &str, grant: &str| {
         given(lines, grant, Some("17")).unwrap().secret(&"key".parse().unwrap()).unwrap().binding().to_string()
     };
-    assert_eq!(binding("inject = { header = \"X-Key\" }", ""), "header:x-key at api.example.com");
+    assert_eq!(binding("inject = { header = \"X-Key\" }", ""), "connector:acme/x, header:x-key at api.example.com");
     assert_eq!(
         binding("inject = { basic = \"me:{}\" }\npaths = [\"/v1/*\"]", ""),
-        "basic:password, path:/v1/* at api.example.com"
+        "basic:password, connector:acme/x, path:/v1/* at api.example.com"
     );
     assert_eq!(
         binding("inject = { aws-sigv4 = { region = \"*\", service = \"s3\" } }", "region = \"eu-west-1\""),
-        "aws-sigv4:eu-west-1/s3 at api.example.com"
+        "aws-sigv4:eu-west-1/s3, connector:acme/x at api.example.com"
     );
     assert_eq!(
         binding("places = [\"header:x\"]\nsign = { jwt = \"EdDSA\", iss = \"{app}\" }", ""),
-        "header:x, jwt:EdDsa iss=\"17\" at api.example.com"
+        "connector:acme/x, header:x, jwt:EdDsa iss=\"17\" at api.example.com"
     );
     let places = "places = [\"json:/a\", \"header:x\"]";
     assert_ne!(binding(places, ""), binding(places, "body-places = true"));
