@@ -58,11 +58,11 @@ peers: build guests ## Run connectors against other people's emulations of real 
 	@target/debug/peers
 
 bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)
-	cargo build --release --workspace --bin bench
+	cargo build --release --workspace --bin bench --bin bulkhead
 	@target/release/bench
 
 bench-quick: guests ## The same with fewer rounds
-	cargo build --release --workspace --bin bench
+	cargo build --release --workspace --bin bench --bin bulkhead
 	@target/release/bench --quick
 
 fuzz: system ## Fuzz what core decides, each target for FUZZ_SECONDS=60 (installs cargo-fuzz below target/, needs C++)
