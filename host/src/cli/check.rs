@@ -114,11 +114,11 @@ fn plain_way(secret: &SecretRequest, granted: Option<&SecretGrant>) -> String {
     let short = if granted.is_some_and(|granted| granted.short) { ", even a SHORT one" } else { "" };
     match &secret.key {
         Key::Value => format!("{way}{short}"),
-        Key::Hmac { hash, .. } => format!("{way}{short}, never itself but signatures with it (HMAC {hash:?})"),
+        Key::Hmac { hash, .. } => format!("{way}{short}: a key, of which only signatures go out (HMAC, {hash:?})"),
         Key::Jwt { algorithm, terms, lifetime } => {
             let said = terms.all().into_iter().filter_map(|(name, term)| term.map(|term| format!(" {name}={term}")));
             let said: String = said.collect();
-            format!("{way}{short}, never itself but tokens signed with it ({algorithm:?},{said}, for {lifetime})")
+            format!("{way}{short}: a key, of which only tokens go out ({algorithm:?}{said}, valid for {lifetime})")
         }
     }
 }

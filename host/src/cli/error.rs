@@ -26,7 +26,7 @@ Exit codes:
     9  the connector reported an error
    10  the connector crashed or returned what it must not
    11  the connector reached a limit
-   12  the connector failed after something was denied
+   12  the connector failed after something was denied, or let out a secret
   130  interrupted
   141  the reader of stdout went away
 
