@@ -17,12 +17,17 @@ pub mod vault;
 pub(crate) use placeholders::tests::{known, known_under, placeholders};
 
 use bulkhead_core::id::SecretName;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use guard::{Found, Guard, Masking, Passed};
 pub use placeholders::{PLACEHOLDER_BYTES, PLACEHOLDER_PREFIX, Placeholders};
 pub use store::View;
 pub(crate) use store::{INTERFACES, MANIFEST_LINES, link};
 pub use values::{LONGEST_SECRET, SHORTEST_SECRET, Secrets, check};
+
+/// What is escaped in a query and in a form: all but the unreserved characters (RFC 3986 §2.3). A space is `%20`, which is a
+/// space to whoever reads `+` as one, and to others.
+pub(crate) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a secret was refused. The text never holds the value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -16,16 +16,13 @@ use bulkhead_core::power::SecretPower;
 use bulkhead_core::secret::{Format, Injection, Key, Place, Spot, Way};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::Error;
 use super::uses::basic;
-use crate::credentials::{Placeholders, signer};
-
-/// What stands for itself in a query and in a form: the unreserved characters (RFC 3986 §2.3), and nothing else.
-pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::credentials::{ESCAPED, Placeholders, signer};
 
 /// Fills `headers`, and gives path and query as they go out.
 pub(super) fn inject(
@@ -90,7 +87,7 @@ fn add(
         Injection::Basic(format) => set(headers, &AUTHORIZATION, &credential(format, value, name)?, name),
         Injection::Query(field) => {
             let own = query.as_ref().map(|query| format!("{}&", query.as_str())).unwrap_or_default();
-            let (field, value) = (utf8_percent_encode(field.as_str(), ENCODED), utf8_percent_encode(value, ENCODED));
+            let (field, value) = (utf8_percent_encode(field.as_str(), ESCAPED), utf8_percent_encode(value, ESCAPED));
             *query = Some(Zeroizing::new(format!("{own}{field}={value}")));
             Ok(())
         }
@@ -154,7 +151,7 @@ impl Swap<'_> {
     fn in_query(&self, query: &str) -> Zeroizing<String> {
         let swapped = query.split('&').map(|part| match part.split_once('=') {
             Some((name, value)) if self.is_placeholder(value) => {
-                format!("{name}={}", utf8_percent_encode(self.value, ENCODED))
+                format!("{name}={}", utf8_percent_encode(self.value, ESCAPED))
             }
             _ => part.to_owned(),
         });

@@ -10,18 +10,15 @@ use std::sync::Arc;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::secret::FieldName;
 use memchr::memchr;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{percent_decode, percent_encode};
 use zeroize::Zeroizing;
 
 use super::pieces::{Encoded, Pieces};
 use super::text::{Meant, meant};
 use super::watch::absent;
 use super::{LONGEST_TOKEN, Slot};
-use crate::credentials::Placeholders;
+use crate::credentials::{ESCAPED, Placeholders};
 use crate::egress::event::Fault;
-
-/// Everything but the unreserved characters. A space is `%20`, which is a space to whoever reads `+` as one, and to others.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A form on its way through.
 pub(super) struct Form {

@@ -1,14 +1,13 @@
 //! Says what is signed of a request: the one way to write it that the other side arrives at, too.
 
 use http::header::{HOST, HeaderMap, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 
+use crate::credentials::ESCAPED;
 use crate::credentials::sign::Error;
 
-/// All but RFC 3986's unreserved characters.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same in a path.
-const IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
+/// What is escaped in a path.
+const IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// Headers that do not always arrive as they were sent: those of one hop, those that proxies and stores in front of a
 /// service change, and the one that holds the signature. The official SDKs leave out the same.
@@ -124,7 +123,7 @@ fn normalised(path: &str) -> String {
 
 /// Sorted by name and value as they are written encoded.
 fn query(query: &str) -> String {
-    let encode = |bytes: Vec<u8>| percent_encode(&bytes, ENCODED).to_string();
+    let encode = |bytes: Vec<u8>| percent_encode(&bytes, ESCAPED).to_string();
     let mut all: Vec<_> = parameters(query).map(|(name, value)| (encode(name), encode(value))).collect();
     all.sort();
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
