@@ -9,7 +9,7 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::{Connection, Outcome, Runtime};
+use bulkhead_runtime::{Connection, Outcome, Runtime, Settings};
 use bulkhead_services::{Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ impl Reach {
 
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new().map_err(|error| anyhow::anyhow!("{error:#}"))
+    Runtime::new(Settings::SERVER).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 /// Calls an action.

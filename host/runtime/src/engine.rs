@@ -1,42 +1,153 @@
-//! The engine that all compartments share, and the clock that makes guests yield.
+//! The engine that all compartments share: the pool that their memories come from, and the clock that makes guests yield.
+//!
+//! Why a pool: isolation has to be so cheap that every call gets a fresh instance. Memory is set aside once, and wiped
+//! between two guests by handing the kernel back what was written, or by writing over it where that is cheaper.
+//! Invariants: 1. no component can take more slots of the pool than its share, so that the pool is never empty while
+//! fewer than [`Settings::guests`] run; 2. what decides over compiled code stands in [`compilation`] alone, so that the
+//! process that compiles and the one that runs agree.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine};
+use bulkhead_core::limits::Limits;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How long a guest computes before it yields to others. Short beside a person's patience, long beside a task switch.
 pub(crate) const SLICE: Duration = Duration::from_millis(5);
 /// A guest's stack, in bytes: wasmtime's own default, written down because deep recursion is cut off here.
 const STACK: usize = 512 * 1024;
+/// What a guest's calls into the host run on, its own stack included, in bytes.
+const ASYNC_STACK: usize = 2 * 1024 * 1024;
 
-/// The engine could not start: the machine lacks memory, threads or a supported processor.
+/// Most core instances of one component. Rust has four; interpreters that link libraries dynamically have some twenty.
+pub(crate) const MOST_INSTANCES: u32 = 32;
+/// Most memories of one component. Language runtimes have one; a second is for adapters.
+pub(crate) const MOST_MEMORIES: u32 = 2;
+/// Most tables of one component. Language runtimes have two to four.
+pub(crate) const MOST_TABLES: u32 = 8;
+/// Most elements of one table: interpreters have some tens of thousands of functions that can be called by pointer.
+const MOST_ELEMENTS: usize = 100_000;
+
+/// Memory of a slot that stays resident for its next guest, in bytes: it is written over instead of handed back.
+const MEMORY_KEPT: usize = 2 * 1024 * 1024;
+/// The same of a table.
+const TABLE_KEPT: usize = 64 * 1024;
+/// How many slots are handed back to the kernel together.
+const BATCH: usize = 64;
+
+/// Address space that one memory's slot takes, in bytes: 32 bits' worth, so that code needs no bounds checks, and a guard.
+const RESERVATION: u64 = (4 << 30) + GUARD;
+const GUARD: u64 = 32 << 20;
+
+/// How much the engine sets aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Guests that can run or wait at once. Each takes some 8 GiB of address space, and memory only as it uses it.
+    pub guests: NonZeroU32,
+    /// Memories that stay set up for the connector that last used them; each keeps up to 2 MiB resident.
+    pub warm: u32,
+}
+
+impl Settings {
+    /// For a server: a thousand guests.
+    pub const SERVER: Self = Self { guests: count(1000), warm: 100 };
+    /// For one connector that is run by hand.
+    pub const SINGLE: Self = Self { guests: count(16), warm: 4 };
+
+    /// Address space that is set aside, in bytes.
+    fn address_space(self) -> u64 {
+        let guests = u64::from(self.guests.get());
+        guests * u64::from(MOST_MEMORIES) * RESERVATION + guests * ASYNC_STACK as u64
+    }
+}
+
+const fn count(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// The engine could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the engine could not start: {0}")]
-pub struct Unavailable(String);
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Unavailable {
+    #[error(
+        "the engine could not set aside {} GiB of address space for {guests} guests: {reason}. Let fewer run at once, or raise \
+         the limit on address space (`ulimit -v`)",
+        space >> 30
+    )]
+    AddressSpace { guests: NonZeroU32, space: u64, reason: String },
+    #[error("the engine could not start: {0}")]
+    Engine(String),
+}
 
 /// The shared engine. Nothing in it belongs to any one tenant.
 #[derive(Clone)]
 pub struct Runtime {
     pub(crate) engine: Engine,
+    settings: Settings,
     _ticker: Arc<Ticker>,
 }
 
 impl Runtime {
     /// An engine, and a thread that ticks its epoch.
-    pub fn new() -> Result<Self, Unavailable> {
-        Self::start().map_err(|error| Unavailable(format!("{error:#}")))
+    pub fn new(settings: Settings) -> Result<Self, Unavailable> {
+        let failed = |error: wasmtime::Error| Unavailable::Engine(format!("{error:#}"));
+        // Whether the rest of the configuration is sound is asked without a pool, so that what fails after is the pool.
+        let mut config = compilation();
+        Engine::new(&config).map_err(failed)?;
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+        let engine = Engine::new(&config).map_err(|error| Unavailable::AddressSpace {
+            guests: settings.guests,
+            space: settings.address_space(),
+            reason: error.root_cause().to_string(),
+        })?;
+        if !PoolingAllocationConfig::is_pagemap_scan_available() {
+            tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
+        }
+        let ticker = Ticker::start(&engine).map_err(|error| Unavailable::Engine(error.to_string()))?;
+        Ok(Self { engine, settings, _ticker: Arc::new(ticker) })
     }
 
-    fn start() -> wasmtime::Result<Self> {
-        let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(STACK);
-        // A trap's text goes to authors; addresses of the host's memory are nobody's business.
-        config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
-        let engine = Engine::new(&config)?;
-        let ticker = Ticker::start(&engine)?;
-        Ok(Self { engine, _ticker: Arc::new(ticker) })
+    /// What it was started with.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
+}
+
+/// All that compiled code depends on.
+pub(crate) fn compilation() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(STACK).async_stack_size(ASYNC_STACK);
+    config.memory_init_cow(true).memory_reservation(RESERVATION - GUARD).memory_guard_size(GUARD);
+    // A trap's text goes to authors; addresses of the host's memory are nobody's business.
+    config.wasm_backtrace_max_frames(NonZeroU32::new(32).and_then(|frames| frames.try_into().ok()));
+    config
+}
+
+fn pool(settings: Settings) -> PoolingAllocationConfig {
+    let guests = settings.guests.get();
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(MOST_INSTANCES))
+        .total_memories(guests.saturating_mul(MOST_MEMORIES))
+        .total_tables(guests.saturating_mul(MOST_TABLES))
+        .total_stacks(guests)
+        .max_core_instances_per_component(MOST_INSTANCES)
+        .max_memories_per_component(MOST_MEMORIES)
+        .max_tables_per_component(MOST_TABLES)
+        .max_memories_per_module(MOST_MEMORIES)
+        .max_tables_per_module(MOST_TABLES)
+        .max_memory_size(Limits::CEILING.memory.as_usize())
+        .table_elements(MOST_ELEMENTS)
+        .max_unused_warm_slots(settings.warm)
+        .linear_memory_keep_resident(MEMORY_KEPT)
+        .table_keep_resident(TABLE_KEPT)
+        .decommit_batch_size(BATCH)
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 /// Ticks until dropped.
@@ -65,5 +176,37 @@ impl Drop for Ticker {
             drop(stop);
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use super::*;
+
+    fn compatibility(engine: &Engine) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn what_is_compiled_without_a_pool_runs_in_one() {
+        let compiling = Engine::new(&compilation()).unwrap();
+        let running = Runtime::new(Settings::SINGLE).unwrap();
+        assert_eq!(compatibility(&compiling), compatibility(&running.engine));
+    }
+
+    #[test]
+    fn too_little_address_space_is_said_with_what_to_do() {
+        let error = Runtime::new(Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0 }).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("address space for 100000 guests") && text.contains("ulimit -v"), "{text}");
+    }
+
+    #[test]
+    fn a_server_fits_into_half_of_what_a_process_can_address() {
+        assert!(Settings::SERVER.address_space() < 1 << 46);
     }
 }

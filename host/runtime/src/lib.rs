@@ -21,7 +21,7 @@ mod roles;
 mod weight;
 
 pub use component::{Candidate, Import, Status};
-pub use engine::{Runtime, Unavailable};
+pub use engine::{Runtime, Settings, Unavailable};
 pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Outcome, Usage};
 pub use prepare::Prepared;

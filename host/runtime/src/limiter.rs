@@ -5,10 +5,10 @@
 
 use wasmtime::ResourceLimiter;
 
+use crate::engine::{MOST_INSTANCES, MOST_MEMORIES, MOST_TABLES};
+
 /// What one table element costs the host, in bytes: a pointer and its slot's bookkeeping.
 const TABLE_ELEMENT: usize = 16;
-/// Most core instances, memories and tables of one component instance. Language runtimes use up to four, two and four.
-const MOST_PARTS: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Limiter {
@@ -57,15 +57,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        MOST_PARTS
+        MOST_INSTANCES as usize
     }
 
     fn memories(&self) -> usize {
-        MOST_PARTS
+        MOST_MEMORIES as usize
     }
 
     fn tables(&self) -> usize {
-        MOST_PARTS
+        MOST_TABLES as usize
     }
 }
 

@@ -13,7 +13,7 @@ use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::manifest::EgressRequest;
-use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Status};
+use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Settings, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{connect, connection};
 use ipnet::IpNet;
@@ -197,7 +197,7 @@ pub(crate) const AT_FILE: &str = "to read it from a file, write an @ before the 
 
 /// The engine.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
-    Runtime::new().map_err(|error| Error::new(Code::Host, error.to_string()))
+    Runtime::new(Settings::SINGLE).map_err(|error| Error::new(Code::Host, error.to_string()))
 }
 
 /// Text given as it is, or as `@FILE`.

@@ -8,7 +8,7 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::Owner;
-use bulkhead_runtime::{Connection, Runtime};
+use bulkhead_runtime::{Connection, Runtime, Settings};
 use bulkhead_services::{Release, connect};
 use bulkhead_tests::aimed::{MINIMAL, PLAIN, Shipped, repository};
 use serde_json::json;
@@ -23,7 +23,7 @@ pub(crate) async fn invoke(report: &mut Report, effort: &Effort) -> anyhow::Resu
 }
 
 fn open(report: &mut Report, connector: Shipped) -> anyhow::Result<Connection> {
-    let runtime = Runtime::new()?;
+    let runtime = Runtime::new(Settings::SERVER)?;
     let began = Instant::now();
     let release = Release::open(&runtime, &repository().join(connector.folder), Some(&connector.wasm()))?;
     report.figure(&format!("open {}", connector.component), began.elapsed().as_secs_f64() * 1e3, "ms");
