@@ -4,6 +4,7 @@
 //! state is stored only after its sink took the entries that belong to it.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod connection;
 mod place;
 pub mod release;
