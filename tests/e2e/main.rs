@@ -14,6 +14,7 @@ mod metered;
 mod sockets;
 
 mod budgets;
+mod compile;
 mod dialling;
 mod dns;
 mod egress;
