@@ -20,7 +20,9 @@ mod link;
 mod meter;
 mod outcome;
 mod prepare;
+mod quarantine;
 mod roles;
+mod standing;
 mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
@@ -29,7 +31,9 @@ pub use engine::{Runtime, Settings, Unavailable};
 pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Outcome, Usage};
 pub use prepare::Prepared;
+pub use quarantine::Thresholds;
 pub use roles::{Role, types};
+pub use standing::Standing;
 
 /// Why a component was not loaded. Nothing of it has run.
 #[derive(Debug, thiserror::Error)]

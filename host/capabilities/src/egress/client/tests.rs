@@ -46,7 +46,7 @@ impl Caller {
         let guard = Arc::new(Guard::new([]).unwrap());
         let transport = Arc::new(Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap());
         let client = Client::new(Arc::clone(&owner), transport, placeholders.power());
-        let journal = Journal::new(owner, Arc::clone(&guard));
+        let journal = Journal::new(owner, Arc::clone(&guard), Generation::default());
         Self { client, company: Company { placeholders, guard, journal, options: RequestOptions::default() }, port }
     }
 
