@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bulkhead_capabilities::life::{End, Generation, Life, Pause};
+use bulkhead_capabilities::life::{End, Generation, Life, Pause, Reason};
 use bulkhead_core::id::Owner;
 
 use crate::admission::Admitted;
@@ -33,7 +33,7 @@ impl Standing {
     /// Of a connection that takes this one's place: paused if this one is, with what counts against it.
     fn inherited(&self) -> Self {
         let life = Life::default();
-        if let Err(bulkhead_capabilities::life::Reason::Paused(why)) = self.life.current() {
+        if let Err(Reason::Paused(why)) = self.life.current() {
             life.pause(why);
         }
         Self { owner: Arc::clone(&self.owner), life, quarantine: Arc::clone(&self.quarantine) }
@@ -78,6 +78,11 @@ impl Connection {
         self.standing.life.end(why);
     }
 
+    /// The generation that goes on, for whoever waits on the connection's behalf.
+    pub fn generation(&self) -> Result<Generation, Failure> {
+        self.standing.life.current().map_err(Failure::unrun)
+    }
+
     /// Takes the place of `old`, which ends. What is common to both goes on: a pause, what counts against it, and how many
     /// calls it may have at once. Unless they are the same tenant's connection of the same name, nothing is common.
     #[must_use]
@@ -94,8 +99,53 @@ impl Connection {
 
     /// Lets a call in, when its turn comes, in the generation that goes on.
     pub(crate) async fn enter(&self) -> Result<(Admitted, Generation), Failure> {
-        let generation = self.standing.life.current().map_err(Failure::unrun)?;
+        let generation = self.generation()?;
         let admitted = generation.outlast(self.entry.admit()).await.map_err(Failure::unrun)??;
         Ok((admitted, generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_capabilities::life::Cause;
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    fn standing() -> Standing {
+        Standing::new(Arc::new(Owner::local(&"acme/crm".parse().unwrap())), Thresholds::DEFAULT)
+    }
+
+    fn crash(standing: &Standing) {
+        standing.judge(&Outcome::<()>::refused(Failure::Trap("unreachable".to_owned())));
+    }
+
+    #[test]
+    fn a_quarantine_is_counted_once_however_many_calls_add_to_it() {
+        let (standing, recorder) = (standing(), DebuggingRecorder::new());
+        metrics::with_local_recorder(&recorder, || {
+            for _ in 0..Thresholds::DEFAULT.crashes + 5 {
+                crash(&standing);
+            }
+        });
+        let [(key, _, _, DebugValue::Counter(1))] = &recorder.snapshotter().snapshot().into_vec()[..] else {
+            panic!("it is one count");
+        };
+        let labels: Vec<_> = key.key().labels().map(|label| (label.key(), label.value())).collect();
+        assert_eq!(key.key().name(), "bulkhead_quarantines_total");
+        assert_eq!(labels, [("tenant", "local"), ("connection", "crm"), ("cause", "crashes")]);
+    }
+
+    #[test]
+    fn whoever_takes_a_place_is_paused_as_well_and_has_the_same_held_against_it() {
+        let old = standing();
+        for _ in 1..Thresholds::DEFAULT.crashes {
+            crash(&old);
+        }
+        let new = old.inherited();
+        assert!(new.life.current().is_ok());
+        crash(&new);
+        let quarantined = Err(Reason::Paused(Pause::Quarantined(Cause::Crashes)));
+        assert_eq!((new.life.current(), new.inherited().life.current()), (quarantined.clone(), quarantined));
     }
 }
