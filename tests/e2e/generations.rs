@@ -218,12 +218,13 @@ async fn what_a_reader_left_open_is_closed_while_it_is_idle() -> anyhow::Result<
             assert_eq!(told.matches("left").count(), 3, "{told}");
             let under_way = || wire.under_way("/drip") && wire.under_way("/upload");
             eventually("two are under way", under_way).await?;
-            let began = Instant::now();
+            let (began, sockets) = (Instant::now(), wire.sockets());
             how.apply(&connection);
             // Nobody calls the reader: its sockets close all the same, and what waited for its place does not go out.
             wire.over().await?;
             assert!(began.elapsed() < AT_ONCE, "{protocol:?} {how:?}: {:?}", began.elapsed());
             wire.nothing_more(QUIET, "a reader").await?;
+            assert_eq!(wire.sockets(), sockets, "a request that waited went as far as to a socket");
             assert_eq!(wire.paths(), BTreeSet::from(["/drip".to_owned(), "/upload".to_owned()]));
             assert!(!wire.finished("/upload"), "a request that was broken off looks whole");
             stopped(&reader.next(10, 100_000).await, how, "the next page");

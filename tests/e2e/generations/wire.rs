@@ -176,6 +176,11 @@ impl Wire {
         self.note(|seen| seen.asked.len())
     }
 
+    /// How many sockets were opened.
+    pub(super) fn sockets(&self) -> usize {
+        self.note(|seen| seen.opened)
+    }
+
     /// Ready when every socket is over on this side.
     pub(super) async fn over(&self) -> anyhow::Result<()> {
         eventually("every socket is over", || self.note(|seen| seen.opened > 0 && seen.over == seen.opened)).await
