@@ -26,6 +26,7 @@ use super::event::{Ending, Event, Fault};
 use super::fill::{Broken, Terms};
 use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
+use super::room::Rooms;
 use super::seal::Seal;
 use super::trouble::{self, Pause, Trouble, Went};
 use super::{Error, Transport, answer, budget, fill, inject, transport, vet};
@@ -44,6 +45,7 @@ pub struct Client {
     tls: Mutex<Sessions>,
     pool: Arc<Pool>,
     budgets: Budgets,
+    rooms: Rooms,
     trouble: Mutex<Trouble>,
 }
 
@@ -81,7 +83,7 @@ impl Client {
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
         let tls = Mutex::new(Sessions { generation: None, tls: transport.tls() });
         let budgets = Budgets::new(power);
-        Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
+        Self { owner, transport, tls, pool: Arc::default(), budgets, rooms: Rooms::new(), trouble: Mutex::default() }
     }
 
     /// Whose it is.
@@ -163,6 +165,8 @@ impl Client {
             placeholders: Arc::clone(&company.placeholders),
             places: permit.body_places().map(|(secret, place)| (secret.clone(), place.clone())).collect(),
             limit,
+            room: self.rooms.room(),
+            sealed: Seal::of(permit).is_some_and(|seal| seal.covers_body()),
         };
         // Before anything of the host's is in it.
         let body = vet::vetted(body, &company.guard, &company.journal, event);
