@@ -18,6 +18,7 @@ mod dialling;
 mod dns;
 mod egress;
 mod events;
+mod generations;
 mod http2;
 mod leaks;
 mod load;
