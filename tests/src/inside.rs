@@ -9,7 +9,7 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::{Connection, Outcome, Runtime, Settings};
+use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
 use bulkhead_services::{Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -47,7 +47,8 @@ fn joined(
     for (name, value) in values {
         secrets.insert(name.parse()?, (*value).to_owned().into(), Vec::new());
     }
-    Ok(connect(runtime, owner, release, &grant, config, secrets, transport)?)
+    let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
+    Ok(connect(&tenant, owner.connection, release, &grant, config, secrets, transport)?)
 }
 
 /// Connects `release` on this network, with `token` as its secret.

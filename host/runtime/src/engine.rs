@@ -10,8 +10,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_core::id::TenantId;
 use bulkhead_core::limits::Limits;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::admission::{Allowance, Host, Tenant};
 
 /// How long a guest computes before it yields to others. Short beside a person's patience, long beside a task switch.
 pub(crate) const SLICE: Duration = Duration::from_millis(5);
@@ -87,6 +90,7 @@ pub enum Unavailable {
 #[derive(Clone)]
 pub struct Runtime {
     pub(crate) engine: Engine,
+    pub(crate) host: Arc<Host>,
     settings: Settings,
     _ticker: Arc<Ticker>,
 }
@@ -108,7 +112,12 @@ impl Runtime {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
         }
         let ticker = Ticker::start(&engine).map_err(|error| Unavailable::Engine(error.to_string()))?;
-        Ok(Self { engine, settings, _ticker: Arc::new(ticker) })
+        Ok(Self { engine, host: Host::new(settings), settings, _ticker: Arc::new(ticker) })
+    }
+
+    /// A tenant's share of the host. There should be one for all connections of a tenant.
+    pub fn tenant(&self, id: TenantId, allowance: Allowance) -> Arc<Tenant> {
+        Tenant::new(id, self.clone(), allowance)
     }
 
     /// What it was started with.

@@ -11,6 +11,7 @@ use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
+use crate::admission::{Admitted, Entry};
 use crate::compartment::Compartment;
 use crate::meter::Metered;
 use crate::outcome::{self, Failure, Outcome, Usage};
@@ -28,6 +29,8 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 /// An installed connector: a prepared component with its power, its secrets and its configuration.
 #[derive(Clone)]
 pub struct Connection {
+    /// Its way in, among its tenant's.
+    pub entry: Arc<Entry>,
     /// The component.
     pub prepared: Arc<Prepared>,
     /// What it may do.
@@ -111,8 +114,12 @@ impl Connection {
     pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Outcome<Reader>, Refusal> {
         self.has(Role::Source)?;
         let state = state.map(str::to_owned);
+        let admitted = match self.entry.admit().await {
+            Ok(admitted) => admitted,
+            Err(busy) => return Ok(Outcome::refused(busy.into())),
+        };
         let began = Instant::now();
-        let mut run = match self.start(began).await {
+        let mut run = match self.start(admitted, began).await {
             Ok(run) => run,
             Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
         };
@@ -141,8 +148,12 @@ impl Connection {
 
     /// One call in an instance of its own.
     async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
+        let admitted = match self.entry.admit().await {
+            Ok(admitted) => admitted,
+            Err(busy) => return Outcome::refused(busy.into()),
+        };
         let began = Instant::now();
-        match self.start(began).await {
+        match self.start(admitted, began).await {
             Ok(mut run) => {
                 let result = call(&mut run).await;
                 run.end(result, began)
@@ -152,7 +163,7 @@ impl Connection {
     }
 
     /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
-    async fn start(&self, began: Instant) -> Result<Run, (Run, Failure)> {
+    async fn start(&self, admitted: Admitted, began: Instant) -> Result<Run, (Run, Failure)> {
         let limits = *self.power.limits();
         let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self));
         store.limiter(|compartment| &mut compartment.limiter);
@@ -164,6 +175,8 @@ impl Connection {
             store,
             instance: None,
             prepared: Arc::clone(&self.prepared),
+            entry: Arc::clone(&self.entry),
+            _admitted: admitted,
             guard: Arc::clone(&self.guard),
             limits,
             deadline: began + limits.time.duration(),
@@ -222,11 +235,14 @@ struct Run {
     store: Store<Compartment>,
     instance: Option<Instance>,
     prepared: Arc<Prepared>,
+    entry: Arc<Entry>,
     guard: Arc<Guard>,
     limits: bulkhead_core::limits::Limits,
     /// When the call in progress ends at the latest.
     deadline: Instant,
     cpu: Duration,
+    /// Last, so that the pool has its slots back before the next one is let in.
+    _admitted: Admitted,
 }
 
 impl Run {
@@ -237,7 +253,8 @@ impl Run {
     ) -> Result<T, Failure> {
         let limits = self.limits;
         let journal = self.store.data().journal.clone();
-        let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
+        let metered =
+            Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration(), self.entry.tenant().turns());
         let ended = tokio::select! {
             biased;
             overrun = journal.overrun() => return Err(overrun.into()),

@@ -3,13 +3,16 @@
 //! Why: this is the wall between a connector and everything else. Invariants: 1. a component is linked only after its
 //! whole list of imports was compared with its power; 2. one invocation, one instance: nothing a guest wrote outlives it;
 //! 3. every way in which a guest can end is one [`Failure`], with blame.
-//! Order: `component.rs` (bytes → checked component) → `prepare.rs` (linked) → `invoke.rs` (run) → `outcome.rs`.
+//! Order: `component.rs` (bytes → checked component) → `prepare.rs` (linked) → `admission.rs` (let in) → `invoke.rs` (run) →
+//! `outcome.rs`.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod clocks;
 mod compartment;
 mod component;
 mod engine;
+mod fair;
 mod inert;
 mod invoke;
 mod limiter;
@@ -20,6 +23,7 @@ mod prepare;
 mod roles;
 mod weight;
 
+pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
 pub use component::{Candidate, Import, Status};
 pub use engine::{Runtime, Settings, Unavailable};
 pub use invoke::{Connection, Reader};

@@ -8,6 +8,7 @@ use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
 use wasmtime::Trap;
 
+use crate::admission::Busy;
 use crate::inert::Touched;
 use crate::roles::types::Error as GuestError;
 
@@ -63,6 +64,8 @@ pub enum Failure {
     Trap(String),
     #[error("the connector's {role} is not valid: {reason}")]
     Malformed { role: &'static str, reason: String },
+    #[error(transparent)]
+    Busy(#[from] Busy),
     #[error("the host could not run the connector: {0}")]
     Host(String),
 }
@@ -77,6 +80,7 @@ impl Failure {
                 Kind::Transient | Kind::RateLimited | Kind::Permanent => Blame::Upstream,
                 Kind::Internal => Blame::Guest,
             },
+            Self::Busy(busy) => busy.whose.blame(),
             Self::Host(_) => Blame::Host,
             _ => Blame::Guest,
         }
@@ -96,6 +100,7 @@ impl Failure {
             Self::Inert => "interface-inert",
             Self::Trap(_) => "connector-crashed",
             Self::Malformed { .. } => "connector-malformed",
+            Self::Busy(_) => "busy",
             Self::Host(_) => "host-error",
         }
     }
@@ -103,6 +108,14 @@ impl Failure {
     /// Whether a limit was reached.
     pub fn is_limit(&self) -> bool {
         matches!(self, Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack)
+    }
+}
+
+impl<T> Outcome<T> {
+    /// Of a call that never began.
+    pub(crate) fn refused(failure: Failure) -> Self {
+        let record = Record::default();
+        Self { result: Err(failure), record, lines: Vec::new(), dropped_lines: 0, usage: Usage::default() }
     }
 }
 

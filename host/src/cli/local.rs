@@ -13,7 +13,7 @@ use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::manifest::EgressRequest;
-use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Settings, Status};
+use bulkhead_runtime::{Allowance, Connection, Import, Refusal, Runtime, Settings, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{connect, connection};
 use ipnet::IpNet;
@@ -118,7 +118,8 @@ impl Local {
         };
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let connection = connect(&runtime, owner, &release, &grant, &config, secrets, Arc::new(transport));
+        let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
+        let connection = connect(&tenant, owner.connection, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         for (name, _) in connection.secrets.entries().filter(|(name, _)| connection.power.secret(name).is_none()) {
             report::note(&format!(

@@ -8,7 +8,7 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::id::Owner;
-use bulkhead_runtime::{Connection, Runtime, Settings};
+use bulkhead_runtime::{Allowance, Connection, Runtime, Settings};
 use bulkhead_services::{Release, connect};
 use bulkhead_tests::aimed::{MINIMAL, PLAIN, Shipped, repository};
 use serde_json::json;
@@ -32,7 +32,8 @@ fn open(report: &mut Report, connector: Shipped) -> anyhow::Result<Connection> {
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let grant = Grant::whole(&release.manifest);
     let owner = Owner::local(&release.manifest.connector.name);
-    Ok(connect(&runtime, owner, &release, &grant, &json!({}), Secrets::default(), transport)?)
+    let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
+    Ok(connect(&tenant, owner.connection, &release, &grant, &json!({}), Secrets::default(), transport)?)
 }
 
 async fn call(connection: &Connection) -> anyhow::Result<()> {

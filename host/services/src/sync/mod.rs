@@ -2,7 +2,7 @@
 //!
 //! Why: records must neither be lost nor doubled when a run is killed. Invariants: 1. a page's state is stored only after
 //! the sink took the page; 2. a run resumes from the last stored state, in a fresh instance; 3. only what the connector
-//! calls transient or rate-limited is tried again, at most [`MOST_ATTEMPTS`] times in a row.
+//! calls transient or rate-limited, and a busy host, is tried again, at most [`MOST_ATTEMPTS`] times in a row.
 
 mod state;
 
@@ -137,6 +137,7 @@ pub async fn run(
                     Failure::Reported(error) if matches!(error.kind, Kind::Transient | Kind::RateLimited) => {
                         error.retry_after_ms.map(|ms| Duration::from_millis(ms.into()))
                     }
+                    Failure::Busy(busy) => Some(busy.retry_after),
                     _ => return Err(Error::Connector(failure)),
                 };
                 let Some(step) = backoff.next() else {
