@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
-use bulkhead_services::{Release, connect};
+use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -193,6 +193,11 @@ impl Reach {
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
     Runtime::new(Settings::SERVER).map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+/// The calls of a connection, recorded nowhere.
+pub async fn calls(connection: &Connection) -> anyhow::Result<Invocations> {
+    Ok(Invocations::new(connection.clone(), Digest::of(&[]), &Audit::passing()).await?)
 }
 
 /// Calls an action.

@@ -21,6 +21,7 @@ mod meter;
 mod outcome;
 mod prepare;
 mod roles;
+mod tally;
 mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
@@ -30,6 +31,7 @@ pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Outcome, Usage};
 pub use prepare::Prepared;
 pub use roles::{Role, types};
+pub use tally::Tally;
 
 /// Why a component was not loaded. Nothing of it has run.
 #[derive(Debug, thiserror::Error)]
