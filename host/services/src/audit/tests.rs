@@ -291,7 +291,8 @@ async fn what_is_changed_in_the_store_is_told() {
         store
     };
     type Rows = Vec<(Vec<u8>, Vec<u8>)>;
-    let changes: [(&str, Space, fn(&mut Rows)); 8] = [
+    type Change = (&'static str, Space, fn(&mut Rows));
+    let changes: [Change; 8] = [
         ("the last is cut off", rows::SEGMENTS, |rows| drop(rows.pop())),
         ("all are", rows::SEGMENTS, |rows| rows.clear()),
         ("the first is", rows::SEGMENTS, |rows| drop(rows.remove(0))),
