@@ -13,6 +13,7 @@ mod crafted;
 mod metered;
 mod sockets;
 
+mod audit;
 mod budgets;
 mod dialling;
 mod dns;

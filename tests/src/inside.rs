@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::compile::{Compiler, Quota};
 use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
-use bulkhead_services::{Release, connect};
+use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -213,6 +213,11 @@ pub fn compiler() -> anyhow::Result<Compiler> {
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
     Runtime::new(Settings::SERVER, compiler()?).map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+/// The calls of a connection, recorded nowhere.
+pub async fn calls(connection: &Connection) -> anyhow::Result<Invocations> {
+    Ok(Invocations::new(connection.clone(), Digest::of(&[]), &Audit::passing()).await?)
 }
 
 /// Calls an action.

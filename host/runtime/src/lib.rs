@@ -28,6 +28,7 @@ mod quarantine;
 mod roles;
 mod shelf;
 mod standing;
+mod tally;
 mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
@@ -39,6 +40,7 @@ pub use prepare::Prepared;
 pub use quarantine::Thresholds;
 pub use roles::{Role, types};
 pub use standing::Standing;
+pub use tally::Tally;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status, compile};
-use bulkhead_services::{cache, connection, release, sync, vault as services_vault};
+use bulkhead_services::{cache, connection, invocation, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -289,6 +289,15 @@ impl From<vault::Error> for Error {
     }
 }
 
+impl From<invocation::Error> for Error {
+    fn from(error: invocation::Error) -> Self {
+        match error {
+            invocation::Error::Refused(refusal) => refusal.into(),
+            invocation::Error::Audit(_) => Self::new(Code::Host, error.to_string()),
+        }
+    }
+}
+
 impl From<sync::Error> for Error {
     fn from(error: sync::Error) -> Self {
         let message = error.to_string();
@@ -297,7 +306,7 @@ impl From<sync::Error> for Error {
             sync::Error::WaitTooLong(_) => {
                 Self::new(Code::Reported, message).next("run it again later: the state is kept")
             }
-            sync::Error::Refused(refusal) => refusal.into(),
+            sync::Error::Call(error) => error.into(),
             sync::Error::Sink(source) => Self::of_stdout(&source, message),
             sync::Error::State(_) => Self::new(Code::Setup, message),
         }
