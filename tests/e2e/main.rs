@@ -15,6 +15,7 @@ mod sockets;
 
 mod audit;
 mod budgets;
+mod compile;
 mod dialling;
 mod dns;
 mod egress;
