@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::compile::{Compiler, Quota};
 use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
-use bulkhead_services::{Release, connect};
+use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -170,6 +170,11 @@ impl Reach {
 
     /// Connects the guest for the tenant of this name. It is compiled once for all tests.
     pub fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
+        self.configured(tenant, transport, &json!({}))
+    }
+
+    /// The same with a configuration.
+    pub fn configured(&self, tenant: &str, transport: &Arc<Transport>, config: &Value) -> anyhow::Result<Connection> {
         static COMPILED: OnceLock<(Runtime, Mutex<Release>)> = OnceLock::new();
         let compile = || {
             let runtime = runtime()?;
@@ -187,7 +192,7 @@ impl Reach {
         let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
-        joined(runtime, owner, &release, &self.grant(), &json!({}), &named(self.token), Arc::clone(transport))
+        joined(runtime, owner, &release, &self.grant(), config, &named(self.token), Arc::clone(transport))
     }
 }
 
@@ -208,6 +213,11 @@ pub fn compiler() -> anyhow::Result<Compiler> {
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
     Runtime::new(Settings::SERVER, compiler()?).map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+/// The calls of a connection, recorded nowhere.
+pub async fn calls(connection: &Connection) -> anyhow::Result<Invocations> {
+    Ok(Invocations::new(connection.clone(), Digest::of(&[]), &Audit::passing()).await?)
 }
 
 /// Calls an action.

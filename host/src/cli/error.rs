@@ -9,7 +9,7 @@ use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status, compile};
-use bulkhead_services::{cache, connection, release, sync, vault as services_vault};
+use bulkhead_services::{cache, connection, invocation, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -27,6 +27,7 @@ Exit codes:
    10  the connector crashed or returned what it must not
    11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
+   13  the connection was paused or ended: the connector did wrong too often
   130  interrupted
   141  the reader of stdout went away
 
@@ -49,6 +50,7 @@ pub(crate) enum Code {
     Crashed = 10,
     Limit = 11,
     Denied = 12,
+    Ended = 13,
     Interrupted = 130,
     Pipe = 141,
 }
@@ -89,6 +91,7 @@ impl Error {
         let code = match failure {
             Failure::Host(_) | Failure::Busy(_) => Code::Host,
             Failure::Leak(_) => Code::Denied,
+            Failure::Paused(_) | Failure::Ended(_) => Code::Ended,
             failure if failure.is_limit() => Code::Limit,
             _ if denied => Code::Denied,
             Failure::Reported(_) => Code::Reported,
@@ -286,6 +289,15 @@ impl From<vault::Error> for Error {
     }
 }
 
+impl From<invocation::Error> for Error {
+    fn from(error: invocation::Error) -> Self {
+        match error {
+            invocation::Error::Refused(refusal) => refusal.into(),
+            invocation::Error::Audit(_) => Self::new(Code::Host, error.to_string()),
+        }
+    }
+}
+
 impl From<sync::Error> for Error {
     fn from(error: sync::Error) -> Self {
         let message = error.to_string();
@@ -294,7 +306,7 @@ impl From<sync::Error> for Error {
             sync::Error::WaitTooLong(_) => {
                 Self::new(Code::Reported, message).next("run it again later: the state is kept")
             }
-            sync::Error::Refused(refusal) => refusal.into(),
+            sync::Error::Call(error) => error.into(),
             sync::Error::Sink(source) => Self::of_stdout(&source, message),
             sync::Error::State(_) => Self::new(Code::Setup, message),
         }

@@ -14,9 +14,9 @@ use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::manifest::EgressRequest;
 use bulkhead_runtime::compile::Quota;
-use bulkhead_runtime::{Allowance, Connection, Import, Refusal, Runtime, Status};
+use bulkhead_runtime::{Allowance, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
-use bulkhead_services::{connect, connection};
+use bulkhead_services::{Audit, Invocations, connect, connection};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -102,7 +102,7 @@ impl Asked {
 
 impl Local {
     /// Opens the release and makes the connection.
-    pub(crate) async fn connect(&self) -> Result<(Release, Grant, Connection), Error> {
+    pub(crate) async fn connect(&self) -> Result<(Release, Grant, Invocations), Error> {
         if self.data.is_none() && self.keys.any() {
             return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
                 .next("name its data folder with --data"));
@@ -138,7 +138,10 @@ impl Local {
                 indented(&secret_lines(name, &release))
             ));
         }
-        Ok((release, grant, connection))
+        // Nobody but the one who runs it would read a record of it.
+        let calls = Invocations::new(connection, release.digest, &Audit::passing()).await;
+        let calls = calls.map_err(|error| Error::new(Code::Host, error.to_string()))?;
+        Ok((release, grant, calls))
     }
 
     /// An error that says how to grant what is asked for already.

@@ -8,6 +8,7 @@ use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
+use bulkhead_services::invocation::Called;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -71,7 +72,8 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
 }
 
 /// Shows an outcome and turns it into the verb's result.
-pub(crate) fn settle<T>(outcome: Outcome<T>) -> Result<T, Error> {
+pub(crate) fn settle<T>(called: Called<T>) -> Result<T, Error> {
+    let outcome = called.outcome;
     show(&outcome);
     let denied = !outcome.record.denials.is_empty();
     outcome.result.map_err(|failure| Error::of_call(&failure, denied))
@@ -81,17 +83,6 @@ pub(crate) fn settle<T>(outcome: Outcome<T>) -> Result<T, Error> {
 pub(crate) fn show<T>(outcome: &Outcome<T>) {
     let mut err = std::io::stderr().lock();
     let _ = lines(&mut err, &outcome.lines, outcome.dropped_lines).and_then(|()| denials(&mut err, &outcome.record));
-    tracing::info!(
-        time_ms = u64::try_from(outcome.usage.time.as_millis()).unwrap_or(u64::MAX),
-        cpu_us = u64::try_from(outcome.usage.cpu.as_micros()).unwrap_or(u64::MAX),
-        memory_bytes = outcome.usage.memory,
-        requests = outcome.record.requests,
-        bytes_out = outcome.record.bytes_out,
-        bytes_in = outcome.record.bytes_in,
-        masked = outcome.record.masked,
-        leaks = outcome.record.leaks.len(),
-        "call ended"
-    );
 }
 
 fn lines(err: &mut impl Write, lines: &[Line], dropped: u64) -> std::io::Result<()> {
