@@ -12,10 +12,12 @@
 mod crafted;
 mod metered;
 mod sockets;
+mod wire;
 
 mod budgets;
 mod dialling;
 mod dns;
+mod dropping;
 mod egress;
 mod events;
 mod generations;
@@ -23,6 +25,7 @@ mod http2;
 mod leaks;
 mod load;
 mod places;
+mod quarantine;
 mod redirects;
 mod resources;
 mod reuse;
