@@ -9,7 +9,6 @@ use anyhow::Context;
 use bulkhead_capabilities::life::{End, Pause, Reason};
 use bulkhead_runtime::types::{Entry, Selection, SyncMode};
 use bulkhead_runtime::{Connection, Failure, Outcome};
-use bulkhead_services::Release;
 use bulkhead_services::sync::{self, Sink, StateFile, Watch};
 use bulkhead_tests::aimed::{ACME, HOSTILE_RESOURCES};
 use bulkhead_tests::dns::Dns;
@@ -275,7 +274,8 @@ async fn a_sync_ends_at_once_in_the_middle_of_a_page() -> anyhow::Result<()> {
             how.apply(&connection);
             anyhow::Ok(began)
         };
-        let (ran, began) = tokio::join!(sync::run(&connection, &selections, &mut sink, &mut state, &mut watch), began);
+        let calls = inside::calls(&connection).await?;
+        let (ran, began) = tokio::join!(sync::run(&calls, &selections, &mut sink, &mut state, &mut watch), began);
         let took = began?.elapsed();
         assert!(
             matches!(ran, Err(sync::Error::Connector(Failure::Ended(reason))) if reason == how.reason()),
@@ -294,7 +294,7 @@ async fn a_sync_that_was_asked_to_wait_ends_at_once() -> anyhow::Result<()> {
     let (wire, runtime) = (Wire::start(Protocol::Http1).await?, inside::runtime()?);
     let base = wire.reach().url("");
     let laid = Laid::new(ACME, wire.reach().port, &json!({ "base_url": base }))?;
-    let release = Release::open(&runtime, laid.path(), None)?;
+    let release = inside::open(&runtime, laid.path(), None)?;
     for how in WAYS {
         let connection = inside::connection(&runtime, &laid, Some("wire-token-0123456789"))?;
         let folder = tempfile::tempdir()?;
@@ -308,7 +308,8 @@ async fn a_sync_that_was_asked_to_wait_ends_at_once() -> anyhow::Result<()> {
             how.apply(&connection);
             anyhow::Ok(Instant::now())
         };
-        let (ran, acted) = tokio::join!(sync::run(&connection, &selections, &mut sink, &mut state, &mut watch), acting);
+        let calls = inside::calls(&connection).await?;
+        let (ran, acted) = tokio::join!(sync::run(&calls, &selections, &mut sink, &mut state, &mut watch), acting);
         let took = acted?.elapsed();
         assert!(
             matches!(ran, Err(sync::Error::Connector(Failure::Ended(reason))) if reason == how.reason()),

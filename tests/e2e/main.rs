@@ -14,7 +14,9 @@ mod metered;
 mod sockets;
 mod wire;
 
+mod audit;
 mod budgets;
+mod compile;
 mod dialling;
 mod dns;
 mod dropping;

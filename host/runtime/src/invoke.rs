@@ -21,7 +21,7 @@ use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition
 use crate::roles::{actions, meta, source};
 use crate::standing::Standing;
 use crate::weight::Weight;
-use crate::{Refusal, Role};
+use crate::{Refusal, Role, tally};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
 const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
@@ -186,6 +186,7 @@ impl Connection {
             limits,
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
+            calling: Some(began),
         };
         let prepared = Arc::clone(&self.prepared);
         let instantiated =
@@ -211,17 +212,15 @@ impl Reader {
     /// The next page: at most `max_entries` entries and about `max_bytes` bytes.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         let began = Instant::now();
-        self.run.cpu = Duration::ZERO;
-        self.run.deadline = began + self.run.limits.time.duration();
+        let Calling(run) = &mut self.run.call(began);
         let (role, handle) = (&self.role, self.handle);
-        let result = self
-            .run
+        let result = run
             .fallible(async |store: &mut Store<Compartment>| {
                 role.bulkhead_connector_source().reader().call_next(store, handle, max_entries, max_bytes).await
             })
             .await
             .and_then(|page| within(page, max_entries));
-        self.run.end(result, began)
+        run.end(result, began)
     }
 }
 
@@ -247,11 +246,47 @@ struct Run {
     /// When the call in progress ends at the latest.
     deadline: Instant,
     cpu: Duration,
+    /// When the call in progress began, if there is one.
+    calling: Option<Instant>,
     /// Last, so that the pool has its slots back before the next one is let in.
     _admitted: Admitted,
 }
 
+/// A call on an instance that lives on. Dropped before its end, it leaves what it used.
+struct Calling<'a>(&'a mut Run);
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
 impl Run {
+    /// Begins another call.
+    fn call(&mut self, began: Instant) -> Calling<'_> {
+        self.cpu = Duration::ZERO;
+        self.deadline = began + self.limits.time.duration();
+        self.calling = Some(began);
+        Calling(self)
+    }
+
+    /// Leaves what the call in progress used, if there is one.
+    fn abandon(&mut self) {
+        if let Some(began) = self.calling.take() {
+            tally::leave(self.usage(began), self.store.data().journal.take());
+        }
+    }
+
+    fn usage(&self, began: Instant) -> Usage {
+        Usage { time: began.elapsed(), cpu: self.cpu, memory: self.store.data().limiter.peak() }
+    }
+
     /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
     async fn plain<T: Weight>(
         &mut self,
@@ -328,6 +363,7 @@ impl Run {
 
     /// What came of the call that just ended.
     fn end<T>(&mut self, result: Result<T, Failure>, began: Instant) -> Outcome<T> {
+        self.calling = None;
         let compartment = self.store.data();
         for output in &compartment.output {
             output.end();
@@ -339,7 +375,7 @@ impl Run {
             Some(exit) => Err(Failure::Leak(exit)),
             None => result,
         };
-        let usage = Usage { time: began.elapsed(), cpu: self.cpu, memory: compartment.limiter.peak() };
+        let usage = self.usage(began);
         let outcome = Outcome { result, record, lines, dropped_lines, usage };
         self.standing.judge(&outcome);
         outcome

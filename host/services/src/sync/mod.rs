@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
-use bulkhead_runtime::{Connection, Failure, Outcome, Reader, Refusal};
+use bulkhead_runtime::{Connection, Failure, Outcome};
 
+use crate::invocation::{self, Invocations, Reader};
 pub use state::{Checkpoint, StateFile};
 
 /// Most attempts in a row that brought no page.
@@ -50,7 +51,7 @@ pub enum Error {
     #[error("the connector asks to wait {} before going on, which is longer than {}", humantime(.0), humantime(&LONGEST_WAIT))]
     WaitTooLong(Duration),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Call(#[from] invocation::Error),
     #[error("records could not be written: {0}")]
     Sink(std::io::Error),
     #[error(transparent)]
@@ -83,9 +84,9 @@ pub struct Summary {
     pub retries: u64,
 }
 
-/// Reads `selections` from `connection` until its source has no more.
+/// Reads `selections` from a connection until its source has no more.
 pub async fn run(
-    connection: &Connection,
+    calls: &Invocations,
     selections: &[Selection],
     sink: &mut impl Sink,
     state: &mut StateFile,
@@ -97,12 +98,12 @@ pub async fn run(
     loop {
         let result = match &mut reader {
             Some(open) => {
-                let outcome = open.next(PAGE_ENTRIES, PAGE_BYTES).await;
+                let outcome = open.next(PAGE_ENTRIES, PAGE_BYTES).await?.outcome;
                 watch.called(&outcome);
                 outcome.result.map(Some)
             }
             None => {
-                let outcome = connection.open(selections, state.current()).await?;
+                let outcome = calls.open(selections, state.current()).await?.outcome;
                 watch.called(&outcome);
                 outcome.result.map(|opened| {
                     reader = Some(opened);
@@ -127,7 +128,7 @@ pub async fn run(
                 let asked = wait_ms.map(|wait| Duration::from_millis(wait.into())).unwrap_or_default();
                 let least = if entries.is_empty() { AFTER_NOTHING } else { Duration::ZERO };
                 if asked.max(least) > Duration::ZERO {
-                    pause(connection, asked.max(least), "the connector has nothing yet", watch).await?;
+                    pause(calls.connection(), asked.max(least), "the connector has nothing yet", watch).await?;
                 }
             }
             Err(failure) => {
@@ -144,8 +145,13 @@ pub async fn run(
                     return Err(Error::Connector(failure));
                 };
                 summary.retries += 1;
-                pause(connection, asked.unwrap_or(step).max(Duration::from_millis(1)), &failure.to_string(), watch)
-                    .await?;
+                pause(
+                    calls.connection(),
+                    asked.unwrap_or(step).max(Duration::from_millis(1)),
+                    &failure.to_string(),
+                    watch,
+                )
+                .await?;
             }
         }
     }
