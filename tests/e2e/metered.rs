@@ -181,7 +181,7 @@ impl Bench {
             Some(compiled) => compiled,
             none => {
                 let runtime = inside::runtime()?;
-                let release = Release::open(&runtime, Laid::new(VOLLEY, 1, &json!({}))?.path(), None)?;
+                let release = inside::open(&runtime, Laid::new(VOLLEY, 1, &json!({}))?.path(), None)?;
                 none.insert((runtime, release))
             }
         };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_core::Grant;
 use bulkhead_runtime::{Allowance, Connection, Runtime, Tenant};
-use bulkhead_services::{Release, connect};
+use bulkhead_services::connect;
 use bulkhead_tests::aimed::{HOSTILE_RESOURCES, MINIMAL, Shipped};
 use bulkhead_tests::inside;
 use bulkhead_tests::outside::Laid;
@@ -62,7 +62,7 @@ pub(crate) async fn crowd() -> anyhow::Result<String> {
 fn connection(runtime: &Runtime, tenant: &Arc<Tenant>, connector: Shipped, limits: &str) -> anyhow::Result<Connection> {
     let laid = Laid::new(connector, 1, &json!({}))?;
     laid.append("connector.toml", &format!("[limits]\n{limits}"))?;
-    let release = Release::open(runtime, laid.path(), None)?;
+    let release = inside::open(runtime, laid.path(), None)?;
     let grant = Grant::parse(&laid.aimed.read("grant.toml")?, &release.manifest)?;
     let transport = inside::transport(None, None)?;
     Ok(connect(tenant, "guest".parse()?, &release, &grant, &json!({}), Secrets::default(), transport)?)

@@ -9,12 +9,13 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
+use bulkhead_runtime::compile::{Compiler, Quota};
 use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
 use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use crate::aimed::{HOSTILE_EGRESS, repository};
+use crate::aimed::{HOSTILE_EGRESS, program, repository};
 use crate::outside::Laid;
 use crate::tls::Authority;
 
@@ -89,7 +90,7 @@ fn named(token: Option<&str>) -> Vec<(&str, &str)> {
 
 /// Connects the connector in `laid`, with `token` as its secret.
 pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow::Result<Connection> {
-    let release = Release::open(runtime, laid.path(), None)?;
+    let release = open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
 }
@@ -173,7 +174,7 @@ impl Reach {
         let compile = || {
             let runtime = runtime()?;
             let folder = repository().join(HOSTILE_EGRESS.folder);
-            let release = Release::open(&runtime, &folder, Some(Path::new(&HOSTILE_EGRESS.wasm())))?;
+            let release = open(&runtime, &folder, Some(&HOSTILE_EGRESS.wasm()))?;
             anyhow::Ok((runtime, Mutex::new(release)))
         };
         let (runtime, release) = match COMPILED.get() {
@@ -190,9 +191,23 @@ impl Reach {
     }
 }
 
+/// Opens a release, and blocks until it is compiled: on a thread of its own, so that tests which are not async can.
+pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> anyhow::Result<Release> {
+    let opened = || {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(executor.block_on(Release::open(runtime, &Quota::default(), folder, component))?)
+    };
+    std::thread::scope(|scope| scope.spawn(opened).join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+}
+
+/// A compiler that starts the program that was built, without a cache. This test's own program cannot compile.
+pub fn compiler() -> anyhow::Result<Compiler> {
+    Ok(Compiler { program: program()?, ..Compiler::default() })
+}
+
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new(Settings::SERVER).map_err(|error| anyhow::anyhow!("{error:#}"))
+    Runtime::new(Settings::SERVER, compiler()?).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 /// The calls of a connection, recorded nowhere.

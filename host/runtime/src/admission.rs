@@ -231,7 +231,11 @@ mod tests {
     use super::*;
 
     fn host(guests: u32) -> Runtime {
-        Runtime::new(Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0 }).unwrap()
+        Runtime::new(
+            Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0 },
+            crate::compile::Compiler::default(),
+        )
+        .unwrap()
     }
 
     fn tenant(host: &Runtime, running: usize, each: usize, waiting: usize) -> Arc<Tenant> {

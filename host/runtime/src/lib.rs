@@ -3,13 +3,17 @@
 //! Why: this is the wall between a connector and everything else. Invariants: 1. a component is linked only after its
 //! whole list of imports was compared with its power; 2. one invocation, one instance: nothing a guest wrote outlives it;
 //! 3. every way in which a guest can end is one [`Failure`], with blame.
-//! Order: `component.rs` (bytes → checked component) → `prepare.rs` (linked) → `admission.rs` (let in) → `invoke.rs` (run) →
+//! Order: `compile/` (bytes → machine code, with `cache.rs` and `artifact.rs`) → `component.rs` (→ checked component) → `prepare.rs` (linked) → `admission.rs` (let in) → `invoke.rs` (run) →
 //! `outcome.rs`.
-#![forbid(unsafe_code)]
+// Not `forbid`: `artifact.rs` has the one exception.
+#![deny(unsafe_code)]
 
 mod admission;
+pub mod artifact;
+pub mod cache;
 mod clocks;
 mod compartment;
+pub mod compile;
 mod component;
 mod engine;
 mod fair;
@@ -21,6 +25,7 @@ mod meter;
 mod outcome;
 mod prepare;
 mod roles;
+mod shelf;
 mod tally;
 mod weight;
 
@@ -33,6 +38,8 @@ pub use prepare::Prepared;
 pub use roles::{Role, types};
 pub use tally::Tally;
 
+use std::time::Duration;
+
 /// Why a component was not loaded. Nothing of it has run.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
@@ -43,6 +50,12 @@ pub enum Refusal {
     CoreModule,
     #[error("this component is damaged or uses features that are switched off: {0}")]
     Malformed(String),
+    #[error("this component is more than this host compiles: {0}")]
+    TooMuch(String),
+    #[error("{0}")]
+    Compiler(#[source] compile::Failure),
+    #[error("there is too much to compile just now: ask again in {} s", .after.as_secs().max(1))]
+    Busy { after: Duration },
     #[error("this component is not a connector: it does not export {missing}{}", exports_text(.exports))]
     WrongWorld { missing: &'static str, exports: Vec<String> },
     #[error("the exported {interface} is not of this contract: {reason}")]

@@ -55,7 +55,7 @@ pub fn connect(
         return Err(Error::NoSuchSecret(name.clone()));
     }
     // Before secrets: a connector that cannot be loaded should not ask for any.
-    let prepared = Prepared::new(tenant.runtime(), &release.candidate, &power)?;
+    let prepared = Prepared::shared(tenant.runtime(), &release.candidate, &power)?;
     if let Some(secret) = power.secrets().find(|secret| secrets.value(&secret.name).is_none()) {
         return Err(Error::NoValue(secret.name.clone()));
     }
@@ -67,7 +67,7 @@ pub fn connect(
     let client = Client::new(Arc::new(owner), transport, &power);
     Ok(Connection {
         entry: Arc::new(Entry::new(Arc::clone(tenant))),
-        prepared: Arc::new(prepared),
+        prepared,
         power: Arc::new(power),
         secrets: Arc::new(secrets),
         guard: Arc::new(guard),

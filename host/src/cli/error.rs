@@ -8,8 +8,8 @@ use bulkhead_capabilities::credentials;
 use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
-use bulkhead_runtime::{Failure, Import, Refusal, Status};
-use bulkhead_services::{connection, invocation, release, sync, vault as services_vault};
+use bulkhead_runtime::{Failure, Import, Refusal, Status, compile};
+use bulkhead_services::{cache, connection, invocation, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -25,7 +25,7 @@ Exit codes:
     8  the component imports what it was not granted
     9  the connector reported an error
    10  the connector crashed or returned what it must not
-   11  the connector reached a limit
+   11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
   130  interrupted
   141  the reader of stdout went away
@@ -116,6 +116,22 @@ impl Error {
         }
     }
 
+    /// What a compilation that failed means.
+    fn of_compiler(failure: &compile::Failure) -> Self {
+        let code = if failure.is_limit() { Code::Limit } else { Code::Host };
+        let error = Self::new(code, format!("{failure} [{}]", failure.code()));
+        match failure {
+            failure if failure.is_limit() => error.next(
+                "its functions may be too large or too many: build it with optimisation, and leave out what it does not need",
+            ),
+            compile::Failure::Unconfined(_) => error.next(
+                "it takes Linux with seccomp on x86_64 or aarch64, and a container that allows the host to set a filter",
+            ),
+            compile::Failure::Crashed(_) => error.next("this should not happen: keep the component, and report it"),
+            _ => error,
+        }
+    }
+
     /// Writes it to stderr.
     pub(crate) fn print(&self) {
         if self.code == Code::Pipe {
@@ -155,6 +171,10 @@ impl From<Refusal> for Error {
         match refusal {
             Refusal::NotWasm | Refusal::Malformed(_) => Self::new(Code::NotWasm, message),
             Refusal::CoreModule => Self::new(Code::CoreModule, message),
+            Refusal::TooMuch(_) => Self::new(Code::Limit, message)
+                .next("leave out what it does not need, and build it with optimisation; or split the connector"),
+            Refusal::Busy { .. } => Self::new(Code::Limit, message),
+            Refusal::Compiler(failure) => Self::of_compiler(&failure),
             Refusal::WrongWorld { .. } | Refusal::WrongTypes { .. } | Refusal::NoRole(_) => {
                 Self::new(Code::WrongWorld, message)
             }
@@ -235,6 +255,18 @@ impl From<services_vault::Error> for Error {
                 .next("name a folder elsewhere with --keys: whoever copies the data must not copy the keys with it"),
             services_vault::Error::Path { .. } => Self::new(Code::File, error.to_string()),
         }
+    }
+}
+
+impl From<cache::Error> for Error {
+    fn from(error: cache::Error) -> Self {
+        let code = match &error {
+            cache::Error::Folder(_) | cache::Error::Path { .. } => Code::File,
+            cache::Error::Random(_) => Code::Host,
+            _ => Code::Setup,
+        };
+        let next = error.next_step().or_else(|| Some("or do without: --no-cache".to_owned()));
+        Self { code, message: error.to_string(), next }
     }
 }
 

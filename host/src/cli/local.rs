@@ -13,7 +13,8 @@ use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::manifest::EgressRequest;
-use bulkhead_runtime::{Allowance, Import, Refusal, Runtime, Settings, Status};
+use bulkhead_runtime::compile::Quota;
+use bulkhead_runtime::{Allowance, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{Audit, Invocations, connect, connection};
 use ipnet::IpNet;
@@ -21,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
+use super::cache::CacheArguments;
 use super::error::{Code, Error, indented};
 use super::report;
 use super::source::Named;
@@ -40,6 +42,8 @@ pub(crate) struct Asked {
     /// What is granted. Without it: everything the manifest asks, but for plain http, private addresses and the like.
     #[arg(long, value_name = "FILE")]
     grant: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArguments,
 }
 
 /// A connector and what it is connected with.
@@ -69,9 +73,16 @@ pub(crate) struct Local {
 }
 
 impl Asked {
+    /// The engine.
+    pub(crate) async fn runtime(&self) -> Result<Runtime, Error> {
+        self.cache.runtime().await
+    }
+
     /// Opens the release, and reads what belongs to it.
-    pub(crate) fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
-        let release = Release::open(runtime, &self.dir, self.component.as_deref())?;
+    pub(crate) async fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
+        let quota = Quota::default();
+        let opened = Release::open(runtime, &quota, &self.dir, self.component.as_deref());
+        let release = report::while_compiling(opened).await?;
         let grant = self.grant(&release)?;
         let config = serde_json::from_str(&self.config.read()?).map_err(|error| {
             Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
@@ -96,8 +107,8 @@ impl Local {
             return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
                 .next("name its data folder with --data"));
         }
-        let runtime = runtime()?;
-        let (release, grant, config) = self.asked.open(&runtime)?;
+        let runtime = self.asked.runtime().await?;
+        let (release, grant, config) = self.asked.open(&runtime).await?;
         let owner = self.whose.owner(&release.manifest.connector.name);
         let secrets = match &self.data {
             Some(data) => {
@@ -198,11 +209,6 @@ impl Local {
 
 /// What helps whoever named a file and meant what is in it.
 pub(crate) const AT_FILE: &str = "to read it from a file, write an @ before the name: @FILE";
-
-/// The engine.
-pub(crate) fn runtime() -> Result<Runtime, Error> {
-    Runtime::new(Settings::SINGLE).map_err(|error| Error::new(Code::Host, error.to_string()))
-}
 
 /// Text given as it is, or as `@FILE`.
 #[derive(Clone)]

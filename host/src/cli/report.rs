@@ -2,17 +2,21 @@
 
 use std::error::Error as _;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
 use bulkhead_services::invocation::Called;
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use super::error::{Code, Error, indented};
 
+/// How long compiling may take before anything is said of it.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// The variable that says what to log.
 const LOG: &str = "BULKHEAD_LOG";
 
@@ -35,6 +39,24 @@ pub(crate) fn start_tracing(verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Waits for what compiles a component, and tells people at a terminal when that takes longer than a moment.
+pub(crate) async fn while_compiling<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(A_MOMENT, &mut work).await {
+        return done;
+    }
+    // Where stderr is no terminal, nothing is drawn.
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.set_message("compiling the component");
+    bar.enable_steady_tick(Duration::from_millis(120));
+    let done = work.await;
+    bar.finish_and_clear();
+    done
 }
 
 /// Writes to stdout.
