@@ -170,6 +170,11 @@ impl Reach {
 
     /// Connects the guest for the tenant of this name. It is compiled once for all tests.
     pub fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
+        self.configured(tenant, transport, &json!({}))
+    }
+
+    /// The same with a configuration.
+    pub fn configured(&self, tenant: &str, transport: &Arc<Transport>, config: &Value) -> anyhow::Result<Connection> {
         static COMPILED: OnceLock<(Runtime, Mutex<Release>)> = OnceLock::new();
         let compile = || {
             let runtime = runtime()?;
@@ -187,7 +192,7 @@ impl Reach {
         let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
-        joined(runtime, owner, &release, &self.grant(), &json!({}), &named(self.token), Arc::clone(transport))
+        joined(runtime, owner, &release, &self.grant(), config, &named(self.token), Arc::clone(transport))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::journal::Exit;
+use bulkhead_capabilities::life::Generation;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
@@ -18,6 +19,7 @@ use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
 use crate::roles::{actions, meta, source};
+use crate::standing::Standing;
 use crate::weight::Weight;
 use crate::{Refusal, Role, tally};
 
@@ -31,6 +33,8 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 pub struct Connection {
     /// Its way in, among its tenant's.
     pub entry: Arc<Entry>,
+    /// Whether it goes on.
+    pub standing: Arc<Standing>,
     /// The component.
     pub prepared: Arc<Prepared>,
     /// What it may do.
@@ -114,12 +118,12 @@ impl Connection {
     pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Outcome<Reader>, Refusal> {
         self.has(Role::Source)?;
         let state = state.map(str::to_owned);
-        let admitted = match self.entry.admit().await {
-            Ok(admitted) => admitted,
-            Err(busy) => return Ok(Outcome::refused(busy.into())),
+        let (admitted, generation) = match self.enter().await {
+            Ok(entered) => entered,
+            Err(failure) => return Ok(Outcome::refused(failure)),
         };
         let began = Instant::now();
-        let mut run = match self.start(admitted, began).await {
+        let mut run = match self.start(admitted, generation, began).await {
             Ok(run) => run,
             Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
         };
@@ -148,12 +152,12 @@ impl Connection {
 
     /// One call in an instance of its own.
     async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
-        let admitted = match self.entry.admit().await {
-            Ok(admitted) => admitted,
-            Err(busy) => return Outcome::refused(busy.into()),
+        let (admitted, generation) = match self.enter().await {
+            Ok(entered) => entered,
+            Err(failure) => return Outcome::refused(failure),
         };
         let began = Instant::now();
-        match self.start(admitted, began).await {
+        match self.start(admitted, generation, began).await {
             Ok(mut run) => {
                 let result = call(&mut run).await;
                 run.end(result, began)
@@ -163,9 +167,9 @@ impl Connection {
     }
 
     /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
-    async fn start(&self, admitted: Admitted, began: Instant) -> Result<Run, (Run, Failure)> {
+    async fn start(&self, admitted: Admitted, generation: Generation, began: Instant) -> Result<Run, (Run, Failure)> {
         let limits = *self.power.limits();
-        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self));
+        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
         store.limiter(|compartment| &mut compartment.limiter);
         store.set_hostcall_fuel(limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE));
         store.set_epoch_deadline(1);
@@ -176,6 +180,7 @@ impl Connection {
             instance: None,
             prepared: Arc::clone(&self.prepared),
             entry: Arc::clone(&self.entry),
+            standing: Arc::clone(&self.standing),
             _admitted: admitted,
             guard: Arc::clone(&self.guard),
             limits,
@@ -235,6 +240,7 @@ struct Run {
     instance: Option<Instance>,
     prepared: Arc<Prepared>,
     entry: Arc<Entry>,
+    standing: Arc<Standing>,
     guard: Arc<Guard>,
     limits: bulkhead_core::limits::Limits,
     /// When the call in progress ends at the latest.
@@ -369,7 +375,10 @@ impl Run {
             Some(exit) => Err(Failure::Leak(exit)),
             None => result,
         };
-        Outcome { result, record, lines, dropped_lines, usage: self.usage(began) }
+        let usage = self.usage(began);
+        let outcome = Outcome { result, record, lines, dropped_lines, usage };
+        self.standing.judge(&outcome);
+        outcome
     }
 }
 

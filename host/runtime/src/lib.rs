@@ -24,8 +24,10 @@ mod link;
 mod meter;
 mod outcome;
 mod prepare;
+mod quarantine;
 mod roles;
 mod shelf;
+mod standing;
 mod tally;
 mod weight;
 
@@ -35,7 +37,9 @@ pub use engine::{Runtime, Settings, Unavailable};
 pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Outcome, Usage};
 pub use prepare::Prepared;
+pub use quarantine::Thresholds;
 pub use roles::{Role, types};
+pub use standing::Standing;
 pub use tally::Tally;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record};
+use bulkhead_capabilities::life::{Pause, Reason};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
@@ -66,6 +67,10 @@ pub enum Failure {
     Malformed { role: &'static str, reason: String },
     #[error(transparent)]
     Busy(#[from] Busy),
+    #[error("nothing was run: {0}; the operator resumes it")]
+    Paused(Pause),
+    #[error("the call may not go on: {0}")]
+    Ended(Reason),
     #[error("the host could not run the connector: {0}")]
     Host(String),
 }
@@ -81,6 +86,8 @@ impl Failure {
                 Kind::Internal => Blame::Guest,
             },
             Self::Busy(busy) => busy.whose.blame(),
+            Self::Paused(pause) => Reason::Paused(*pause).blame(),
+            Self::Ended(reason) => reason.blame(),
             Self::Host(_) => Blame::Host,
             _ => Blame::Guest,
         }
@@ -101,7 +108,17 @@ impl Failure {
             Self::Trap(_) => "connector-crashed",
             Self::Malformed { .. } => "connector-malformed",
             Self::Busy(_) => "busy",
+            Self::Paused(_) => "connection-paused",
+            Self::Ended(_) => "connection-ended",
             Self::Host(_) => "host-error",
+        }
+    }
+
+    /// Of a call that was not begun, because its connection does not go on.
+    pub(crate) fn unrun(reason: Reason) -> Self {
+        match reason {
+            Reason::Paused(pause) => Self::Paused(pause),
+            Reason::Ended(_) => Self::Ended(reason),
         }
     }
 
@@ -124,6 +141,7 @@ impl From<Overrun> for Failure {
         match overrun {
             Overrun::Denied => Self::Denied,
             Overrun::Leaked(exit) => Self::Leak(exit),
+            Overrun::Ended(reason) => Self::Ended(reason),
         }
     }
 }

@@ -7,7 +7,7 @@ use bulkhead_capabilities::egress::{Client, Transport};
 use bulkhead_core::id::{ConnectionId, Owner, SecretName};
 use bulkhead_core::limits::Limits;
 use bulkhead_core::{Grant, Power, power};
-use bulkhead_runtime::{Connection, Entry, Prepared, Refusal, Tenant};
+use bulkhead_runtime::{Connection, Entry, Prepared, Refusal, Standing, Tenant, Thresholds};
 use serde_json::Value;
 
 use crate::release::Release;
@@ -64,10 +64,12 @@ pub fn connect(
     }
     let guard = Guard::new(&secrets.guarded(&power))?;
     let owner = Owner { tenant: tenant.id().clone(), connection: id };
-    let client = Client::new(Arc::new(owner), transport, &power);
+    let owner = Arc::new(owner);
+    let client = Client::new(Arc::clone(&owner), transport, &power);
     Ok(Connection {
         entry: Arc::new(Entry::new(Arc::clone(tenant))),
         prepared,
+        standing: Arc::new(Standing::new(owner, Thresholds::DEFAULT)),
         power: Arc::new(power),
         secrets: Arc::new(secrets),
         guard: Arc::new(guard),

@@ -12,7 +12,8 @@ use super::vault::known_folder;
 
 #[derive(clap::Args)]
 pub(crate) struct CacheArguments {
-    /// Where compiled components are kept. Without it: bulkhead in $XDG_CACHE_HOME, which is ~/.cache unless set.
+    /// Where compiled components are kept. Without it: bulkhead/artifacts in $XDG_CACHE_HOME, which is ~/.cache unless
+    /// set.
     #[arg(long, value_name = "DIR", env = "BULKHEAD_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// Use no compiled component that is kept, and keep none.
@@ -33,7 +34,7 @@ impl CacheArguments {
         }
         // Not beside the cache, which others may get a copy of.
         let keys = known_folder("XDG_STATE_HOME", ".local/state").map(|state| state.join("bulkhead"));
-        let usual = || known_folder("XDG_CACHE_HOME", ".cache").map(|cache| cache.join("bulkhead"));
+        let usual = || known_folder("XDG_CACHE_HOME", ".cache").map(|cache| cache.join("bulkhead/artifacts"));
         let (path, keys) = match (&self.cache, keys) {
             (Some(_), None) => {
                 return Err(Error::new(

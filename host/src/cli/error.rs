@@ -27,6 +27,7 @@ Exit codes:
    10  the connector crashed or returned what it must not
    11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
+   13  the connection was paused or ended: the connector did wrong too often
   130  interrupted
   141  the reader of stdout went away
 
@@ -49,6 +50,7 @@ pub(crate) enum Code {
     Crashed = 10,
     Limit = 11,
     Denied = 12,
+    Ended = 13,
     Interrupted = 130,
     Pipe = 141,
 }
@@ -89,6 +91,7 @@ impl Error {
         let code = match failure {
             Failure::Host(_) | Failure::Busy(_) => Code::Host,
             Failure::Leak(_) => Code::Denied,
+            Failure::Paused(_) | Failure::Ended(_) => Code::Ended,
             failure if failure.is_limit() => Code::Limit,
             _ if denied => Code::Denied,
             Failure::Reported(_) => Code::Reported,

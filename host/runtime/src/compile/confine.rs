@@ -5,7 +5,7 @@
 //! more memory or time.
 //!
 //! *Invariants*: 1. a list says what is allowed, and everything else is refused, so that a call which a later kernel brings
-//! is too; 2. only the three pipes can be read and written: a descriptor that the host itself was started with is of no use;
+//! is too; 2. only the three pipes can be read and written: any other descriptor that slipped in is of no use;
 //! 3. no memory becomes executable, since what is compiled here runs elsewhere.
 //!
 //! A refused call returns `EPERM` instead of killing the process. It has as little effect, and a C library that tries
@@ -107,4 +107,60 @@ fn argument(index: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition,
 
 fn bits(flags: i32) -> u64 {
     u64::from(flags.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::PermissionDenied;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+
+    use super::*;
+
+    /// The variable by which the test below knows that it is alone in a process.
+    const ALONE: &str = "BULKHEAD_TEST_ALONE";
+
+    type Attempt = (&'static str, fn() -> io::Result<()>);
+
+    #[test]
+    fn a_confined_process_cannot_do_what_it_could_before() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "compile::confine::tests::alone_in_a_process", "--nocapture"]).env(ALONE, "1");
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("confined: 6 of 6 refused"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn alone_in_a_process() {
+        use std::io::{Read as _, Write as _};
+        if std::env::var_os(ALONE).is_none() {
+            return;
+        }
+        // Each does something and returns its error. All succeed before.
+        let attempts: [Attempt; 6] = [
+            ("read a file", || std::fs::File::open("/etc/passwd").map(drop)),
+            ("list a folder", || std::fs::read_dir("/").map(drop)),
+            ("listen", || TcpListener::bind("127.0.0.1:0").map(drop)),
+            ("connect", || UnixStream::pair().map(drop)),
+            ("start a program", || Command::new("/bin/true").status().map(drop)),
+            ("start a thread", || std::thread::Builder::new().spawn(|| ()).map(drop)),
+        ];
+        for (what, attempt) in attempts {
+            attempt().unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+        let mut file = std::fs::File::open("/etc/passwd").unwrap();
+        limit(4 << 30, 60).unwrap();
+        lock().unwrap();
+        let refused =
+            attempts.iter().filter(|(_, attempt)| attempt().is_err_and(|error| error.kind() == PermissionDenied));
+        let refused = refused.count();
+        assert_eq!(file.read(&mut [0]).unwrap_err().kind(), PermissionDenied, "a file that was open before");
+        // Memory, the clock and randomness are there.
+        let memory = vec![1u8; 64 << 20];
+        assert!(memory.iter().all(|byte| *byte == 1));
+        assert!(std::time::Instant::now().elapsed() < std::time::Duration::from_secs(60));
+        io::stdout().write_all(format!("confined: {refused} of {} refused\n", attempts.len()).as_bytes()).unwrap();
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 
-/// Largest artifact, in bytes. Machine code and its tables are some three to five times as large as a component.
+/// Largest artifact, in bytes. Machine code and its tables are some three times as large as a component.
 pub(crate) const LARGEST_ARTIFACT: u64 = 256 * 1024 * 1024;
 /// Longest text, in bytes: a sentence for people.
 const LONGEST_TEXT: u64 = 1024;

@@ -68,8 +68,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Enough for an interpreter of 20 MiB, which takes about 1.5 GiB, and 20 seconds on one processor.
-    pub const DEFAULT: Self = Self { memory: 4 << 30, cpu: Duration::from_secs(120), time: Duration::from_secs(120) };
+    /// Three times what 20 MiB of code take, which is as large as guests in interpreted languages are: 660 MiB of address space
+    /// and some 40 seconds of CPU time. Then the largest component that is read at all has room too.
+    pub const DEFAULT: Self = Self { memory: 2 << 30, cpu: Duration::from_secs(120), time: Duration::from_secs(120) };
 }
 
 impl Default for Compiler {

@@ -17,6 +17,8 @@ use crate::component::one_line;
 const LONGEST_FAREWELL: usize = 4096;
 /// What Rust's allocator says before it ends the process; the standard library has no other way to tell.
 const OUT_OF_MEMORY: &str = "memory allocation of ";
+/// The first descriptor behind stdin, stdout and stderr.
+const FIRST_OTHER: i32 = 3;
 /// Signals, by what they mean for a compiler. The kernel sends the first for CPU time.
 const SIGXCPU: i32 = libc::SIGXCPU;
 
@@ -40,6 +42,9 @@ pub(super) async fn compile(program: &Path, limits: Limits, component: &[u8]) ->
 }
 
 fn start(program: &Path, limits: Limits) -> io::Result<Child> {
+    // Whatever this process opened itself stays here anyway; what it was started with, a socket of systemd's for example,
+    // would not.
+    close_fds::set_fds_cloexec_threadsafe(FIRST_OTHER, &[]);
     let mut command = Command::new(program);
     command.arg0("bulkhead").arg(VERB).arg(limits.memory.to_string()).arg(seconds(limits.cpu).to_string());
     command.env_clear().current_dir("/").kill_on_drop(true);

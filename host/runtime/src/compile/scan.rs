@@ -211,3 +211,95 @@ impl Counts {
 fn malformed(error: impl std::fmt::Display) -> Refused {
     Refused::Malformed(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+    fn number(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+
+    fn section(id: u8, content: &[u8]) -> Vec<u8> {
+        [&[id][..], &number(content.len()), content].concat()
+    }
+
+    /// A section with `count` times the same.
+    fn section_of(id: u8, count: usize, item: &[u8]) -> Vec<u8> {
+        section(id, &[number(count), item.repeat(count)].concat())
+    }
+
+    fn module(sections: &[Vec<u8>]) -> Vec<u8> {
+        section(1, &[MODULE, &sections.concat()].concat())
+    }
+
+    fn component(sections: &[Vec<u8>]) -> Vec<u8> {
+        [COMPONENT, &sections.concat()].concat()
+    }
+
+    /// What is at its ceiling passes, and one more does not.
+    fn check(ceiling: Ceiling, with: impl Fn(usize) -> Vec<u8>) {
+        let most = usize::try_from(ceiling.most).unwrap();
+        assert_eq!(scan(&with(most)), Ok(()), "{}", ceiling.what);
+        let found = ceiling.most + 1;
+        let expected = Refused::TooMuch { what: ceiling.what, found, most: ceiling.most };
+        assert_eq!(scan(&with(most + 1)), Err(expected));
+    }
+
+    #[test]
+    fn each_thing_is_counted_over_all_modules_up_to_its_ceiling() {
+        check(MODULES, |count| component(&vec![module(&[]); count]));
+        check(COMPONENTS, |count| component(&vec![section(4, COMPONENT); count]));
+        let halves = |id: u8, item: &'static [u8]| {
+            move |count: usize| component(&[1, count - 1].map(|count| module(&[section_of(id, count, item)])))
+        };
+        let bodies = |count: usize| module(&[section_of(3, count, &[0]), section_of(10, count, &[2, 0, 0x0b])]);
+        check(FUNCTIONS, |count| component(&[1, count - 1].map(bodies)));
+        check(TYPES, halves(1, &[0x60, 0, 0]));
+        check(NAMES, halves(2, b"\x01a\x01b\x00\x00"));
+        check(NAMES, halves(7, b"\x01a\x00\x00"));
+        check(GLOBALS, halves(6, &[0x7f, 0, 0x41, 0, 0x0b]));
+        check(TABLES, halves(4, &[0x70, 0, 1]));
+        check(MEMORIES, halves(5, &[0, 1]));
+        check(SEGMENTS, halves(11, &[1, 0]));
+        let passive = |count: usize| [&[1, 1, 0][..], &number(count), &vec![0; count]].concat();
+        check(ELEMENTS, move |count| component(&[module(&[section(9, &passive(count))])]));
+        let data = |length: usize| [&[1, 1][..], &number(length), &vec![0; length]].concat();
+        check(DATA, |length| component(&[module(&[section(11, &data(length))])]));
+    }
+
+    #[test]
+    fn one_function_has_ceilings_of_its_own() {
+        let ty = |count: usize| [&[1, 0x60][..], &number(count), &vec![0x7e; count], &[0]].concat();
+        check(PARAMETERS, |count| component(&[module(&[section(1, &ty(count))])]));
+        let body = |length: usize| [&[1][..], &number(length), &[0], &vec![0x01; length - 2], &[0x0b]].concat();
+        let code = |length: usize| vec![section(1, &[1, 0x60, 0, 0]), section(3, &[1, 0]), section(10, &body(length))];
+        check(FUNCTION_BYTES, |length| component(&[module(&code(length))]));
+    }
+
+    #[test]
+    fn what_components_define_is_counted_however_deep_it_lies() {
+        check(DEFINITIONS, |count| component(&[section_of(7, count, &[0x7f])]));
+        // An instance type with `count` types in it, itself one more.
+        let inside = |count: usize| [&[1, 0x42][..], &number(count), &[0x01, 0x7f].repeat(count)].concat();
+        check(DEFINITIONS, |count| component(&[section(7, &inside(count - 1))]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart_from_what_is_too_much() {
+        for bytes in [&COMPONENT[..5], b"\0asm\x0d\0\x01\0\x01\x7f", b"nonsense"] {
+            assert!(matches!(scan(bytes), Err(Refused::Malformed(_))), "{bytes:?}");
+        }
+        let text = scan(&component(&vec![module(&[]); 65])).unwrap_err().to_string();
+        assert_eq!(text, "it has 65 modules, at most 64");
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
-use bulkhead_runtime::{Failure, Outcome};
+use bulkhead_runtime::{Connection, Failure, Outcome};
 
 use crate::invocation::{self, Invocations, Reader};
 pub use state::{Checkpoint, StateFile};
@@ -128,7 +128,7 @@ pub async fn run(
                 let asked = wait_ms.map(|wait| Duration::from_millis(wait.into())).unwrap_or_default();
                 let least = if entries.is_empty() { AFTER_NOTHING } else { Duration::ZERO };
                 if asked.max(least) > Duration::ZERO {
-                    pause(asked.max(least), "the connector has nothing yet", watch).await?;
+                    pause(calls.connection(), asked.max(least), "the connector has nothing yet", watch).await?;
                 }
             }
             Err(failure) => {
@@ -145,7 +145,13 @@ pub async fn run(
                     return Err(Error::Connector(failure));
                 };
                 summary.retries += 1;
-                pause(asked.unwrap_or(step).max(Duration::from_millis(1)), &failure.to_string(), watch).await?;
+                pause(
+                    calls.connection(),
+                    asked.unwrap_or(step).max(Duration::from_millis(1)),
+                    &failure.to_string(),
+                    watch,
+                )
+                .await?;
             }
         }
     }
@@ -161,11 +167,12 @@ fn patience() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-async fn pause(wait: Duration, why: &str, watch: &mut impl Watch) -> Result<(), Error> {
+/// Waits, unless the connection is paused or ended meanwhile.
+async fn pause(connection: &Connection, wait: Duration, why: &str, watch: &mut impl Watch) -> Result<(), Error> {
     if wait > LONGEST_WAIT {
         return Err(Error::WaitTooLong(wait));
     }
     watch.waiting(wait, why);
-    tokio::time::sleep(wait).await;
-    Ok(())
+    let generation = connection.generation().map_err(Error::Connector)?;
+    generation.outlast(tokio::time::sleep(wait)).await.map_err(|reason| Error::Connector(Failure::Ended(reason)))
 }
