@@ -9,6 +9,7 @@ pub mod dns;
 pub mod inside;
 pub mod outside;
 pub mod peak;
+pub mod raw;
 pub mod tls;
 pub mod upstream;
 pub mod writer;
