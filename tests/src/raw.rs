@@ -73,7 +73,7 @@ impl Raw<'_> {
                 .collect()
         };
         // What a call returns lies at these addresses: 16 nothing (ok), 64 a page, 128 an error that may be tried again,
-        // 192 a reader, 256 a text.
+        // 192 a reader, 256 a text, 320 the same without error, 400 an entry.
         format!(
             r#"(module
   (import "[export]bulkhead:connector/source@0.1.0" "[resource-new]reader" (func $reader (param i32) (result i32)))
@@ -86,6 +86,8 @@ impl Raw<'_> {
   (data (i32.const 128) "\01\00\00\00\02\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\01\00\00\00")
   (data (i32.const 256) "\10\01\00\00\02\00\00\00\00\00\00\00\00\00\00\00{{}}")
   (data (i32.const 320) "\00\00\00\00\10\01\00\00\02\00\00\00")
+  (data (i32.const 68) "\90\01\00\00")
+  (data (i32.const 400) "\10\01\00\00\02\00\00\00\00\00\00\00\10\01\00\00\02\00\00\00\10\01\00\00\02\00\00\00")
   {fields}
   (func $start {start})
   (start $start)
@@ -122,11 +124,13 @@ impl Raw<'_> {
     (call $at (i32.const 3) (local.get 0) (local.get 1) (i32.const 192)))
   (func (export "bulkhead:connector/source@0.1.0#[method]reader.next") (param i32 i32 i32) (result i32)
     (global.set $pages (i32.add (global.get $pages) (i32.const 1)))
+    (i32.store (i32.const 72) (i32.const 0))
     (i32.store8 (i32.const 84) (i32.const 0))
     (i32.and (i32.eq (global.get $moment) (i32.const 5)) (i32.eqz (global.get $resumed)))
     if
       (i32.eq (global.get $pages) (i32.const 1))
       if
+        (i32.store (i32.const 72) (i32.const 1))
         (i32.store8 (i32.const 84) (i32.const 1))
         i32.const 64 return
       end
