@@ -1,4 +1,5 @@
-//! What the tests share: servers to talk to, connectors aimed at them, two ways to run those, and what they took.
+//! What the tests share: servers to talk to, connectors aimed at them, two ways to run those, components that are hard to
+//! compile, and what they took.
 #![forbid(unsafe_code)]
 
 pub mod acme;
@@ -6,6 +7,7 @@ pub mod aimed;
 pub mod canary;
 pub mod deluge;
 pub mod dns;
+pub mod hard;
 pub mod inside;
 pub mod outside;
 pub mod peak;
