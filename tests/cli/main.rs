@@ -8,7 +8,14 @@ use bulkhead_tests::aimed::program;
 
 #[test]
 fn the_command_line_says_what_it_said_before() -> anyhow::Result<()> {
+    let kept = tempfile::tempdir()?;
+    let path = |name: &str| kept.path().join(name).display().to_string();
     // Where a terminal is wide, help must not be.
-    trycmd::TestCases::new().register_bin("bulkhead", program()?).case("cli/*.trycmd").run();
+    trycmd::TestCases::new()
+        .env("XDG_CACHE_HOME", path("cache"))
+        .env("XDG_STATE_HOME", path("state"))
+        .register_bin("bulkhead", program()?)
+        .case("cli/*.trycmd")
+        .run();
     Ok(())
 }

@@ -18,23 +18,28 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const SOON: Duration = Duration::from_secs(4);
 
 /// A place where connections are neither taken nor refused: a listener whose queue is full.
-struct BlackHole {
-    _listener: tokio::net::TcpListener,
+pub(crate) struct BlackHole {
+    listener: tokio::net::TcpListener,
     _queued: Vec<TcpStream>,
 }
 
 impl BlackHole {
-    async fn at(ip: IpAddr, port: u16) -> anyhow::Result<Self> {
+    pub(crate) async fn at(ip: IpAddr, port: u16) -> anyhow::Result<Self> {
         let socket = if ip.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
-        let address = SocketAddr::new(ip, port);
-        socket.bind(address)?;
+        socket.bind(SocketAddr::new(ip, port))?;
         let listener = socket.listen(1)?;
+        let address = listener.local_addr()?;
         let mut queued = Vec::new();
         while let Ok(connected) = timeout(Duration::from_millis(20), TcpStream::connect(address)).await {
             queued.push(connected?);
             anyhow::ensure!(queued.len() < 8, "the queue of {address} does not fill");
         }
-        Ok(Self { _listener: listener, _queued: queued })
+        Ok(Self { listener, _queued: queued })
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
     }
 }
 

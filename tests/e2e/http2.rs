@@ -257,7 +257,8 @@ async fn requests_at_once_share_a_socket_and_other_connections_do_not() -> anyho
     }
     fetch(&reach.connect("globex", &transport)?, &reach, "/first").await?;
     assert_eq!(upstream.order().last(), Some(&1));
-    connection.client.renew();
+    connection.pause();
+    connection.resume().map_err(|why| anyhow::anyhow!("{why:?}"))?;
     fetch(&connection, &reach, "/first").await?;
     assert_eq!(upstream.order().last(), Some(&2), "a shared socket outlived its generation");
     upstream.over(1).await

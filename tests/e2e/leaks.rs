@@ -27,6 +27,11 @@ fn connected(runtime: &Runtime, acme: &Acme, attempt: &Value, token: &str) -> an
     inside::connection(runtime, &guest(acme, &json!({ "attempts": [attempt] }))?, Some(token))
 }
 
+/// A leak puts its connection into quarantine. The operator lets it out.
+fn resume(connection: &Connection) {
+    assert_eq!(connection.resume(), Ok(()));
+}
+
 /// It ended at `exit`, and nothing that came of it holds the secret.
 fn ended<T: std::fmt::Debug>(outcome: &Outcome<T>, exit: Exit, case: &str) {
     assert!(matches!(outcome.result, Err(Failure::Leak(at)) if at == exit), "{case}: {outcome:?}");
@@ -74,6 +79,7 @@ async fn a_secret_ends_the_invocation_at_every_exit() -> anyhow::Result<()> {
         assert!(outcome.result.is_ok() && outcome.record.leaks.is_empty(), "{harmless}: {outcome:?}");
         let outcome = inside::invoke(&connection, "attempts", &json!({ "attempts": [attempt] })).await?;
         ended(&outcome, exit, &attempt.to_string());
+        resume(&connection);
         nothing_arrived(&acme, &attempt.to_string());
     }
     Ok(())
@@ -95,6 +101,7 @@ async fn a_request_that_would_be_denied_ends_the_invocation_all_the_same() -> an
             // A method is written in its own way: what is left of the secret in it is no spelling.
             let known = leaks && attempt.get("method").is_none();
             assert_eq!(told, known, "{attempt}: {outcome:?}");
+            resume(&connection);
             nothing_arrived(&acme, &attempt.to_string());
         }
     }
@@ -115,6 +122,7 @@ async fn a_secret_ends_the_invocation_however_it_is_spelled() -> anyhow::Result<
             let attempt = json!({ "exit": exit, "text": text });
             let outcome = inside::invoke(&connection, "attempts", &json!({ "attempts": [attempt] })).await?;
             ended(&outcome, if exit == "log" { Exit::Log } else { Exit::Value }, &attempt.to_string());
+            resume(&connection);
         }
     }
     Ok(())
@@ -127,7 +135,9 @@ async fn a_secret_ends_the_invocation_in_every_function() -> anyhow::Result<()> 
         for (text, leaks) in [(HARMLESS, false), (ORDINARY, true)] {
             let attempt = json!({ "exit": way, "text": text });
             let connection = connected(&runtime, &acme, &attempt, ORDINARY)?;
-            let (checked, discovered) = (connection.check().await, connection.discover().await?);
+            let checked = connection.check().await;
+            resume(&connection);
+            let discovered = connection.discover().await?;
             if leaks {
                 ended(&checked, Exit::Error, &format!("check: {attempt}"));
                 ended(&discovered, Exit::Value, &format!("discover: {attempt}"));
@@ -143,7 +153,9 @@ async fn a_secret_ends_the_invocation_in_every_function() -> anyhow::Result<()> 
     {
         let connection = connected(&runtime, &acme, &json!({ "exit": "log", "text": "" }), token)?;
         let leaked = |outcome: Outcome<String>| matches!(outcome.result, Err(Failure::Leak(Exit::Value)));
-        let (spec, describe) = (connection.spec().await, connection.describe().await?);
+        let spec = connection.spec().await;
+        resume(&connection);
+        let describe = connection.describe().await?;
         assert_eq!((leaked(spec), leaked(describe)), (of_spec, of_describe), "{token}");
     }
     Ok(())

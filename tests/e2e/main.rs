@@ -13,11 +13,14 @@ mod crafted;
 mod metered;
 mod sockets;
 
+mod audit;
 mod budgets;
+mod compile;
 mod dialling;
 mod dns;
 mod egress;
 mod events;
+mod generations;
 mod http2;
 mod leaks;
 mod load;

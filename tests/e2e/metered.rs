@@ -11,9 +11,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::Owner;
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::{Connection, Outcome, Runtime};
+use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime};
 use bulkhead_services::{Release, connect};
 use bulkhead_tests::aimed::VOLLEY;
 use serde_json::{Value, json};
@@ -182,15 +181,15 @@ impl Bench {
             Some(compiled) => compiled,
             none => {
                 let runtime = inside::runtime()?;
-                let release = Release::open(&runtime, Laid::new(VOLLEY, 1, &json!({}))?.path(), None)?;
+                let release = inside::open(&runtime, Laid::new(VOLLEY, 1, &json!({}))?.path(), None)?;
                 none.insert((runtime, release))
             }
         };
         release.manifest = Manifest::parse(&format!("{HEAD}{}", self.asked))?;
         let grant = Grant::parse(&self.granted, &release.manifest)?;
-        let owner = Owner { tenant: tenant.parse()?, connection: "volley".parse()? };
+        let tenant = runtime.tenant(tenant.parse()?, Allowance::DEFAULT);
         let (secrets, transport) = (Secrets::default(), Arc::clone(&self.transport));
-        Ok(connect(runtime, owner, release, &grant, &json!({}), secrets, transport)?)
+        Ok(connect(&tenant, "volley".parse()?, release, &grant, &json!({}), secrets, transport)?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use bulkhead_runtime::Connection;
+use bulkhead_runtime::{Connection, Failure};
 use bulkhead_tests::dns::Dns;
 use bulkhead_tests::tls::{Authority, serving};
 use rustls::HandshakeKind;
@@ -238,45 +238,42 @@ async fn two_connections_share_neither_a_socket_nor_a_tls_session() -> anyhow::R
     Ok(())
 }
 
+/// Begins a new generation.
+fn renew(connection: &Connection) -> anyhow::Result<()> {
+    connection.pause();
+    connection.resume().map_err(|why| anyhow::anyhow!("it ended: {why:?}"))
+}
+
 #[tokio::test]
 async fn a_new_generation_of_a_connection_uses_nothing_that_an_earlier_one_opened() -> anyhow::Result<()> {
     let authority = Authority::new()?;
     let tls = serving(authority.issue("localhost", |_| {})?, rustls::ALL_VERSIONS)?;
-    let go_on = Arc::new(Notify::new());
-    let going_on = Arc::clone(&go_on);
-    let talk = move |mut talk: Talk| {
-        let going_on = Arc::clone(&going_on);
-        async move {
-            if talk.head.contains("/slow") {
-                talk.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsl").await?;
-                going_on.notified().await;
-                talk.say("ow").await?;
-            } else {
-                talk.answer("ok").await?;
-            }
-            Ok(Some(talk))
+    let talk = |mut talk: Talk| async {
+        if talk.head.contains("/slow") {
+            talk.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsl").await?;
+        } else {
+            talk.answer("ok").await?;
         }
+        Ok(Some(talk))
     };
     let upstream = Upstream::start(Some(tls), talk).await?;
     let reach = Reach::secure(upstream.address.port());
     let connection = reach.connect("acme", &transport(None, Some(&authority))?)?;
     let quick = json!({ "url": reach.url("/ok") });
     fetch(&connection, &quick).await?;
-    connection.client.renew();
+    renew(&connection)?;
     upstream.closed(0).await?;
     fetch(&connection, &quick).await?;
     assert_eq!(upstream.counts(), [1, 1], "an idle socket outlived its generation");
     // And one whose answer is being read while the generation changes.
     let slow = json!({ "url": reach.url("/slow") });
-    let (answer, renewed) = tokio::join!(fetch(&connection, &slow), async {
+    let (outcome, renewed) = tokio::join!(inside::invoke(&connection, "fetch", &slow), async {
         let arrived = || upstream.counts() == [1, 2];
-        let outcome = eventually("the slow request arrives", arrived).await;
-        connection.client.renew();
-        go_on.notify_one();
-        outcome
+        eventually("the slow request arrives", arrived).await?;
+        renew(&connection)
     });
     renewed?;
-    assert_eq!(answer?, "slow", "the exchange under way goes on");
+    assert!(matches!(outcome?.result, Err(Failure::Ended(_))), "the exchange under way went on");
     upstream.closed(1).await?;
     fetch(&connection, &quick).await?;
     assert_eq!(upstream.counts(), [1, 2, 1], "a socket came back into a later generation");

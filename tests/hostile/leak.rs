@@ -111,7 +111,8 @@ async fn end(way: Way, siege: &Siege, terms: &Terms, input: &Value) -> anyhow::R
             let mut state = StateFile::open(&path, CONNECTOR.parse()?, vec![stream.clone()])?;
             let selection = Selection { name: stream, mode: SyncMode::FullRefresh, fields: Vec::new() };
             let mut taken = Taken::default();
-            let ran = sync::run(&connection, &[selection], &mut taken, &mut state, &mut ended).await;
+            let ran =
+                sync::run(&inside::calls(&connection).await?, &[selection], &mut taken, &mut state, &mut ended).await;
             ended.code = None;
             match ran {
                 Ok(_) => {}

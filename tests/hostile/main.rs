@@ -18,6 +18,7 @@
 #![expect(clippy::disallowed_methods, reason = "it prepares folders and servers for the host, outside of it")]
 
 mod attempt;
+mod crowd;
 mod echo;
 mod leak;
 mod neighbour;
@@ -60,6 +61,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     // A few rows are over before it can be said.
     if only.is_empty() {
         report.closing("A healthy neighbour is not slowed past its bound", &neighbour.fare().await)?;
+    }
+    if "300 spinning and 300 waiting guests".contains(&only) {
+        report.closing("300 spinning and 300 waiting guests leave another tenant its p99", &crowd::crowd().await)?;
     }
     Ok(report.end(began.elapsed()))
 }

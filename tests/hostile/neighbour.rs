@@ -75,7 +75,7 @@ impl Neighbour {
     pub(crate) async fn settle(runtime: &Runtime) -> anyhow::Result<Self> {
         let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
         let laid = Laid::new(ACME, acme.address().port(), &json!({}))?;
-        let release = Release::open(runtime, laid.path(), None)?;
+        let release = inside::open(runtime, laid.path(), None)?;
         let work = Arc::new(Work { runtime: runtime.clone(), release, laid, acme });
         // The first calls find caches cold.
         work.calls().await?;

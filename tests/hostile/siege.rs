@@ -60,7 +60,7 @@ struct Loaded {
 impl Loaded {
     fn new(runtime: &Runtime, guest: Shipped, port: u16) -> anyhow::Result<Self> {
         let laid = Laid::new(guest, port, &json!({}))?;
-        let release = Mutex::new(Release::open(runtime, laid.path(), None)?);
+        let release = Mutex::new(inside::open(runtime, laid.path(), None)?);
         Ok(Self { laid, release })
     }
 }

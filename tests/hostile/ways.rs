@@ -121,7 +121,8 @@ impl Way {
         let mut state = StateFile::open(&siege.fresh_state()?, CONNECTOR.parse()?, vec![stream.clone()])?;
         let selection = Selection { name: stream, mode: SyncMode::FullRefresh, fields: Vec::new() };
         let (mut kept, mut watched) = (Kept::default(), Watched::default());
-        let summary = sync::run(connection, &[selection], &mut kept, &mut state, &mut watched).await?;
+        let summary =
+            sync::run(&inside::calls(connection).await?, &[selection], &mut kept, &mut state, &mut watched).await?;
         let due = u64::from(self == Self::Retry);
         anyhow::ensure!(summary.retries == due, "{} retries where {due} were due", summary.retries);
         Tried::new(kept.0.into_values().collect(), &watched.0)
@@ -133,7 +134,14 @@ pub(crate) async fn state_after(siege: &Siege, connection: &Connection) -> anyho
     let (path, stream) = (siege.fresh_state()?, Way::Next.name().to_owned());
     let mut state = StateFile::open(&path, CONNECTOR.parse()?, vec![stream.clone()])?;
     let selection = Selection { name: stream, mode: SyncMode::FullRefresh, fields: Vec::new() };
-    sync::run(connection, &[selection], &mut Kept::default(), &mut state, &mut Watched::default()).await?;
+    sync::run(
+        &inside::calls(connection).await?,
+        &[selection],
+        &mut Kept::default(),
+        &mut state,
+        &mut Watched::default(),
+    )
+    .await?;
     Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
 }
 

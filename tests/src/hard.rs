@@ -68,6 +68,19 @@ pub fn many_modules(number: u32) -> Vec<u8> {
     component.finish()
 }
 
+/// Component types in one another, `number` deep: each is read by a call within the one before.
+#[must_use]
+pub fn nested_types(number: usize) -> Vec<u8> {
+    // One type of a component with one declaration, a type: and so on. The innermost is the type `bool`.
+    let (open, innermost) = ([0x41, 1, 1], [0x7f]);
+    let mut content = vec![1];
+    content.extend(open.repeat(number));
+    content.extend(innermost);
+    let mut component = Component::new();
+    component.section(&wasm_encoder::RawSection { id: 7, data: &content });
+    component.finish()
+}
+
 /// A module that imports `number` functions.
 #[must_use]
 pub fn many_imports(number: u32) -> Vec<u8> {

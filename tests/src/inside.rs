@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::Owner;
+use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::{Connection, Outcome, Runtime, Settings};
-use bulkhead_services::{Release, connect};
+use bulkhead_runtime::compile::{Compiler, Quota};
+use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
+use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use crate::aimed::{HOSTILE_EGRESS, repository};
+use crate::aimed::{HOSTILE_EGRESS, program, repository};
 use crate::outside::Laid;
 use crate::tls::Authority;
 
@@ -47,7 +48,8 @@ fn joined(
     for (name, value) in values {
         secrets.insert(name.parse()?, (*value).to_owned().into(), Vec::new());
     }
-    Ok(connect(runtime, owner, release, &grant, config, secrets, transport)?)
+    let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
+    Ok(connect(&tenant, owner.connection, release, &grant, config, secrets, transport)?)
 }
 
 /// Connects `release` on this network, with `token` as its secret.
@@ -88,7 +90,7 @@ fn named(token: Option<&str>) -> Vec<(&str, &str)> {
 
 /// Connects the connector in `laid`, with `token` as its secret.
 pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow::Result<Connection> {
-    let release = Release::open(runtime, laid.path(), None)?;
+    let release = open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
 }
@@ -168,11 +170,16 @@ impl Reach {
 
     /// Connects the guest for the tenant of this name. It is compiled once for all tests.
     pub fn connect(&self, tenant: &str, transport: &Arc<Transport>) -> anyhow::Result<Connection> {
+        self.configured(tenant, transport, &json!({}))
+    }
+
+    /// The same with a configuration.
+    pub fn configured(&self, tenant: &str, transport: &Arc<Transport>, config: &Value) -> anyhow::Result<Connection> {
         static COMPILED: OnceLock<(Runtime, Mutex<Release>)> = OnceLock::new();
         let compile = || {
             let runtime = runtime()?;
             let folder = repository().join(HOSTILE_EGRESS.folder);
-            let release = Release::open(&runtime, &folder, Some(Path::new(&HOSTILE_EGRESS.wasm())))?;
+            let release = open(&runtime, &folder, Some(&HOSTILE_EGRESS.wasm()))?;
             anyhow::Ok((runtime, Mutex::new(release)))
         };
         let (runtime, release) = match COMPILED.get() {
@@ -185,13 +192,32 @@ impl Reach {
         let mut release = release.lock().unwrap_or_else(PoisonError::into_inner);
         release.manifest = Manifest::parse(&self.manifest()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let owner = Owner { tenant: tenant.parse()?, connection: "crm".parse()? };
-        joined(runtime, owner, &release, &self.grant(), &json!({}), &named(self.token), Arc::clone(transport))
+        joined(runtime, owner, &release, &self.grant(), config, &named(self.token), Arc::clone(transport))
     }
+}
+
+/// Opens a release, and blocks until it is compiled: on a thread of its own, so that tests which are not async can.
+pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> anyhow::Result<Release> {
+    let opened = || {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(executor.block_on(Release::open(runtime, &Quota::default(), folder, component))?)
+    };
+    std::thread::scope(|scope| scope.spawn(opened).join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+}
+
+/// A compiler that starts the program that was built, without a cache. This test's own program cannot compile.
+pub fn compiler() -> anyhow::Result<Compiler> {
+    Ok(Compiler { program: program()?, ..Compiler::default() })
 }
 
 /// An engine.
 pub fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new(Settings::SERVER).map_err(|error| anyhow::anyhow!("{error:#}"))
+    Runtime::new(Settings::SERVER, compiler()?).map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+/// The calls of a connection, recorded nowhere.
+pub async fn calls(connection: &Connection) -> anyhow::Result<Invocations> {
+    Ok(Invocations::new(connection.clone(), Digest::of(&[]), &Audit::passing()).await?)
 }
 
 /// Calls an action.

@@ -262,6 +262,9 @@ async fn run(command: &str, expected: &str, folder: &Path) -> anyhow::Result<()>
     let path = program.parent().context("a program without a folder")?;
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).current_dir(folder).env("PATH", path).env_remove("BULKHEAD_LOG");
+    // Whatever the program keeps for a user stays here as well.
+    let kept = tempfile::tempdir()?;
+    shell.env("BULKHEAD_CACHE", kept.path().join("cache")).env("XDG_STATE_HOME", kept.path().join("state"));
     let output = shell.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();

@@ -2,8 +2,8 @@
 //!
 //! Why: a denial reaches the guest as a bare code; the reason belongs to the outcome and the operator.
 //! Invariants: 1. equal denials are counted, not repeated; 2. nothing a guest does makes the journal grow past its bounds;
-//! 3. a guest that goes on after [`MOST_DENIED`] denials, or that let out a secret, is ended by whoever awaits
-//! [`Journal::overrun`]; after a leak for good. Never: what leaked.
+//! 3. a guest that goes on after [`MOST_DENIED`] denials, or that let out a secret, or whose generation ended, is ended by whoever awaits
+//! [`Journal::overrun`]; but for denials for good. Never: what leaked.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::credentials::Guard;
 use crate::egress::Held;
+use crate::life::{Generation, Reason};
 
 /// Most different denials kept of one instance. A connector that works has none; a person reads a handful.
 pub const MOST_DENIALS: usize = 32;
@@ -88,6 +89,8 @@ pub enum Overrun {
     Denied,
     /// It tried to let out a secret here.
     Leaked(Exit),
+    /// Its connection's generation ended.
+    Ended(Reason),
 }
 
 /// What happened so far.
@@ -130,12 +133,18 @@ pub struct Journal {
     leaked: Arc<OnceLock<Exit>>,
     owner: Arc<Owner>,
     guard: Arc<Guard>,
+    generation: Generation,
 }
 
 impl Journal {
-    /// An empty journal of an instance of `owner`, in which secrets are masked.
-    pub fn new(owner: Arc<Owner>, guard: Arc<Guard>) -> Self {
-        Self { record: Arc::default(), overrun: Arc::default(), leaked: Arc::default(), owner, guard }
+    /// An empty journal of an instance of `owner`, in which secrets are masked. The instance lives in `generation`.
+    pub fn new(owner: Arc<Owner>, guard: Arc<Guard>, generation: Generation) -> Self {
+        Self { record: Arc::default(), overrun: Arc::default(), leaked: Arc::default(), owner, guard, generation }
+    }
+
+    /// What the instance ends with.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
     }
 
     /// Keeps a denial, and tells the operator's log the first time.
@@ -260,7 +269,11 @@ impl Journal {
             if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
                 return Overrun::Denied;
             }
-            notified.await;
+            tokio::select! {
+                biased;
+                reason = self.generation.ended() => return Overrun::Ended(reason),
+                () = notified => {}
+            }
         }
     }
 
@@ -288,7 +301,7 @@ mod tests {
     #[test]
     fn equal_denials_are_counted_and_different_ones_are_bounded() {
         let owner = Owner::local(&"acme/crm".parse().unwrap());
-        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()));
+        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()), Generation::default());
         for _ in 0..1000 {
             journal.deny(Denial::inert("a", "f"));
         }
@@ -308,7 +321,7 @@ mod tests {
     async fn a_leak_ends_the_invocation_for_good_and_is_kept_once_for_each_exit() {
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
         let secrets = ["1234", "canary-secret"].map(|text| text.to_owned().into());
-        let journal = Journal::new(owner, Arc::new(Guard::new(&secrets).unwrap()));
+        let journal = Journal::new(owner, Arc::new(Guard::new(&secrets).unwrap()), Generation::default());
         assert!(!journal.leaks(Exit::Head, b"a short one is found by accident: 1234"));
         assert_eq!((journal.leaked(), journal.take().leaks.len()), (None, 0));
         let recorder = metrics_util::debugging::DebuggingRecorder::new();
@@ -329,7 +342,7 @@ mod tests {
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
         let guard = Arc::new(Guard::new([&"canary-secret".to_owned().into()]).unwrap());
         for _ in 0..200 {
-            let journal = Journal::new(Arc::clone(&owner), Arc::clone(&guard));
+            let journal = Journal::new(Arc::clone(&owner), Arc::clone(&guard), Generation::default());
             let other = journal.clone();
             let writer = std::thread::spawn(move || other.leaks(Exit::Body, b"canary-secret"));
             while journal.leaked().is_none() {
@@ -344,7 +357,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_few_words_whatever_the_upstream_said() {
         let owner = Owner::local(&"acme/crm".parse().unwrap());
-        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()));
+        let journal = Journal::new(Arc::new(owner), Arc::new(Guard::new([]).unwrap()), Generation::default());
         let said = format!("\u{1b}[2J{}", "name ".repeat(10_000));
         journal.fail(&crate::egress::Error::Tls { host: "a.com".to_owned(), source: std::io::Error::other(said) });
         let (code, text) = journal.take().failure.unwrap();

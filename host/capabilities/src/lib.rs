@@ -8,6 +8,7 @@
 pub mod credentials;
 pub mod egress;
 pub mod journal;
+pub mod life;
 pub mod log;
 
 use bulkhead_core::Power;

@@ -93,6 +93,36 @@ pub struct TenantId(String);
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionId(String);
 
+/// One call into a connector. Those made later come later in order, to the millisecond (RFC 9562, version 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InvocationId(uuid::Uuid);
+
+impl InvocationId {
+    /// Longest text of one, in bytes.
+    pub const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    /// One of this time, in milliseconds since 1970, told from others of that time by these random bytes.
+    pub fn new(milliseconds: u64, random: [u8; 10]) -> Self {
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The one with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.as_hyphenated(), f)
+    }
+}
+
 /// Whose something is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
@@ -115,6 +145,13 @@ impl fmt::Display for Owner {
     }
 }
 
+impl TenantId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for TenantId {
     type Err = Error;
 
@@ -126,6 +163,13 @@ impl FromStr for TenantId {
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl ConnectionId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -149,6 +193,16 @@ impl fmt::Display for ConnectionId {
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digest with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Digest of `parts` in order. Each is preceded by its length, so that no bytes can move from one part to the next.
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -224,6 +278,14 @@ mod tests {
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert_eq!("blake3:00".parse::<Digest>(), Err(Error::Digest));
         assert_eq!(digest.to_string().to_uppercase().parse::<Digest>(), Err(Error::Digest));
+    }
+
+    #[test]
+    fn invocations_are_ordered_by_their_time() {
+        let ids = [(1, 0xff), (2, 0), (1 << 40, 7)].map(|(at, random)| InvocationId::new(at, [random; 10]));
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert_eq!(ids[0].to_string(), "00000000-0001-7fff-bfff-ffffffffffff");
+        assert_eq!(InvocationId::from_bytes(*ids[0].as_bytes()), ids[0]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ macro_rules! parsed_from_text {
 }
 
 pub mod address;
+pub mod audit;
 pub mod authorize;
 pub mod denial;
 pub mod egress;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bulkhead_capabilities::credentials::{self, Placeholders};
 use bulkhead_capabilities::egress::{self, Gate};
 use bulkhead_capabilities::journal::Journal;
+use bulkhead_capabilities::life::Generation;
 use bulkhead_capabilities::log::{self, Capture, Log};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -36,9 +37,9 @@ pub(crate) struct Compartment {
 }
 
 impl Compartment {
-    pub(crate) fn new(connection: &Connection) -> Self {
+    pub(crate) fn new(connection: &Connection, generation: Generation) -> Self {
         let limits = connection.power.limits();
-        let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard));
+        let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard), generation);
         let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard), journal.clone());
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();

@@ -1,20 +1,32 @@
 //! Reads a component: what it imports, and which roles it has. Runs nothing of it.
 
+use std::sync::Arc;
+
 use bulkhead_capabilities::{Capability, same_interface};
 use bulkhead_core::Power;
+use bulkhead_core::id::Digest;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::artifact::Artifact;
+use crate::compile::{Origin, Quota};
 use crate::roles::{self, Role};
-use crate::{Refusal, Runtime, link};
+use crate::{Refusal, Runtime, compile, link};
 
 /// Largest component, in bytes. Guests of interpreted languages are some 20 MiB.
 pub(crate) const LARGEST: usize = 64 * 1024 * 1024;
 
-/// A component that compiled, with its imports listed. Its roles are not judged yet.
-pub struct Candidate {
+/// A component that compiled, with its imports listed. Its roles are not judged yet. Whoever asks for the same component
+/// while somebody holds it gets the same.
+#[derive(Clone)]
+pub struct Candidate(pub(crate) Arc<Compiled>);
+
+/// What a [`Candidate`] shares.
+pub(crate) struct Compiled {
     pub(crate) component: Component,
+    pub(crate) digest: Digest,
     imports: Vec<Import>,
+    origin: Origin,
 }
 
 /// One import.
@@ -40,9 +52,14 @@ pub enum Status {
 }
 
 impl Candidate {
-    /// Compiles `bytes`.
-    pub fn new(runtime: &Runtime, bytes: &[u8]) -> Result<Self, Refusal> {
-        match bytes {
+    /// The component in `bytes`: the one that is in use, the one in the cache, or one that is compiled now, which counts
+    /// against `quota`.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when the quota is spent, [`Refusal::Compiler`] when a limit was reached, and what is wrong with the
+    /// component. Dropping the future ends the compilation.
+    pub async fn compile(runtime: &Runtime, quota: &Quota, bytes: Vec<u8>) -> Result<Self, Refusal> {
+        match bytes.as_slice() {
             // The preamble: magic, version, layer (component model binary format).
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => return Err(Refusal::CoreModule),
@@ -50,46 +67,63 @@ impl Candidate {
             _ => return Err(Refusal::NotWasm),
         }
         if bytes.len() > LARGEST {
-            return Err(Refusal::Malformed(format!("it is larger than {LARGEST} bytes")));
+            return Err(Refusal::TooMuch(format!("it has {} bytes, at most {LARGEST}", bytes.len())));
         }
-        let component = Component::from_binary(&runtime.engine, bytes)
-            .map_err(|error| Refusal::Malformed(one_line(&error.root_cause().to_string())))?;
-        let ty = component.component_type();
-        let imports = ty
-            .imports(&runtime.engine)
-            .map(|(name, import)| Import { name: name.to_owned(), status: status(name, &import.ty, runtime) })
-            .collect();
-        let candidate = Self { component, imports };
-        let exports = candidate.exports();
-        let strange =
-            candidate.imports.iter().map(|import| &import.name).chain(&exports).find(|name| !is_ordinary(name));
-        if let Some(name) = strange {
-            let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
-            return Err(Refusal::Malformed(format!("it imports or exports something with a strange name: {shown}")));
-        }
-        Ok(candidate)
+        let (digest, bytes) = compile::blocking(move || (Digest::of(&[&bytes]), bytes)).await?;
+        Ok(Self(compile::compiled(runtime, quota, digest, &bytes).await?))
+    }
+
+    /// Where its machine code came from when it was loaded.
+    pub fn origin(&self) -> Origin {
+        self.0.origin
     }
 
     /// Its imports, in its own order.
     pub fn imports(&self) -> &[Import] {
-        &self.imports
+        &self.0.imports
     }
 
     /// The names of its exports.
     pub fn exports(&self) -> Vec<String> {
-        let ty = self.component.component_type();
-        ty.exports(self.component.engine()).map(|(name, _)| name.to_owned()).collect()
+        let ty = self.0.component.component_type();
+        ty.exports(self.0.component.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Its roles, each with its types checked.
     pub fn roles(&self) -> Result<Vec<Role>, Refusal> {
-        roles::of(&self.component.component_type(), self.component.engine())
+        roles::of(&self.0.component.component_type(), self.0.component.engine())
     }
 
     /// The imports that `power` does not cover.
     pub fn missing(&self, power: &Power) -> Vec<Import> {
         let covered = |import: &&Import| import.status.is_linked(power) || is_inert(power, &import.name);
-        self.imports.iter().filter(|import| !covered(import)).cloned().collect()
+        self.0.imports.iter().filter(|import| !covered(import)).cloned().collect()
+    }
+}
+
+impl Compiled {
+    /// Loads machine code, and lists what it imports.
+    pub(crate) fn load(
+        runtime: &Runtime,
+        digest: Digest,
+        artifact: &Artifact,
+        origin: Origin,
+    ) -> Result<Self, Refusal> {
+        let component = artifact
+            .load(&runtime.engine)
+            .map_err(|error| Refusal::Malformed(one_line(&error.root_cause().to_string())))?;
+        let ty = component.component_type();
+        let imports: Vec<Import> = ty
+            .imports(&runtime.engine)
+            .map(|(name, import)| Import { name: name.to_owned(), status: status(name, &import.ty, runtime) })
+            .collect();
+        let names = imports.iter().map(|import| import.name.as_str());
+        let exports = ty.exports(&runtime.engine).map(|(name, _)| name);
+        if let Some(name) = names.chain(exports).find(|name| !is_ordinary(name)) {
+            let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+            return Err(Refusal::Malformed(format!("it imports or exports something with a strange name: {shown}")));
+        }
+        Ok(Self { component, digest, imports, origin })
     }
 }
 
@@ -128,6 +162,6 @@ fn is_ordinary(name: &str) -> bool {
     name.len() <= 200 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/@.+-[]".contains(&byte))
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }

@@ -10,8 +10,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_core::id::TenantId;
 use bulkhead_core::limits::Limits;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::admission::{Allowance, Host, Tenant};
+use crate::compile::{Compiler, Works};
+use crate::prepare::{self, Prepared};
+use crate::shelf::Shelf;
 
 /// How long a guest computes before it yields to others. Short beside a person's patience, long beside a task switch.
 pub(crate) const SLICE: Duration = Duration::from_millis(5);
@@ -87,13 +93,16 @@ pub enum Unavailable {
 #[derive(Clone)]
 pub struct Runtime {
     pub(crate) engine: Engine,
+    pub(crate) host: Arc<Host>,
+    pub(crate) works: Arc<Works>,
+    pub(crate) prepared: Arc<Shelf<prepare::Key, Prepared>>,
     settings: Settings,
     _ticker: Arc<Ticker>,
 }
 
 impl Runtime {
-    /// An engine, and a thread that ticks its epoch.
-    pub fn new(settings: Settings) -> Result<Self, Unavailable> {
+    /// An engine, and a thread that ticks its epoch. `compiler` makes what runs in it.
+    pub fn new(settings: Settings, compiler: Compiler) -> Result<Self, Unavailable> {
         let failed = |error: wasmtime::Error| Unavailable::Engine(format!("{error:#}"));
         // Whether the rest of the configuration is sound is asked without a pool, so that what fails after is the pool.
         let mut config = compilation();
@@ -108,7 +117,19 @@ impl Runtime {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
         }
         let ticker = Ticker::start(&engine).map_err(|error| Unavailable::Engine(error.to_string()))?;
-        Ok(Self { engine, settings, _ticker: Arc::new(ticker) })
+        Ok(Self {
+            works: Arc::new(Works::new(compiler, &engine)),
+            prepared: Arc::default(),
+            host: Host::new(settings),
+            engine,
+            settings,
+            _ticker: Arc::new(ticker),
+        })
+    }
+
+    /// A tenant's share of the host. There should be one for all connections of a tenant.
+    pub fn tenant(&self, id: TenantId, allowance: Allowance) -> Arc<Tenant> {
+        Tenant::new(id, self.clone(), allowance)
     }
 
     /// What it was started with.
@@ -194,13 +215,15 @@ mod tests {
     #[test]
     fn what_is_compiled_without_a_pool_runs_in_one() {
         let compiling = Engine::new(&compilation()).unwrap();
-        let running = Runtime::new(Settings::SINGLE).unwrap();
+        let running = Runtime::new(Settings::SINGLE, Compiler::default()).unwrap();
         assert_eq!(compatibility(&compiling), compatibility(&running.engine));
     }
 
     #[test]
     fn too_little_address_space_is_said_with_what_to_do() {
-        let error = Runtime::new(Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0 }).err().unwrap();
+        let error = Runtime::new(Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0 }, Compiler::default())
+            .err()
+            .unwrap();
         let text = error.to_string();
         assert!(text.contains("address space for 100000 guests") && text.contains("ulimit -v"), "{text}");
     }

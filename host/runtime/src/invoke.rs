@@ -6,19 +6,22 @@ use std::time::{Duration, Instant};
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::journal::Exit;
+use bulkhead_capabilities::life::Generation;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::component::{Instance, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
+use crate::admission::{Admitted, Entry};
 use crate::compartment::Compartment;
 use crate::meter::Metered;
 use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
 use crate::roles::{actions, meta, source};
+use crate::standing::Standing;
 use crate::weight::Weight;
-use crate::{Refusal, Role};
+use crate::{Refusal, Role, tally};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
 const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
@@ -28,6 +31,10 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 /// An installed connector: a prepared component with its power, its secrets and its configuration.
 #[derive(Clone)]
 pub struct Connection {
+    /// Its way in, among its tenant's.
+    pub entry: Arc<Entry>,
+    /// Whether it goes on.
+    pub standing: Arc<Standing>,
     /// The component.
     pub prepared: Arc<Prepared>,
     /// What it may do.
@@ -111,8 +118,12 @@ impl Connection {
     pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Outcome<Reader>, Refusal> {
         self.has(Role::Source)?;
         let state = state.map(str::to_owned);
+        let (admitted, generation) = match self.enter().await {
+            Ok(entered) => entered,
+            Err(failure) => return Ok(Outcome::refused(failure)),
+        };
         let began = Instant::now();
-        let mut run = match self.start(began).await {
+        let mut run = match self.start(admitted, generation, began).await {
             Ok(run) => run,
             Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
         };
@@ -141,8 +152,12 @@ impl Connection {
 
     /// One call in an instance of its own.
     async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
+        let (admitted, generation) = match self.enter().await {
+            Ok(entered) => entered,
+            Err(failure) => return Outcome::refused(failure),
+        };
         let began = Instant::now();
-        match self.start(began).await {
+        match self.start(admitted, generation, began).await {
             Ok(mut run) => {
                 let result = call(&mut run).await;
                 run.end(result, began)
@@ -152,9 +167,9 @@ impl Connection {
     }
 
     /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
-    async fn start(&self, began: Instant) -> Result<Run, (Run, Failure)> {
+    async fn start(&self, admitted: Admitted, generation: Generation, began: Instant) -> Result<Run, (Run, Failure)> {
         let limits = *self.power.limits();
-        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self));
+        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
         store.limiter(|compartment| &mut compartment.limiter);
         store.set_hostcall_fuel(limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE));
         store.set_epoch_deadline(1);
@@ -164,10 +179,14 @@ impl Connection {
             store,
             instance: None,
             prepared: Arc::clone(&self.prepared),
+            entry: Arc::clone(&self.entry),
+            standing: Arc::clone(&self.standing),
+            _admitted: admitted,
             guard: Arc::clone(&self.guard),
             limits,
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
+            calling: Some(began),
         };
         let prepared = Arc::clone(&self.prepared);
         let instantiated =
@@ -193,17 +212,15 @@ impl Reader {
     /// The next page: at most `max_entries` entries and about `max_bytes` bytes.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         let began = Instant::now();
-        self.run.cpu = Duration::ZERO;
-        self.run.deadline = began + self.run.limits.time.duration();
+        let Calling(run) = &mut self.run.call(began);
         let (role, handle) = (&self.role, self.handle);
-        let result = self
-            .run
+        let result = run
             .fallible(async |store: &mut Store<Compartment>| {
                 role.bulkhead_connector_source().reader().call_next(store, handle, max_entries, max_bytes).await
             })
             .await
             .and_then(|page| within(page, max_entries));
-        self.run.end(result, began)
+        run.end(result, began)
     }
 }
 
@@ -222,14 +239,54 @@ struct Run {
     store: Store<Compartment>,
     instance: Option<Instance>,
     prepared: Arc<Prepared>,
+    entry: Arc<Entry>,
+    standing: Arc<Standing>,
     guard: Arc<Guard>,
     limits: bulkhead_core::limits::Limits,
     /// When the call in progress ends at the latest.
     deadline: Instant,
     cpu: Duration,
+    /// When the call in progress began, if there is one.
+    calling: Option<Instant>,
+    /// Last, so that the pool has its slots back before the next one is let in.
+    _admitted: Admitted,
+}
+
+/// A call on an instance that lives on. Dropped before its end, it leaves what it used.
+struct Calling<'a>(&'a mut Run);
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.abandon();
+    }
 }
 
 impl Run {
+    /// Begins another call.
+    fn call(&mut self, began: Instant) -> Calling<'_> {
+        self.cpu = Duration::ZERO;
+        self.deadline = began + self.limits.time.duration();
+        self.calling = Some(began);
+        Calling(self)
+    }
+
+    /// Leaves what the call in progress used, if there is one.
+    fn abandon(&mut self) {
+        if let Some(began) = self.calling.take() {
+            tally::leave(self.usage(began), self.store.data().journal.take());
+        }
+    }
+
+    fn usage(&self, began: Instant) -> Usage {
+        Usage { time: began.elapsed(), cpu: self.cpu, memory: self.store.data().limiter.peak() }
+    }
+
     /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
     async fn plain<T: Weight>(
         &mut self,
@@ -237,7 +294,8 @@ impl Run {
     ) -> Result<T, Failure> {
         let limits = self.limits;
         let journal = self.store.data().journal.clone();
-        let metered = Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration());
+        let metered =
+            Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration(), self.entry.tenant().turns());
         let ended = tokio::select! {
             biased;
             overrun = journal.overrun() => return Err(overrun.into()),
@@ -305,6 +363,7 @@ impl Run {
 
     /// What came of the call that just ended.
     fn end<T>(&mut self, result: Result<T, Failure>, began: Instant) -> Outcome<T> {
+        self.calling = None;
         let compartment = self.store.data();
         for output in &compartment.output {
             output.end();
@@ -316,13 +375,10 @@ impl Run {
             Some(exit) => Err(Failure::Leak(exit)),
             None => result,
         };
-        Outcome {
-            result,
-            record,
-            lines,
-            dropped_lines,
-            usage: Usage { time: began.elapsed(), cpu: self.cpu, memory: compartment.limiter.peak() },
-        }
+        let usage = self.usage(began);
+        let outcome = Outcome { result, record, lines, dropped_lines, usage };
+        self.standing.judge(&outcome);
+        outcome
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) const BASELINE: &[&str] = &[
 
 /// A linker with what `power` covers of `candidate`'s imports. The caller has made sure that it covers them all.
 pub(crate) fn linker(candidate: &Candidate, power: &Power) -> wasmtime::Result<Linker<Compartment>> {
-    let engine = candidate.component.engine();
+    let engine = candidate.0.component.engine();
     let mut linker = Linker::new(engine);
     baseline(&mut linker)?;
     for capability in Capability::ALL {
@@ -50,7 +50,7 @@ pub(crate) fn linker(candidate: &Candidate, power: &Power) -> wasmtime::Result<L
             capability.link(&mut linker)?;
         }
     }
-    let ty = candidate.component.component_type();
+    let ty = candidate.0.component.component_type();
     for (import, (name, external)) in candidate.imports().iter().zip(ty.imports(engine)) {
         if !import.status.is_linked(power) && is_inert(power, name) {
             inert::link(&mut linker, &ty, engine, name, &external.ty)?;

@@ -1,29 +1,46 @@
-//! Measures the CPU time that a guest uses, and ends it at its limit.
+//! Measures the CPU time that a guest uses, has it take turns with others, and ends it at its limit.
 //!
 //! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time of
 //! this thread around each poll is the guest's, to within one slice. What host calls leave to other tasks (connections,
 //! masking of answers as they arrive) is bounded by their own limits and is not counted here.
+//! Invariants: 1. a guest that has used up its first slice runs only while it holds a turn, of which there are fewer than
+//! cores and which go round between tenants; so whoever has only begun finds a core; 2. a turn lasts one poll, and nobody
+//! holds one while waiting.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::fair::{Fair, Party, Waiting};
+
+/// What a guest may compute before it has to take turns: several times what a page of records takes, and less than a slice, so
+/// that its second slice never comes before a turn does.
+const FIRST: Duration = Duration::from_millis(3);
 
 /// A future under a CPU limit.
 pub(crate) struct Metered<'a, F> {
     inner: Pin<Box<F>>,
     used: &'a mut Duration,
     limit: Duration,
+    turns: (&'a Arc<Fair>, &'a Arc<Party>),
+    waiting: Option<Waiting>,
 }
 
 /// The limit was reached.
 pub(crate) struct Exhausted;
 
 impl<'a, F: Future> Metered<'a, F> {
-    /// Adds to `used`, up to `limit`.
-    pub(crate) fn new(inner: F, used: &'a mut Duration, limit: Duration) -> Self {
-        Self { inner: Box::pin(inner), used, limit }
+    /// Adds to `used`, up to `limit`, and takes turns of `turns` as this party.
+    pub(crate) fn new(
+        inner: F,
+        used: &'a mut Duration,
+        limit: Duration,
+        turns: (&'a Arc<Fair>, &'a Arc<Party>),
+    ) -> Self {
+        Self { inner: Box::pin(inner), used, limit, turns, waiting: None }
     }
 }
 
@@ -31,9 +48,26 @@ impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Exhausted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let turn = if *self.used < FIRST {
+            None
+        } else if let Some(waiting) = &mut self.waiting {
+            let turn = ready!(Pin::new(waiting).poll(cx));
+            self.waiting = None;
+            Some(turn)
+        } else {
+            match self.turns.0.ask(self.turns.1) {
+                Ok(turn) => Some(turn),
+                Err(waiting) => {
+                    let turn = ready!(Pin::new(self.waiting.insert(waiting)).poll(cx));
+                    self.waiting = None;
+                    Some(turn)
+                }
+            }
+        };
         let before = thread_time();
         let polled = self.inner.as_mut().poll(cx);
         let spent = thread_time().saturating_sub(before);
+        drop(turn);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -56,7 +90,9 @@ mod tests {
     async fn waiting_is_free_and_computing_is_not() {
         let mut used = Duration::ZERO;
         let limit = Duration::from_millis(40);
-        assert!(Metered::new(tokio::time::sleep(Duration::from_millis(80)), &mut used, limit).await.is_ok());
+        let (fair, party) = (Fair::new(1, 0), Party::new(1));
+        let turns = (&fair, &party);
+        assert!(Metered::new(tokio::time::sleep(Duration::from_millis(80)), &mut used, limit, turns).await.is_ok());
         assert!(used < limit, "{used:?}");
         let spin = async {
             loop {
@@ -64,7 +100,23 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(Metered::<'_, _>::new(spin, &mut used, limit).await.is_err());
+        assert!(Metered::new(spin, &mut used, limit, turns).await.is_err());
         assert!(used > limit, "{used:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_computed_for_a_while_waits_for_a_turn_and_whoever_has_begun_does_not() {
+        let (fair, party) = (Fair::new(1, 0), Party::new(1));
+        let (limit, begun) = (Duration::from_secs(9), Duration::ZERO);
+        let turn = fair.ask(&party).unwrap();
+        let mut used = begun;
+        assert!(Metered::new(async {}, &mut used, limit, (&fair, &party)).await.is_ok());
+        used = FIRST;
+        let mut late = std::pin::pin!(Metered::new(async {}, &mut used, limit, (&fair, &party)));
+        let waits = std::future::poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        drop(turn);
+        assert!(late.await.is_ok());
+        assert!(fair.ask(&party).is_ok(), "the turn was given back");
     }
 }

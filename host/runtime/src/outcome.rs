@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record};
+use bulkhead_capabilities::life::{Pause, Reason};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
 use wasmtime::Trap;
 
+use crate::admission::Busy;
 use crate::inert::Touched;
 use crate::roles::types::Error as GuestError;
 
@@ -63,6 +65,12 @@ pub enum Failure {
     Trap(String),
     #[error("the connector's {role} is not valid: {reason}")]
     Malformed { role: &'static str, reason: String },
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error("nothing was run: {0}; the operator resumes it")]
+    Paused(Pause),
+    #[error("the call may not go on: {0}")]
+    Ended(Reason),
     #[error("the host could not run the connector: {0}")]
     Host(String),
 }
@@ -77,6 +85,9 @@ impl Failure {
                 Kind::Transient | Kind::RateLimited | Kind::Permanent => Blame::Upstream,
                 Kind::Internal => Blame::Guest,
             },
+            Self::Busy(busy) => busy.whose.blame(),
+            Self::Paused(pause) => Reason::Paused(*pause).blame(),
+            Self::Ended(reason) => reason.blame(),
             Self::Host(_) => Blame::Host,
             _ => Blame::Guest,
         }
@@ -96,7 +107,18 @@ impl Failure {
             Self::Inert => "interface-inert",
             Self::Trap(_) => "connector-crashed",
             Self::Malformed { .. } => "connector-malformed",
+            Self::Busy(_) => "busy",
+            Self::Paused(_) => "connection-paused",
+            Self::Ended(_) => "connection-ended",
             Self::Host(_) => "host-error",
+        }
+    }
+
+    /// Of a call that was not begun, because its connection does not go on.
+    pub(crate) fn unrun(reason: Reason) -> Self {
+        match reason {
+            Reason::Paused(pause) => Self::Paused(pause),
+            Reason::Ended(_) => Self::Ended(reason),
         }
     }
 
@@ -106,11 +128,20 @@ impl Failure {
     }
 }
 
+impl<T> Outcome<T> {
+    /// Of a call that never began.
+    pub(crate) fn refused(failure: Failure) -> Self {
+        let record = Record::default();
+        Self { result: Err(failure), record, lines: Vec::new(), dropped_lines: 0, usage: Usage::default() }
+    }
+}
+
 impl From<Overrun> for Failure {
     fn from(overrun: Overrun) -> Self {
         match overrun {
             Overrun::Denied => Self::Denied,
             Overrun::Leaked(exit) => Self::Leak(exit),
+            Overrun::Ended(reason) => Self::Ended(reason),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::{self, Guard, Secrets};
 use bulkhead_capabilities::egress::{Client, Transport};
-use bulkhead_core::id::{Owner, SecretName};
+use bulkhead_core::id::{ConnectionId, Owner, SecretName};
 use bulkhead_core::limits::Limits;
 use bulkhead_core::{Grant, Power, power};
-use bulkhead_runtime::{Connection, Prepared, Refusal, Runtime};
+use bulkhead_runtime::{Connection, Entry, Prepared, Refusal, Standing, Tenant, Thresholds};
 use serde_json::Value;
 
 use crate::release::Release;
@@ -40,10 +40,10 @@ pub fn power(release: &Release, grant: &Grant, config: &Value) -> Result<Power, 
     Ok(Power::new(&release.manifest, grant, release.digest, lookup, &Limits::CEILING)?)
 }
 
-/// Checks everything and links the connector, for `owner`.
+/// Checks everything and links the connector, as the connection `id` of `tenant`.
 pub fn connect(
-    runtime: &Runtime,
-    owner: Owner,
+    tenant: &Arc<Tenant>,
+    id: ConnectionId,
     release: &Release,
     grant: &Grant,
     config: &Value,
@@ -55,7 +55,7 @@ pub fn connect(
         return Err(Error::NoSuchSecret(name.clone()));
     }
     // Before secrets: a connector that cannot be loaded should not ask for any.
-    let prepared = Prepared::new(runtime, &release.candidate, &power)?;
+    let prepared = Prepared::shared(tenant.runtime(), &release.candidate, &power)?;
     if let Some(secret) = power.secrets().find(|secret| secrets.value(&secret.name).is_none()) {
         return Err(Error::NoValue(secret.name.clone()));
     }
@@ -63,9 +63,13 @@ pub fn connect(
         credentials::check(name, power.secret(name).map(AsRef::as_ref), value)?;
     }
     let guard = Guard::new(&secrets.guarded(&power))?;
-    let client = Client::new(Arc::new(owner), transport, &power);
+    let owner = Owner { tenant: tenant.id().clone(), connection: id };
+    let owner = Arc::new(owner);
+    let client = Client::new(Arc::clone(&owner), transport, &power);
     Ok(Connection {
-        prepared: Arc::new(prepared),
+        entry: Arc::new(Entry::new(Arc::clone(tenant))),
+        prepared,
+        standing: Arc::new(Standing::new(owner, Thresholds::DEFAULT)),
         power: Arc::new(power),
         secrets: Arc::new(secrets),
         guard: Arc::new(guard),

@@ -4,11 +4,16 @@
 //! state is stored only after its sink took the entries that belong to it.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod cache;
 pub mod connection;
+pub mod invocation;
 mod place;
 pub mod release;
 pub mod sync;
 pub mod vault;
 
+pub use audit::Audit;
 pub use connection::connect;
+pub use invocation::Invocations;
 pub use release::Release;

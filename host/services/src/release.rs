@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_core::Manifest;
 use bulkhead_core::id::Digest;
 use bulkhead_core::text::Problem;
+use bulkhead_runtime::compile::Quota;
 use bulkhead_runtime::{Candidate, Refusal, Runtime};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -61,7 +62,13 @@ pub struct Release {
 impl Release {
     /// Opens the release in `folder`. The component is `component` where given; otherwise `connector.wasm`, or what a
     /// build for wasm32-wasip2 left in the folder's or its parent's `target`.
-    pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> Result<Self, Error> {
+    /// What has to be compiled for it counts against `quota`.
+    pub async fn open(
+        runtime: &Runtime,
+        quota: &Quota,
+        folder: &Path,
+        component: Option<&Path>,
+    ) -> Result<Self, Error> {
         let dir = open_dir(folder)?;
         let manifest_path = folder.join(MANIFEST);
         let manifest_text = text(&dir, MANIFEST, &manifest_path)?;
@@ -84,8 +91,8 @@ impl Release {
         };
         let bytes = read_component(&path)?;
         let digest = Digest::of(&[&bytes, manifest_text.as_bytes(), schema_text.as_bytes()]);
-        let candidate =
-            Candidate::new(runtime, &bytes).map_err(|source| Error::Component { path: path.clone(), source })?;
+        let candidate = Candidate::compile(runtime, quota, bytes).await;
+        let candidate = candidate.map_err(|source| Error::Component { path, source })?;
         Ok(Self { manifest, candidate, digest, dubious, schema })
     }
 

@@ -13,6 +13,8 @@ use bulkhead_core::Power;
 use bulkhead_core::id::Owner;
 use bulkhead_storage::SledStore;
 
+use crate::place;
+
 /// Longest wait for a process that has the data folder open: some times what opening, reading and closing take.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time between two looks.
@@ -33,8 +35,7 @@ pub enum Error {
 /// Opens the vault in the folders `data` and `keys`, or makes one. Waits for another process that has it open, which takes
 /// a moment unless it serves.
 pub async fn open(data: &Path, keys: &Path, source: Source) -> Result<Vault, Error> {
-    let (real_data, real_keys) = (resolved(data)?, resolved(keys)?);
-    if real_keys.starts_with(&real_data) || real_data.starts_with(&real_keys) {
+    if place::together(data, keys).map_err(|(path, source)| Error::Path { path, source })? {
         return Err(Error::Together { data: data.to_owned(), keys: keys.to_owned() });
     }
     let store = async {
@@ -67,24 +68,6 @@ pub async fn granted(
         secrets.insert(opened.name, opened.value, opened.earlier);
     }
     Ok(secrets)
-}
-
-/// `path` without links and dots. What is not there yet is taken as it is written.
-fn resolved(path: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Path { path: path.to_owned(), source };
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    let mut missing = Vec::new();
-    for ancestor in absolute.ancestors() {
-        match ancestor.canonicalize() {
-            Ok(real) => return Ok(missing.iter().rev().fold(real, |path: PathBuf, name| path.join(name))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // A name that cannot be told, such as `..`, would make the comparison meaningless.
-                missing.push(ancestor.file_name().ok_or_else(|| failed(error))?);
-            }
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Err(failed(std::io::ErrorKind::NotFound.into()))
 }
 
 #[cfg(test)]

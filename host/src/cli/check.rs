@@ -20,12 +20,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (release, grant, connection) = arguments.local.connect().await?;
-    let roles: Vec<String> = connection.prepared.roles().iter().map(ToString::to_string).collect();
+    let (release, grant, calls) = arguments.local.connect().await?;
+    let roles: Vec<String> = calls.connection().prepared.roles().iter().map(ToString::to_string).collect();
     let connector = &release.manifest.connector;
     let mut text =
         format!("{} {} ({})\nroles: {}\n", connector.name, connector.version, release.digest, roles.join(", "));
-    describe(&mut text, &release, &grant, &connection.power);
+    describe(&mut text, &release, &grant, &calls.connection().power);
     report::print(&text)?;
     for place in &release.dubious {
         let _ = writeln!(
@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             plain(place)
         );
     }
-    if let Some(name) = own_name(report::settle(connection.spec().await)?)
+    if let Some(name) = own_name(report::settle(calls.spec().await?)?)
         && name != connector.name.to_string()
     {
         let _ = writeln!(
@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             connector.name
         );
     }
-    report::settle(connection.check().await)?;
+    report::settle(calls.check().await?)?;
     report::print("check: passed\n")
 }
 

@@ -14,8 +14,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (_, _, connection) = arguments.local.connect().await?;
-    let streams = report::settle(connection.discover().await?)?;
+    let (_, _, calls) = arguments.local.connect().await?;
+    let streams = report::settle(calls.discover().await?)?;
     let shown = streams.iter().map(show).collect::<Result<Vec<_>, _>>()?;
     report::print_json(&shown)
 }

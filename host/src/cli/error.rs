@@ -8,8 +8,8 @@ use bulkhead_capabilities::credentials;
 use bulkhead_capabilities::credentials::vault;
 use bulkhead_core::text::plain;
 use bulkhead_runtime::types::Kind;
-use bulkhead_runtime::{Failure, Import, Refusal, Status};
-use bulkhead_services::{connection, release, sync, vault as services_vault};
+use bulkhead_runtime::{Failure, Import, Refusal, Status, compile};
+use bulkhead_services::{cache, connection, invocation, release, sync, vault as services_vault};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -25,8 +25,9 @@ Exit codes:
     8  the component imports what it was not granted
     9  the connector reported an error
    10  the connector crashed or returned what it must not
-   11  the connector reached a limit
+   11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
+   13  the connection was paused or ended: the connector did wrong too often
   130  interrupted
   141  the reader of stdout went away
 
@@ -49,6 +50,7 @@ pub(crate) enum Code {
     Crashed = 10,
     Limit = 11,
     Denied = 12,
+    Ended = 13,
     Interrupted = 130,
     Pipe = 141,
 }
@@ -87,8 +89,9 @@ impl Error {
     /// What a failed call means, given whether anything was denied during it.
     pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
         let code = match failure {
-            Failure::Host(_) => Code::Host,
+            Failure::Host(_) | Failure::Busy(_) => Code::Host,
             Failure::Leak(_) => Code::Denied,
+            Failure::Paused(_) | Failure::Ended(_) => Code::Ended,
             failure if failure.is_limit() => Code::Limit,
             _ if denied => Code::Denied,
             Failure::Reported(_) => Code::Reported,
@@ -112,6 +115,22 @@ impl Error {
             Failure::Time(_) => error.next(raise("time")),
             Failure::Cpu(_) => error.next(raise("cpu")),
             Failure::Output(_) => error.next("return less at once, or raise `output-bytes` under [limits]"),
+            _ => error,
+        }
+    }
+
+    /// What a compilation that failed means.
+    fn of_compiler(failure: &compile::Failure) -> Self {
+        let code = if failure.is_limit() { Code::Limit } else { Code::Host };
+        let error = Self::new(code, format!("{failure} [{}]", failure.code()));
+        match failure {
+            failure if failure.is_limit() => error.next(
+                "its functions may be too large or too many: build it with optimisation, and leave out what it does not need",
+            ),
+            compile::Failure::Unconfined(_) => error.next(
+                "it takes Linux with seccomp on x86_64 or aarch64, and a container that allows the host to set a filter",
+            ),
+            compile::Failure::Crashed(_) => error.next("this should not happen: keep the component, and report it"),
             _ => error,
         }
     }
@@ -155,6 +174,10 @@ impl From<Refusal> for Error {
         match refusal {
             Refusal::NotWasm | Refusal::Malformed(_) => Self::new(Code::NotWasm, message),
             Refusal::CoreModule => Self::new(Code::CoreModule, message),
+            Refusal::TooMuch(_) => Self::new(Code::Limit, message)
+                .next("leave out what it does not need, and build it with optimisation; or split the connector"),
+            Refusal::Busy { .. } => Self::new(Code::Limit, message),
+            Refusal::Compiler(failure) => Self::of_compiler(&failure),
             Refusal::WrongWorld { .. } | Refusal::WrongTypes { .. } | Refusal::NoRole(_) => {
                 Self::new(Code::WrongWorld, message)
             }
@@ -238,6 +261,18 @@ impl From<services_vault::Error> for Error {
     }
 }
 
+impl From<cache::Error> for Error {
+    fn from(error: cache::Error) -> Self {
+        let code = match &error {
+            cache::Error::Folder(_) | cache::Error::Path { .. } => Code::File,
+            cache::Error::Random(_) => Code::Host,
+            _ => Code::Setup,
+        };
+        let next = error.next_step().or_else(|| Some("or do without: --no-cache".to_owned()));
+        Self { code, message: error.to_string(), next }
+    }
+}
+
 impl From<vault::Error> for Error {
     fn from(error: vault::Error) -> Self {
         use bulkhead_storage::Error as Store;
@@ -254,6 +289,15 @@ impl From<vault::Error> for Error {
     }
 }
 
+impl From<invocation::Error> for Error {
+    fn from(error: invocation::Error) -> Self {
+        match error {
+            invocation::Error::Refused(refusal) => refusal.into(),
+            invocation::Error::Audit(_) => Self::new(Code::Host, error.to_string()),
+        }
+    }
+}
+
 impl From<sync::Error> for Error {
     fn from(error: sync::Error) -> Self {
         let message = error.to_string();
@@ -262,7 +306,7 @@ impl From<sync::Error> for Error {
             sync::Error::WaitTooLong(_) => {
                 Self::new(Code::Reported, message).next("run it again later: the state is kept")
             }
-            sync::Error::Refused(refusal) => refusal.into(),
+            sync::Error::Call(error) => error.into(),
             sync::Error::Sink(source) => Self::of_stdout(&source, message),
             sync::Error::State(_) => Self::new(Code::Setup, message),
         }

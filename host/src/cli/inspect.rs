@@ -5,27 +5,31 @@ use std::path::PathBuf;
 
 use bulkhead_capabilities::Capability;
 use bulkhead_core::id::Digest;
+use bulkhead_runtime::compile::Quota;
 use bulkhead_runtime::{Candidate, Status};
 use bulkhead_services::release;
 
+use super::cache::CacheArguments;
 use super::error::{Error, word};
-use super::{local, report};
+use super::report;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The component.
     file: PathBuf,
+    #[command(flatten)]
+    cache: CacheArguments,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let runtime = local::runtime()?;
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let bytes = release::read_component(&arguments.file)?;
-    let candidate = Candidate::new(&runtime, &bytes)
-        .map_err(|refusal| release::Error::Component { path: arguments.file.clone(), source: refusal })?;
+    let (digest, length) = (Digest::of(&[&bytes]), bytes.len());
+    let (runtime, quota) = (arguments.cache.runtime().await?, Quota::default());
+    let candidate = report::while_compiling(Candidate::compile(&runtime, &quota, bytes)).await;
+    let candidate =
+        candidate.map_err(|refusal| release::Error::Component { path: arguments.file.clone(), source: refusal })?;
     let roles = candidate.roles();
-    let digest = Digest::of(&[&bytes]);
-    let mut text =
-        format!("{}: component, {} bytes\n{digest} (the component alone)\n", arguments.file.display(), bytes.len());
+    let mut text = format!("{}: component, {length} bytes\n{digest} (the component alone)\n", arguments.file.display());
     if let Ok(roles) = &roles {
         let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "\nroles: {}", roles.join(", "));

@@ -1,6 +1,6 @@
 //! `bulkhead invoke`: one action of a connector.
 
-use bulkhead_runtime::Connection;
+use bulkhead_services::Invocations;
 use rand::Rng as _;
 use serde_json::Value;
 
@@ -23,30 +23,30 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (_, _, connection) = arguments.local.connect().await?;
+    let (_, _, calls) = arguments.local.connect().await?;
     let Some(action) = &arguments.action else {
-        let described = report::settle(connection.describe().await?)?;
+        let described = report::settle(calls.describe().await?)?;
         return report::print_json(&json(&described, "description of its actions")?);
     };
-    known(action, &connection).await?;
+    known(action, &calls).await?;
     let input = arguments.input.read()?;
     let input: Value = serde_json::from_str(&input)
         .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")).next(AT_FILE))?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
-    let output = report::settle(connection.invoke(action, &input.to_string(), &key).await?)?;
+    let output = report::settle(calls.invoke(action, &input.to_string(), &key).await?)?;
     report::print_json(&json(&output, "result")?)
 }
 
 /// Refuses an action that the connector does not list. A list that cannot be read refuses nothing: the connector will.
-async fn known(action: &str, connection: &Connection) -> Result<(), Error> {
-    let described = report::settle(connection.describe().await?)?;
+async fn known(action: &str, calls: &Invocations) -> Result<(), Error> {
+    let described = report::settle(calls.describe().await?)?;
     let described: Vec<Value> = serde_json::from_str(&described).unwrap_or_default();
     let names: Vec<&str> = described.iter().filter_map(|action| action.get("name")?.as_str()).collect();
     if names.is_empty() || names.contains(&action) {
         return Ok(());
     }
     // Whoever mixes up the words of a command may have written a secret here.
-    let action = connection.guard.masked(action);
+    let action = calls.connection().guard.masked(action);
     Err(Error::new(Code::Setup, format!("there is no action `{action}`"))
         .next(format!("actions: {}", names.join(", "))))
 }

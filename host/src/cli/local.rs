@@ -13,14 +13,16 @@ use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
 use bulkhead_core::manifest::EgressRequest;
-use bulkhead_runtime::{Connection, Import, Refusal, Runtime, Settings, Status};
+use bulkhead_runtime::compile::Quota;
+use bulkhead_runtime::{Allowance, Import, Refusal, Runtime, Status};
 use bulkhead_services::release::{self, Release};
-use bulkhead_services::{connect, connection};
+use bulkhead_services::{Audit, Invocations, connect, connection};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
+use super::cache::CacheArguments;
 use super::error::{Code, Error, indented};
 use super::report;
 use super::source::Named;
@@ -40,6 +42,8 @@ pub(crate) struct Asked {
     /// What is granted. Without it: everything the manifest asks, but for plain http, private addresses and the like.
     #[arg(long, value_name = "FILE")]
     grant: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArguments,
 }
 
 /// A connector and what it is connected with.
@@ -69,9 +73,16 @@ pub(crate) struct Local {
 }
 
 impl Asked {
+    /// The engine.
+    pub(crate) async fn runtime(&self) -> Result<Runtime, Error> {
+        self.cache.runtime().await
+    }
+
     /// Opens the release, and reads what belongs to it.
-    pub(crate) fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
-        let release = Release::open(runtime, &self.dir, self.component.as_deref())?;
+    pub(crate) async fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
+        let quota = Quota::default();
+        let opened = Release::open(runtime, &quota, &self.dir, self.component.as_deref());
+        let release = report::while_compiling(opened).await?;
         let grant = self.grant(&release)?;
         let config = serde_json::from_str(&self.config.read()?).map_err(|error| {
             Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
@@ -91,13 +102,13 @@ impl Asked {
 
 impl Local {
     /// Opens the release and makes the connection.
-    pub(crate) async fn connect(&self) -> Result<(Release, Grant, Connection), Error> {
+    pub(crate) async fn connect(&self) -> Result<(Release, Grant, Invocations), Error> {
         if self.data.is_none() && self.keys.any() {
             return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
                 .next("name its data folder with --data"));
         }
-        let runtime = runtime()?;
-        let (release, grant, config) = self.asked.open(&runtime)?;
+        let runtime = self.asked.runtime().await?;
+        let (release, grant, config) = self.asked.open(&runtime).await?;
         let owner = self.whose.owner(&release.manifest.connector.name);
         let secrets = match &self.data {
             Some(data) => {
@@ -118,7 +129,8 @@ impl Local {
         };
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let connection = connect(&runtime, owner, &release, &grant, &config, secrets, Arc::new(transport));
+        let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
+        let connection = connect(&tenant, owner.connection, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         for (name, _) in connection.secrets.entries().filter(|(name, _)| connection.power.secret(name).is_none()) {
             report::note(&format!(
@@ -126,7 +138,10 @@ impl Local {
                 indented(&secret_lines(name, &release))
             ));
         }
-        Ok((release, grant, connection))
+        // Nobody but the one who runs it would read a record of it.
+        let calls = Invocations::new(connection, release.digest, &Audit::passing()).await;
+        let calls = calls.map_err(|error| Error::new(Code::Host, error.to_string()))?;
+        Ok((release, grant, calls))
     }
 
     /// An error that says how to grant what is asked for already.
@@ -194,11 +209,6 @@ impl Local {
 
 /// What helps whoever named a file and meant what is in it.
 pub(crate) const AT_FILE: &str = "to read it from a file, write an @ before the name: @FILE";
-
-/// The engine.
-pub(crate) fn runtime() -> Result<Runtime, Error> {
-    Runtime::new(Settings::SINGLE).map_err(|error| Error::new(Code::Host, error.to_string()))
-}
 
 /// Text given as it is, or as `@FILE`.
 #[derive(Clone)]

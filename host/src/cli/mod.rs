@@ -3,6 +3,7 @@
 //! Invariants: records and results go to stdout, everything for people to stderr; a failure is one clear line, its next
 //! step where there is one, and an exit code of its own.
 
+mod cache;
 mod check;
 mod discover;
 mod error;
@@ -90,7 +91,7 @@ async fn run(verb: Verb) -> Result<(), Error> {
     // A task of its own, so that an interrupt is heard while it computes.
     let work = tokio::spawn(async move {
         match verb {
-            Verb::Inspect(arguments) => inspect::run(&arguments),
+            Verb::Inspect(arguments) => inspect::run(&arguments).await,
             Verb::Check(arguments) => check::run(&arguments).await,
             Verb::Discover(arguments) => discover::run(&arguments).await,
             Verb::Read(arguments) => read::run(&arguments).await,

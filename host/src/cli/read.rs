@@ -44,7 +44,7 @@ enum Mode {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (release, _, connection) = arguments.local.connect().await?;
+    let (release, _, calls) = arguments.local.connect().await?;
     let name = release.manifest.connector.name.clone();
     let mut state = StateFile::open(&arguments.state, name, arguments.streams.clone())
         .map_err(|error| Error::from(sync::Error::State(error)))?;
@@ -53,12 +53,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     {
         return Err(Error::new(Code::Usage, format!("stream `{}` is named twice", twice.1)));
     }
-    let offered = report::settle(connection.discover().await?)?;
+    let offered = report::settle(calls.discover().await?)?;
     let selections =
         arguments.streams.iter().map(|stream| select(stream, &offered, arguments)).collect::<Result<Vec<_>, _>>()?;
     let mut sink = Ndjson(BufWriter::new(std::io::stdout()));
     let mut progress = Progress::new(arguments.quiet);
-    let result = sync::run(&connection, &selections, &mut sink, &mut state, &mut progress).await;
+    let result = sync::run(&calls, &selections, &mut sink, &mut state, &mut progress).await;
     progress.bar.finish_and_clear();
     match result {
         Ok(summary) => {

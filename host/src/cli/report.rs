@@ -2,16 +2,21 @@
 
 use std::error::Error as _;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::text::{plain, plain_json};
 use bulkhead_runtime::Outcome;
+use bulkhead_services::invocation::Called;
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use super::error::{Code, Error, indented};
 
+/// How long compiling may take before anything is said of it.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// The variable that says what to log.
 const LOG: &str = "BULKHEAD_LOG";
 
@@ -36,6 +41,24 @@ pub(crate) fn start_tracing(verbose: u8) {
         .init();
 }
 
+/// Waits for what compiles a component, and tells people at a terminal when that takes longer than a moment.
+pub(crate) async fn while_compiling<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(A_MOMENT, &mut work).await {
+        return done;
+    }
+    // Where stderr is no terminal, nothing is drawn.
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.set_message("compiling the component");
+    bar.enable_steady_tick(Duration::from_millis(120));
+    let done = work.await;
+    bar.finish_and_clear();
+    done
+}
+
 /// Writes to stdout.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::of_stdout(&error, error.to_string()))
@@ -49,7 +72,8 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
 }
 
 /// Shows an outcome and turns it into the verb's result.
-pub(crate) fn settle<T>(outcome: Outcome<T>) -> Result<T, Error> {
+pub(crate) fn settle<T>(called: Called<T>) -> Result<T, Error> {
+    let outcome = called.outcome;
     show(&outcome);
     let denied = !outcome.record.denials.is_empty();
     outcome.result.map_err(|failure| Error::of_call(&failure, denied))
@@ -59,17 +83,6 @@ pub(crate) fn settle<T>(outcome: Outcome<T>) -> Result<T, Error> {
 pub(crate) fn show<T>(outcome: &Outcome<T>) {
     let mut err = std::io::stderr().lock();
     let _ = lines(&mut err, &outcome.lines, outcome.dropped_lines).and_then(|()| denials(&mut err, &outcome.record));
-    tracing::info!(
-        time_ms = u64::try_from(outcome.usage.time.as_millis()).unwrap_or(u64::MAX),
-        cpu_us = u64::try_from(outcome.usage.cpu.as_micros()).unwrap_or(u64::MAX),
-        memory_bytes = outcome.usage.memory,
-        requests = outcome.record.requests,
-        bytes_out = outcome.record.bytes_out,
-        bytes_in = outcome.record.bytes_in,
-        masked = outcome.record.masked,
-        leaks = outcome.record.leaks.len(),
-        "call ended"
-    );
 }
 
 fn lines(err: &mut impl Write, lines: &[Line], dropped: u64) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use bulkhead_capabilities::credentials::vault::{Entry, OVERLAP};
 use bulkhead_core::id::{ConnectionId, Owner, SecretName, TenantId};
 
 use super::error::{Code, Error, indented};
-use super::local::{Asked, runtime};
+use super::local::Asked;
 use super::report;
 use super::source::Place;
 use super::vault::{Folders, Whose};
@@ -93,7 +93,7 @@ impl Enter {
                 "write @FILE, env:VARIABLE or -; values do not belong on the command line, where others can read them";
             Error::new(Code::Usage, format!("--from: {form}"))
         })?;
-        let (release, grant, config) = self.asked.open(&runtime()?)?;
+        let (release, grant, config) = self.asked.open(&self.asked.runtime().await?).await?;
         let power = bulkhead_services::connection::power(&release, &grant, &config)?;
         let Some(secret) = power.secret(&self.name) else {
             let asked = release.manifest.secrets.contains_key(&self.name);

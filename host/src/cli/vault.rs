@@ -232,9 +232,13 @@ fn is_file_name(name: &str) -> bool {
 
 /// The folder in `variable`, or `otherwise` in the home folder, as the XDG Base Directory Specification has it.
 fn base(variable: &str, otherwise: &str, option: &str) -> Result<PathBuf, Error> {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let found = set(variable).or_else(|| set("HOME").map(|home| home.join(otherwise)));
-    found.ok_or_else(|| {
+    known_folder(variable, otherwise).ok_or_else(|| {
         Error::new(Code::Setup, format!("neither {variable} nor HOME is set: name the folder with {option}"))
     })
+}
+
+/// The same, where one of the two is set.
+pub(crate) fn known_folder(variable: &str, otherwise: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    set(variable).or_else(|| set("HOME").map(|home| home.join(otherwise)))
 }

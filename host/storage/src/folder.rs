@@ -34,12 +34,8 @@ pub struct Folder {
 impl Folder {
     /// Opens `path`, or makes it, for this process alone. `what` is its name in errors.
     pub fn open(what: &'static str, path: &Path) -> Result<Self, Error> {
+        let dir = own_folder(what, path)?;
         let failed = |source| Error::Folder { what, path: path.to_owned(), source };
-        let dir = made(path).map_err(failed)?;
-        let mode = dir.dir_metadata().map_err(failed)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(Error::Exposed { path: path.to_owned(), mode, wanted: 0o700 });
-        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let mut lock = dir.open_with(LOCK, &options).map_err(failed)?.into_std();
@@ -170,6 +166,21 @@ pub(crate) fn close_to_others(dir: &Dir) -> std::io::Result<()> {
         }
     }
     dir.open(".")?.sync_all()
+}
+
+/// The folder `path` for whoever runs this process alone, made if it is missing, without a lock: processes may share it.
+/// `what` is its name in errors.
+///
+/// # Errors
+/// [`Error::Exposed`] when anyone else may look into it or change it.
+pub fn own_folder(what: &'static str, path: &Path) -> Result<Dir, Error> {
+    let failed = |source| Error::Folder { what, path: path.to_owned(), source };
+    let dir = made(path).map_err(failed)?;
+    let mode = dir.dir_metadata().map_err(failed)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.to_owned(), mode, wanted: 0o700 });
+    }
+    Ok(dir)
 }
 
 /// The folder at `path`; its parents are made as anyone would make them, itself for its owner alone.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 pub use self::sled::SledStore;
 pub use batch::Batch;
 use batch::Step;
-pub use folder::Folder;
+pub use folder::{Folder, own_folder};
 pub use memory::MemoryStore;
 use range::Range;
 

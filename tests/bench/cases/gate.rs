@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bulkhead_capabilities::credentials::{Guard, Placeholders, Secrets};
 use bulkhead_capabilities::egress::{Client, Gate, Resolver, Transport};
 use bulkhead_capabilities::journal::Journal;
+use bulkhead_capabilities::life::Generation;
 use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::limits::{Limits, Size, Traffic};
 use bulkhead_core::{Grant, Manifest, Power};
@@ -129,7 +130,7 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     let owner = Arc::new(Owner::local(&manifest.connector.name));
     let guard = Arc::new(guard);
     let client = Arc::new(Client::new(Arc::clone(&owner), transport, &power));
-    let journal = Journal::new(owner, Arc::clone(&guard));
+    let journal = Journal::new(owner, Arc::clone(&guard), Generation::default());
     let placeholders = Placeholders::new(Arc::new(power), Arc::new(Secrets::default()));
     let gate = Gate::new(Arc::new(placeholders), guard, client, journal);
     Ok(std::sync::Mutex::new(gate))

@@ -224,6 +224,7 @@ async fn a_socket_that_its_upstream_does_not_read_is_closed_with_its_exchange() 
     let begun = requests.recv().await;
     let peer = anyhow::Context::context(begun.as_ref(), "no request")?.peer;
     assert!(is_held(peer)?, "a kept socket is open");
-    connection.client.renew();
+    connection.pause();
+    connection.resume().map_err(|why| anyhow::anyhow!("{why:?}"))?;
     eventually("the socket is given up", || is_held(peer).is_ok_and(|held| !held)).await
 }

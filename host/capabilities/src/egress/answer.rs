@@ -246,8 +246,11 @@ impl Received {
 
     /// Ends the exchange, for the operator's eyes and for the guest's.
     fn break_off(&mut self, error: Error, told: WasiError) -> WasiError {
-        self.event.end(Ending::Failed(error.code()));
-        self.company.journal.fail(&error);
+        // A socket that ended with its generation is nobody's failure.
+        if self.company.journal.generation().check().is_ok() {
+            self.event.end(Ending::Failed(error.code()));
+            self.company.journal.fail(&error);
+        }
         if let (Some((_, hold)), Error::Silent { .. }) = (&self.under_way, &error) {
             hold.pool.forget(&hold.channel);
         }

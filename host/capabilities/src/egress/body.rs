@@ -1,5 +1,6 @@
 //! A guest's request body on its way out: charged, bounded and counted, and whole or visibly broken off.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -30,7 +31,9 @@ pub(super) struct Outgoing {
     left: u64,
     limit: u64,
     /// What was read to be hashed, and is still to go out.
-    kept: Bytes,
+    kept: VecDeque<Bytes>,
+    /// How many bytes that is.
+    kept_bytes: u64,
     /// Whether all of it was read.
     ended: bool,
     /// What signs it, where it goes in signed chunks.
@@ -74,23 +77,45 @@ impl Outgoing {
         place: Arc<Place>,
     ) -> Self {
         let upload = Arc::new(Upload { _place: place });
-        let (kept, ended, chunks) = (Bytes::new(), false, None);
-        Self { inner, guarded, left: limit, limit, kept, ended, chunks, toll, piece: None, journal, event, upload }
+        let (kept, ended, chunks) = (VecDeque::new(), false, None);
+        Self {
+            inner,
+            guarded,
+            left: limit,
+            limit,
+            kept,
+            kept_bytes: 0,
+            ended,
+            chunks,
+            toll,
+            piece: None,
+            journal,
+            event,
+            upload,
+        }
     }
 
     /// Reads all of it, so that it can be hashed before it goes; its hash and length, or nothing when it has more than
     /// `most` bytes, so that it cannot be sent.
     pub(super) async fn keep_whole(&mut self, most: u64) -> Result<Option<(Sha256, u64)>, Broken<WasiError>> {
-        let mut kept = BytesMut::new();
-        while let Some(piece) = std::future::poll_fn(|cx| self.poll_inner(cx)).await.transpose()? {
-            if kept.len() as u64 + piece.len() as u64 > most {
+        // In blocks that never grow, however small the guest's pieces are: a buffer that grows takes twice its length.
+        let mut block = BytesMut::new();
+        while let Some(mut piece) = std::future::poll_fn(|cx| self.poll_kept(cx)).await.transpose()? {
+            self.kept_bytes += piece.len() as u64;
+            if self.kept_bytes > most {
                 return Ok(None);
             }
-            kept.extend_from_slice(&piece);
+            while !piece.is_empty() {
+                block.extend_from_slice(&piece.split_to(piece.len().min(PIECE - block.len())));
+                if block.len() == PIECE {
+                    self.kept.push_back(block.split().freeze());
+                }
+            }
         }
         self.ended = true;
-        self.kept = kept.freeze();
-        Ok(Some((Sha256::of([&self.kept]), self.kept.len() as u64)))
+        self.kept.extend((!block.is_empty()).then(|| block.freeze()));
+        self.inner.room().settle(self.kept_bytes);
+        Ok(Some((Sha256::of(&self.kept), self.kept_bytes)))
     }
 
     /// Has it go in chunks that are signed on their way.
@@ -101,6 +126,12 @@ impl Outgoing {
     /// Is there as long as the body is.
     pub(super) fn upload(&self) -> Weak<Upload> {
         Arc::downgrade(&self.upload)
+    }
+
+    /// The next piece to be kept, when there is room for it.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken<WasiError>>>> {
+        ready!(self.inner.room().poll_hold(self.kept_bytes + PIECE as u64, cx));
+        self.poll_inner(cx)
     }
 
     /// The next piece that the guest handed over, with its secrets in place and within the limit.
@@ -127,9 +158,9 @@ impl Outgoing {
             _ => Broken::Fault(Fault::Unfinished),
         };
         loop {
-            if !self.kept.is_empty() {
-                let length = self.kept.len().min(PIECE);
-                return Poll::Ready(Some(Ok(self.kept.split_to(length))));
+            if let Some(block) = self.kept.pop_front() {
+                self.kept_bytes = self.kept_bytes.saturating_sub(block.len() as u64);
+                return Poll::Ready(Some(Ok(block)));
             }
             if self.ended {
                 return Poll::Ready(None);
@@ -184,7 +215,10 @@ impl Body for Outgoing {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
         if this.piece.is_none() {
-            this.piece = match ready!(this.poll_piece(cx)) {
+            let polled = this.poll_piece(cx);
+            // Who waits for others' bodies to go is not silent.
+            this.event.hold_back(this.inner.room().waits());
+            this.piece = match ready!(polled) {
                 None => return Poll::Ready(None),
                 Some(Ok(piece)) => Some(piece),
                 Some(Err(Broken::Inner(error))) => return this.break_off(Fault::Unfinished, error),
@@ -210,7 +244,7 @@ impl Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         match &self.piece {
-            None if self.ended => SizeHint::with_exact(self.kept.len() as u64),
+            None if self.ended => SizeHint::with_exact(self.kept_bytes),
             // What signs chunks has written their length into the head.
             None if self.chunks.is_none() => self.inner.size_hint(),
             _ => SizeHint::default(),
@@ -232,6 +266,7 @@ mod tests {
 
     use super::super::budget::{self, Budgets, Way};
     use super::super::fill::{Terms, filled};
+    use super::super::room::Rooms;
     use super::*;
     use crate::credentials::{Guard, known};
 
@@ -261,13 +296,20 @@ mod tests {
         let permit = authorize(&power, request).unwrap();
         let owner = Arc::new(Owner::local(&manifest.connector.name));
         let guard = Arc::new(Guard::new([]).unwrap());
-        let event = Arc::new(Event::new(Arc::clone(&owner), "*".into(), &permit, &guard));
+        let event =
+            Arc::new(Event::new(Arc::clone(&owner), crate::life::Generation::default(), "*".into(), &permit, &guard));
         let budgets = Budgets::new(&power).of(permit.hosts());
         let place = Arc::new(budget::place(&budgets).await);
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
-        let journal = Journal::new(owner, guard);
+        let journal = Journal::new(owner, guard, crate::life::Generation::default());
         let pieces = futures::stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
-        let terms = Terms { placeholders: known("", &[]), places: Vec::new(), limit: u64::MAX };
+        let terms = Terms {
+            placeholders: known("", &[]),
+            places: Vec::new(),
+            limit: u64::MAX,
+            room: Rooms::new().room(),
+            sealed: false,
+        };
         let body = filled(StreamBody::new(pieces).boxed_unsync(), &mut http::HeaderMap::new(), terms).await;
         let body = body.map_err(|_| "nothing can be misplaced").unwrap();
         (Outgoing::new(body, None, 1 << 20, toll, journal, Arc::clone(&event), place), event, budgets)

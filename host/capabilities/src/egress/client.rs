@@ -2,8 +2,9 @@
 //!
 //! Why: all that a connection shares between its requests stands here, and belongs to it alone: sockets, TLS sessions,
 //! budgets, and what it knows of hosts in trouble. Invariants: 1. it consumes a permit, and sends the request that permit
-//! owns; 2. the host's name is resolved and every address judged for each request, whether or not a socket is kept;
-//! 3. exactly one `Host` or `:authority`, written here; 4. a request that was handed to an upstream is never sent again.
+//! owns, for as long as the generation lasts in which it was judged, whatever it waits for; 2. the host's name is resolved
+//! and every address judged for each request, whether or not a socket is kept; 3. exactly one `Host` or `:authority`, written
+//! here; 4. a request that was handed to an upstream is never sent again.
 //! Never: redirects, cookies, retries.
 //! Callers: `host.rs` → here → `trouble.rs`, `budget.rs`, `resolve.rs`, `pool.rs`, `transport.rs`, `inject.rs`, `seal.rs`, `answer.rs`.
 
@@ -25,12 +26,14 @@ use super::event::{Ending, Event, Fault};
 use super::fill::{Broken, Terms};
 use super::held::Held;
 use super::pool::{Channel, Key, Pool, Sender};
+use super::room::Rooms;
 use super::seal::Seal;
 use super::trouble::{self, Pause, Trouble, Went};
 use super::{Error, Transport, answer, budget, fill, inject, transport, vet};
 use crate::credentials::sign::sigv4::Payload;
 use crate::credentials::{Guard, Placeholders};
 use crate::journal::Journal;
+use crate::life::Generation;
 
 /// Shortest silence that counts as a host's failure when the guest goes away. Whoever goes earlier has reasons of their own.
 const GIVEN_UP: Duration = Duration::from_secs(5);
@@ -39,16 +42,25 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Mutex<Arc<rustls::ClientConfig>>,
+    tls: Mutex<Sessions>,
     pool: Arc<Pool>,
     budgets: Budgets,
+    rooms: Rooms,
     trouble: Mutex<Trouble>,
+}
+
+/// The TLS sessions that a generation remembers.
+struct Sessions {
+    generation: Option<Generation>,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 /// Why nothing came back.
 pub(super) enum Failure {
     Denied(Denial),
     Failed(Error),
+    /// The generation in which it was permitted is over.
+    Ended,
 }
 
 impl From<Error> for Failure {
@@ -69,21 +81,14 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = Mutex::new(transport.tls());
+        let tls = Mutex::new(Sessions { generation: None, tls: transport.tls() });
         let budgets = Budgets::new(power);
-        Self { owner, transport, tls, pool: Arc::default(), budgets, trouble: Mutex::default() }
+        Self { owner, transport, tls, pool: Arc::default(), budgets, rooms: Rooms::new(), trouble: Mutex::default() }
     }
 
     /// Whose it is.
     pub fn owner(&self) -> &Arc<Owner> {
         &self.owner
-    }
-
-    /// Begins a new generation of the connection: no later request uses a socket that is open now, or a TLS session that
-    /// is remembered.
-    pub fn renew(&self) {
-        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = self.transport.tls();
-        self.pool.renew();
     }
 
     /// Sends the permitted request with `body`, or answers it here when it may not go out now.
@@ -95,20 +100,32 @@ impl Client {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let budgets = self.budgets.of(permit.hosts());
         let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
-        let event = Arc::new(Event::new(Arc::clone(&self.owner), scope, &permit, &company.guard));
+        let event = Arc::new(Event::new(
+            Arc::clone(&self.owner),
+            company.journal.generation().clone(),
+            scope,
+            &permit,
+            &company.guard,
+        ));
         let journal = company.journal.clone();
-        let response = match self.admit(&permit, &budgets).await {
-            Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
-            Err(held) => {
-                let answer = held.response();
-                event.note(|facts| facts.status = Some(answer.status().as_u16()));
-                event.end(Ending::HeldBack(held.code()));
-                journal.hold(&held);
-                Ok(answer)
+        let sent = async {
+            match self.admit(&permit, &budgets).await {
+                Ok(place) => self.exchange(&permit, body, company, place, budgets, &event).await,
+                Err(held) => {
+                    let answer = held.response();
+                    event.note(|facts| facts.status = Some(answer.status().as_u16()));
+                    event.end(Ending::HeldBack(held.code()));
+                    journal.hold(&held);
+                    Ok(answer)
+                }
             }
         };
+        // Compared before each step: none of what it waits for (places, turns, names, sockets, answers) outlives its permit.
+        let response = journal.generation().outlast(sent).await.unwrap_or(Err(Failure::Ended));
         match &response {
             Ok(_) => {}
+            // It says so itself.
+            Err(Failure::Ended) => {}
             Err(Failure::Denied(denial)) => event.end(Ending::Denied(denial.code())),
             Err(Failure::Failed(error)) => event.end(Ending::Failed(error.code())),
         }
@@ -148,6 +165,8 @@ impl Client {
             placeholders: Arc::clone(&company.placeholders),
             places: permit.body_places().map(|(secret, place)| (secret.clone(), place.clone())).collect(),
             limit,
+            room: self.rooms.room(),
+            sealed: Seal::of(permit).is_some_and(|seal| seal.covers_body()),
         };
         // Before anything of the host's is in it.
         let body = vet::vetted(body, &company.guard, &company.journal, event);
@@ -167,7 +186,7 @@ impl Client {
             None => None,
         };
         let request = assemble(permit, head, body, &company);
-        let key = self.pool.key(target);
+        let key = Key::new(target, company.journal.generation());
         let waiting = Waiting { client: self, site: Some(site(target)), event, since: Instant::now() };
         let sent = self.deliver(permit, request, payload, &key, &company, event).await;
         waiting.over(match &sent {
@@ -208,7 +227,7 @@ impl Client {
         event.note(|facts| facts.resolved = Some(event.elapsed()));
         let mut counted = false;
         loop {
-            let mut channel = self.channel(&admitted, key, company.options.connect_timeout).await?;
+            let mut channel = self.channel(&admitted, key, company).await?;
             event.note(|facts| {
                 facts.connected = Some(event.elapsed());
                 facts.address = Some(channel.address);
@@ -241,16 +260,26 @@ impl Client {
     }
 
     /// A kept channel to an admitted address, or a new one.
-    async fn channel(&self, admitted: &Admitted<'_>, key: &Key, patience: Option<Duration>) -> Result<Channel, Error> {
+    async fn channel(&self, admitted: &Admitted<'_>, key: &Key, company: &Company) -> Result<Channel, Error> {
         if let Some(channel) = self.pool.take(key, admitted.addresses()).await {
             return Ok(channel);
         }
-        let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
-        let channel = transport::open(admitted, &tls, patience).await?;
+        let generation = company.journal.generation();
+        let tls = self.tls(generation);
+        let channel = transport::open(admitted, &tls, company.options.connect_timeout, generation).await?;
         if let Some(share) = channel.share() {
             self.pool.keep(key.clone(), share);
         }
         Ok(channel)
+    }
+
+    /// The TLS settings of this generation, which remember no session of an earlier one.
+    fn tls(&self, generation: &Generation) -> Arc<rustls::ClientConfig> {
+        let mut sessions = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.generation.as_ref() != Some(generation) {
+            *sessions = Sessions { generation: Some(generation.clone()), tls: self.transport.tls() };
+        }
+        Arc::clone(&sessions.tls)
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {

@@ -16,11 +16,13 @@ use bulkhead_core::authorize::Egress;
 use bulkhead_core::id::{Owner, SecretName};
 
 use crate::credentials::Guard;
+use crate::life::Generation;
 
 /// What becomes known of a request on its way. Whoever still has a part in the request holds it; the last one's drop
 /// reports it.
 pub(super) struct Event {
     owner: Arc<Owner>,
+    generation: Generation,
     scope: Arc<str>,
     method: http::Method,
     host: String,
@@ -135,10 +137,17 @@ impl fmt::Display for Fault {
 }
 
 impl Event {
-    /// Begins the clock of a permitted request whose first budget is `scope`.
-    pub(super) fn new(owner: Arc<Owner>, scope: Arc<str>, permit: &Permit<Egress>, guard: &Guard) -> Self {
+    /// Begins the clock of a request that was permitted in `generation`, and whose first budget is `scope`.
+    pub(super) fn new(
+        owner: Arc<Owner>,
+        generation: Generation,
+        scope: Arc<str>,
+        permit: &Permit<Egress>,
+        guard: &Guard,
+    ) -> Self {
         Self {
             owner,
+            generation,
             scope,
             method: permit.request().method.clone(),
             // A guest that was told a secret could name it under a wildcard.
@@ -209,8 +218,11 @@ impl Drop for Event {
             Some(Ending::HeldBack(code)) => ("held-back", Some(code)),
             Some(Ending::Denied(code)) => ("denied", Some(code)),
             Some(Ending::Failed(code)) => ("failed", Some(code)),
-            // The guest went away, or was stopped.
-            None => ("abandoned", None),
+            None => match self.generation.check() {
+                Err(reason) => ("ended", Some(reason.code())),
+                // The guest went away, or was stopped.
+                Ok(()) => ("abandoned", None),
+            },
         };
         let (bytes_out, bytes_in) = (*self.bytes_out.get_mut(), *self.bytes_in.get_mut());
         let took = self.began.elapsed();
@@ -260,6 +272,7 @@ pub(super) mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::*;
+    use crate::life::{End, Life};
 
     const MANIFEST: &str = r#"
         [connector]
@@ -274,6 +287,10 @@ pub(super) mod tests {
 
     /// An event of a request to this label below the wildcard.
     pub(in super::super) fn event(label: &str, tenant: &str) -> Event {
+        event_in(label, tenant, Generation::default())
+    }
+
+    fn event_in(label: &str, tenant: &str, generation: Generation) -> Event {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let grant = Grant::whole(&manifest);
         let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &Limits::CEILING).unwrap();
@@ -283,7 +300,7 @@ pub(super) mod tests {
         let permit = authorize(&power, action).unwrap();
         let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
         let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);
-        Event::new(Arc::new(owner), scope, &permit, &Guard::new([]).unwrap())
+        Event::new(Arc::new(owner), generation, scope, &permit, &Guard::new([]).unwrap())
     }
 
     /// What was counted while `work` ran: each metric by its name and labels. A histogram counts its values.
@@ -333,6 +350,17 @@ pub(super) mod tests {
         assert_eq!(outcomes, [None, Some(1), Some(1), Some(3), None], "{counted:#?}");
         assert_eq!((of("bytes_out_total", None), of("bytes_in_total", None)), (Some(15), Some(100)));
         assert_eq!(of("seconds", None), Some(5));
+    }
+
+    #[test]
+    fn a_request_whose_generation_ended_is_told_from_one_that_its_guest_gave_up() {
+        let life = Life::default();
+        let [one, other] = [life.current().unwrap(), Generation::default()];
+        life.end(End::Revoked);
+        let counted = counted(|| drop([event_in("a", "acme", one), event_in("a", "acme", other)]));
+        let outcomes = counted.keys().flat_map(|(_, labels)| labels.iter().filter(|(key, _)| key == "outcome"));
+        let outcomes: Vec<_> = outcomes.map(|(_, outcome)| outcome.as_str()).collect();
+        assert_eq!(outcomes, ["abandoned", "ended"]);
     }
 
     #[test]

@@ -80,6 +80,10 @@ impl WasiHttpHooks for Gate {
         if vet::leaks(&head, &journal) {
             return Box::new(async { Err(WasiError::HttpRequestDenied) });
         }
+        // An invocation that is over gets no permit, whatever its guest still does.
+        if journal.generation().check().is_err() {
+            return Box::new(async { Err(WasiError::HttpRequestDenied) });
+        }
         let permit = match self.judge(head) {
             Ok(permit) => permit,
             Err(denial) => {
@@ -105,6 +109,8 @@ impl WasiHttpHooks for Gate {
                 journal.deny(denial);
                 Err(WasiError::HttpRequestDenied)
             }
+            // The invocation says why it ended.
+            Ok(Err(Failure::Ended)) => Err(WasiError::HttpRequestDenied),
             Ok(Err(Failure::Failed(error))) => {
                 journal.fail(&error);
                 Err(for_guest(error))

@@ -19,6 +19,7 @@ mod host;
 mod inject;
 mod pool;
 mod resolve;
+mod room;
 mod seal;
 mod transport;
 mod trouble;

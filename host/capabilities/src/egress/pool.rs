@@ -2,8 +2,8 @@
 //!
 //! Why: a TLS handshake costs more than most requests. Invariants: 1. a pool belongs to one connection of one tenant, so
 //! nothing in it is ever shared with another; 2. a kept socket serves the scheme, host and port that it was opened for, and
-//! only while its address is among those that the request at hand was judged on; 3. a new generation of the connection uses
-//! nothing that an earlier one opened; 4. nothing is kept idle for long, or for ever; 5. what nobody uses or keeps is closed,
+//! only while its address is among those that the request at hand was judged on; 3. what a generation of the connection opened
+//! ends with it, whatever is under way there, and no later one uses it; 4. nothing is kept idle for long, or for ever; 5. what nobody uses or keeps is closed,
 //! whether or not its upstream goes along with that.
 //! Never: opening sockets; `transport.rs` does. Callers: `client.rs`, `answer.rs` → here.
 
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::body::{Outgoing, Upload};
+use crate::life::Generation;
 
 /// Most sockets that are kept for one connection: more than it may use at once is of no use.
 const MOST_KEPT: usize = 32;
@@ -35,7 +36,19 @@ pub(super) struct Key {
     scheme: Scheme,
     host: Host,
     port: u16,
-    generation: u64,
+    generation: Generation,
+}
+
+impl Key {
+    /// What a socket for `target` is kept under, as long as the generation lasts.
+    pub(super) fn new(target: &Target, generation: &Generation) -> Self {
+        Self {
+            scheme: target.scheme(),
+            host: target.host().clone(),
+            port: target.port(),
+            generation: generation.clone(),
+        }
+    }
 }
 
 /// An open connection to an upstream.
@@ -51,9 +64,12 @@ pub(super) struct Channel {
     tasks: Arc<Tasks>,
 }
 
-/// What moves a channel's bytes. The last share's drop ends it, whether or not the other side reads what was left for it.
-#[derive(Default)]
-pub(super) struct Tasks(Mutex<JoinSet<()>>);
+/// What moves a channel's bytes. The last share's drop ends it, whether or not the other side reads what was left for it; and
+/// so does the end of its generation, after which no byte is read or written.
+pub(super) struct Tasks {
+    set: Mutex<JoinSet<()>>,
+    generation: Generation,
+}
 
 /// Has hyper's tasks run among a channel's.
 #[derive(Clone)]
@@ -73,7 +89,6 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    generation: u64,
     kept: Vec<Kept>,
     reaper: Option<AbortOnDropJoinHandle<()>>,
 }
@@ -85,12 +100,6 @@ struct Kept {
 }
 
 impl Pool {
-    /// What a socket for `target` is kept under, as long as the generation lasts.
-    pub(super) fn key(&self, target: &Target) -> Key {
-        let generation = self.state().generation;
-        Key { scheme: target.scheme(), host: target.host().clone(), port: target.port(), generation }
-    }
-
     /// A channel for `key` to one of these addresses, if one is kept and ready.
     pub(super) async fn take(&self, key: &Key, admitted: &[IpAddr]) -> Option<Channel> {
         loop {
@@ -122,10 +131,10 @@ impl Pool {
     pub(super) fn keep(self: &Arc<Self>, key: Key, channel: Channel) {
         let now = Instant::now();
         let mut state = self.state();
-        if key.generation != state.generation || channel.is_spent(now) {
+        state.prune(now);
+        if key.generation.check().is_err() || channel.is_spent(now) {
             return;
         }
-        state.prune(now);
         // One that carries several requests at once was never taken out.
         if let Some(kept) = state.kept.iter_mut().find(|kept| kept.channel.is_share_of(&channel)) {
             kept.since = now;
@@ -146,13 +155,6 @@ impl Pool {
         self.state().kept.retain(|kept| !kept.channel.is_share_of(channel));
     }
 
-    /// Begins a new generation: closes what is kept, and keeps nothing of what is under way.
-    pub(super) fn renew(&self) {
-        let mut state = self.state();
-        state.generation += 1;
-        state.kept.clear();
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,7 +162,8 @@ impl Pool {
 
 impl State {
     fn prune(&mut self, now: Instant) {
-        self.kept.retain(|kept| now.duration_since(kept.since) < LONGEST_IDLE && !kept.channel.is_spent(now));
+        let lasts = |kept: &Kept| kept.key.generation.check().is_ok() && !kept.channel.is_spent(now);
+        self.kept.retain(|kept| now.duration_since(kept.since) < LONGEST_IDLE && lasts(kept));
     }
 }
 
@@ -250,8 +253,8 @@ impl Channel {
 
 impl Tasks {
     /// None yet.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::default()
+    pub(super) fn new(generation: &Generation) -> Arc<Self> {
+        Arc::new(Self { set: Mutex::default(), generation: generation.clone() })
     }
 
     /// An executor for these tasks.
@@ -261,9 +264,11 @@ impl Tasks {
 
     /// Runs one more.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        let generation = self.generation.clone();
+        // Whoever waits for the exchange finds it broken off.
+        tasks.spawn(async move { generation.outlast(task).await.unwrap_or_default() });
     }
 }
 
@@ -282,13 +287,20 @@ mod tests {
     use tokio::io::DuplexStream;
 
     use super::*;
+    use crate::life::{End, Life, Pause};
 
+    /// How long something is awaited before a test gives up on it.
+    const PATIENCE: Duration = Duration::from_secs(10);
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     /// A channel, and the upstream's end of it.
     async fn open(is_h2: bool) -> (Channel, DuplexStream) {
+        open_in(is_h2, &Generation::default()).await
+    }
+
+    async fn open_in(is_h2: bool, generation: &Generation) -> (Channel, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let tasks = Tasks::new();
+        let tasks = Tasks::new(generation);
         let sender = if is_h2 {
             let (sender, driver) = http2::handshake(tasks.executor(), TokioIo::new(near)).await.unwrap();
             tasks.spawn(async move { drop(driver.await) });
@@ -302,9 +314,11 @@ mod tests {
     }
 
     fn pool() -> (Arc<Pool>, Key) {
-        let pool = Arc::<Pool>::default();
-        let key = pool.key(&Target::parse("https", "api.example.com", "/").unwrap());
-        (pool, key)
+        (Arc::default(), key(&Generation::default()))
+    }
+
+    fn key(generation: &Generation) -> Key {
+        Key::new(&Target::parse("https", "api.example.com", "/").unwrap(), generation)
     }
 
     fn kept(pool: &Pool) -> usize {
@@ -376,15 +390,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_generation_takes_and_keeps_nothing_of_an_earlier_one() {
-        let (pool, old) = pool();
-        let (idle, _far) = open(false).await;
-        let (under_way, _other_far) = open(false).await;
-        pool.keep(old.clone(), idle);
-        pool.renew();
-        pool.keep(old.clone(), under_way);
-        let new = pool.key(&Target::parse("https", "api.example.com", "/").unwrap());
-        for key in [old, new] {
-            assert!(pool.take(&key, &[ADDRESS]).await.is_none());
+        let (pool, life) = (Arc::<Pool>::default(), Life::default());
+        let first = life.current().unwrap();
+        let (old, new) = (key(&first), {
+            life.pause(Pause::Operator);
+            life.resume().unwrap();
+            key(&life.current().unwrap())
+        });
+        // Its tasks are another generation's here, so that only the pool can tell.
+        let (channel, _far) = open(false).await;
+        pool.keep(old.clone(), channel);
+        assert_eq!(kept(&pool), 0);
+        let (channel, _other_far) = open(false).await;
+        pool.keep(new.clone(), channel);
+        assert!(pool.take(&old, &[ADDRESS]).await.is_none());
+        life.end(End::Narrowed);
+        assert!(pool.take(&new, &[ADDRESS]).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_socket_ends_with_its_generation_whatever_is_under_way() {
+        for is_h2 in [false, true] {
+            let life = Life::default();
+            let (channel, mut far) = open_in(is_h2, &life.current().unwrap()).await;
+            life.end(End::Revoked);
+            let mut rest = Vec::new();
+            let ended = tokio::time::timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut far, &mut rest));
+            ended.await.expect("it is open").unwrap();
+            assert!(channel.is_spent(Instant::now()), "{is_h2}");
         }
     }
 
@@ -396,7 +429,7 @@ mod tests {
         for (scheme, authority) in
             [("http", "api.example.com:443"), ("https", "api.example.com:444"), ("https", "www.example.com")]
         {
-            let other = pool.key(&Target::parse(scheme, authority, "/").unwrap());
+            let other = Key::new(&Target::parse(scheme, authority, "/").unwrap(), &key.generation);
             assert!(pool.take(&other, &[ADDRESS]).await.is_none(), "{scheme}://{authority}");
         }
         assert!(pool.take(&key, &["127.0.0.2".parse().unwrap()]).await.is_none());

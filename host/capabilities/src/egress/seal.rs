@@ -39,6 +39,11 @@ impl<'a> Seal<'a> {
         })
     }
 
+    /// Whether a body has to be seen before the head can be signed, unless it goes in chunks.
+    pub(super) fn covers_body(&self) -> bool {
+        !(self.secret.unsigned_payload && self.is_secure())
+    }
+
     /// Reads as much of `body` as the signature needs before the head can be written, and writes its length into `head`.
     pub(super) async fn payload(
         &self,
@@ -47,13 +52,13 @@ impl<'a> Seal<'a> {
     ) -> Result<Payload, Broken<WasiError>> {
         let claimed = head.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let declared = claimed.or_else(|| body.size_hint().exact());
-        if self.secret.unsigned_payload && self.is_secure() && !body.is_end_stream() {
+        if !self.covers_body() && !body.is_end_stream() {
             return Ok(Payload::Unsigned);
         }
         if let Some(length) = declared.filter(|length| *length > LARGEST_WHOLE) {
             return Ok(Payload::Chunks(length));
         }
-        let Some((hash, length)) = body.keep_whole(LARGEST_WHOLE).await? else {
+        let Some((hash, length)) = body.keep_whole(declared.unwrap_or(LARGEST_WHOLE)).await? else {
             let fault = declared.map_or(Fault::Unmeasured(LARGEST_WHOLE), Fault::Mismeasured);
             return Err(Broken::Fault(fault));
         };

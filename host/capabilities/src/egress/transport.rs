@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use super::Error;
 use super::pool::{Channel, Sender, Tasks};
 use super::resolve::Resolver;
+use crate::life::Generation;
 
 /// Longest wait for a TCP connection. A healthy service answers within one second; ten leave room for lost packets and for
 /// several addresses.
@@ -84,11 +85,12 @@ impl Transport {
     }
 }
 
-/// A channel to one of the addresses that a permit admitted.
+/// A channel to one of the addresses that a permit admitted, which lasts as long as the generation at most.
 pub(super) async fn open(
     admitted: &Admitted<'_>,
     tls: &Arc<rustls::ClientConfig>,
     patience: Option<Duration>,
+    generation: &Generation,
 ) -> Result<Channel, Error> {
     let target = &admitted.request().target;
     let host = || target.authority();
@@ -100,7 +102,7 @@ pub(super) async fn open(
     // A request's head and first bytes should not wait for each other.
     let _ = socket.set_nodelay(true);
     let exchange = |source| Error::Exchange { host: host(), source };
-    let tasks = Tasks::new();
+    let tasks = Tasks::new(generation);
     let stream: Box<dyn Stream> = match target.scheme() {
         Scheme::Http => Box::new(socket),
         Scheme::Https => {

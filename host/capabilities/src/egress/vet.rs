@@ -121,7 +121,7 @@ mod tests {
         let guard = Arc::new(Guard::new(&secrets).unwrap());
         let event = Arc::new(event("a", "acme"));
         let owner = bulkhead_core::id::Owner::local(&"acme/crm".parse().unwrap());
-        let journal = Journal::new(Arc::new(owner), Arc::clone(&guard));
+        let journal = Journal::new(Arc::new(owner), Arc::clone(&guard), crate::life::Generation::default());
         let whole: usize = pieces.iter().map(String::len).sum();
         // One that is called so breaks it off.
         let pieces = pieces.into_iter().map(|piece| match piece.as_str() {

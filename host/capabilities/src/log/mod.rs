@@ -171,7 +171,7 @@ mod tests {
         let secret = "canary-secret".to_owned().into();
         let guard = Arc::new(Guard::new([&secret]).unwrap());
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
-        Log::new(Size::kib(budget), Arc::clone(&guard), Journal::new(owner, guard))
+        Log::new(Size::kib(budget), Arc::clone(&guard), Journal::new(owner, guard, crate::life::Generation::default()))
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
         let secret = secret.map(|secret| secret.to_owned().into());
         let guard = Arc::new(Guard::new(&secret).unwrap());
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
-        Log::new(Size::mib(1), Arc::clone(&guard), Journal::new(owner, guard))
+        Log::new(Size::mib(1), Arc::clone(&guard), Journal::new(owner, guard, crate::life::Generation::default()))
     }
 
     #[test]

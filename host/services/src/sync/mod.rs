@@ -2,7 +2,7 @@
 //!
 //! Why: records must neither be lost nor doubled when a run is killed. Invariants: 1. a page's state is stored only after
 //! the sink took the page; 2. a run resumes from the last stored state, in a fresh instance; 3. only what the connector
-//! calls transient or rate-limited is tried again, at most [`MOST_ATTEMPTS`] times in a row.
+//! calls transient or rate-limited, and a busy host, is tried again, at most [`MOST_ATTEMPTS`] times in a row.
 
 mod state;
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
-use bulkhead_runtime::{Connection, Failure, Outcome, Reader, Refusal};
+use bulkhead_runtime::{Connection, Failure, Outcome};
 
+use crate::invocation::{self, Invocations, Reader};
 pub use state::{Checkpoint, StateFile};
 
 /// Most attempts in a row that brought no page.
@@ -50,7 +51,7 @@ pub enum Error {
     #[error("the connector asks to wait {} before going on, which is longer than {}", humantime(.0), humantime(&LONGEST_WAIT))]
     WaitTooLong(Duration),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Call(#[from] invocation::Error),
     #[error("records could not be written: {0}")]
     Sink(std::io::Error),
     #[error(transparent)]
@@ -83,9 +84,9 @@ pub struct Summary {
     pub retries: u64,
 }
 
-/// Reads `selections` from `connection` until its source has no more.
+/// Reads `selections` from a connection until its source has no more.
 pub async fn run(
-    connection: &Connection,
+    calls: &Invocations,
     selections: &[Selection],
     sink: &mut impl Sink,
     state: &mut StateFile,
@@ -97,12 +98,12 @@ pub async fn run(
     loop {
         let result = match &mut reader {
             Some(open) => {
-                let outcome = open.next(PAGE_ENTRIES, PAGE_BYTES).await;
+                let outcome = open.next(PAGE_ENTRIES, PAGE_BYTES).await?.outcome;
                 watch.called(&outcome);
                 outcome.result.map(Some)
             }
             None => {
-                let outcome = connection.open(selections, state.current()).await?;
+                let outcome = calls.open(selections, state.current()).await?.outcome;
                 watch.called(&outcome);
                 outcome.result.map(|opened| {
                     reader = Some(opened);
@@ -127,7 +128,7 @@ pub async fn run(
                 let asked = wait_ms.map(|wait| Duration::from_millis(wait.into())).unwrap_or_default();
                 let least = if entries.is_empty() { AFTER_NOTHING } else { Duration::ZERO };
                 if asked.max(least) > Duration::ZERO {
-                    pause(asked.max(least), "the connector has nothing yet", watch).await?;
+                    pause(calls.connection(), asked.max(least), "the connector has nothing yet", watch).await?;
                 }
             }
             Err(failure) => {
@@ -137,13 +138,20 @@ pub async fn run(
                     Failure::Reported(error) if matches!(error.kind, Kind::Transient | Kind::RateLimited) => {
                         error.retry_after_ms.map(|ms| Duration::from_millis(ms.into()))
                     }
+                    Failure::Busy(busy) => Some(busy.retry_after),
                     _ => return Err(Error::Connector(failure)),
                 };
                 let Some(step) = backoff.next() else {
                     return Err(Error::Connector(failure));
                 };
                 summary.retries += 1;
-                pause(asked.unwrap_or(step).max(Duration::from_millis(1)), &failure.to_string(), watch).await?;
+                pause(
+                    calls.connection(),
+                    asked.unwrap_or(step).max(Duration::from_millis(1)),
+                    &failure.to_string(),
+                    watch,
+                )
+                .await?;
             }
         }
     }
@@ -159,11 +167,12 @@ fn patience() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-async fn pause(wait: Duration, why: &str, watch: &mut impl Watch) -> Result<(), Error> {
+/// Waits, unless the connection is paused or ended meanwhile.
+async fn pause(connection: &Connection, wait: Duration, why: &str, watch: &mut impl Watch) -> Result<(), Error> {
     if wait > LONGEST_WAIT {
         return Err(Error::WaitTooLong(wait));
     }
     watch.waiting(wait, why);
-    tokio::time::sleep(wait).await;
-    Ok(())
+    let generation = connection.generation().map_err(Error::Connector)?;
+    generation.outlast(tokio::time::sleep(wait)).await.map_err(|reason| Error::Connector(Failure::Ended(reason)))
 }

@@ -31,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) skip: bool,
     /// How long the answer's body may pause.
     pub(crate) patience: Option<Duration>,
+    /// Whether it is left as it is once it was handed over.
+    pub(crate) leave: bool,
 }
 
 /// How far a request came, and what stopped it.
@@ -44,6 +46,13 @@ pub(crate) fn send(request: &Request, held: Option<&mut Vec<wire::IncomingRespon
     let body = if has_body { outgoing.body().ok() } else { None };
     let pending =
         outgoing_handler::handle(outgoing, options(request)?).map_err(|code| ("handle", format!("{code:?}")))?;
+    if request.leave {
+        if let Some(body) = body {
+            leave(body, request);
+        }
+        std::mem::forget(pending);
+        return Ok(json!({ "left": true }));
+    }
     if let Some(body) = body {
         write(body, request, trailers);
     }
@@ -116,6 +125,17 @@ fn write(body: wire::OutgoingBody, request: &Request, trailers: Option<wire::Fie
         let _ = generate(&stream, request.generated);
     }
     let _ = wire::OutgoingBody::finish(body, trailers);
+}
+
+/// Writes what the host takes at once, and leaves the body open.
+fn leave(body: wire::OutgoingBody, request: &Request) {
+    if let Ok(stream) = body.write() {
+        for chunk in &request.chunks {
+            let _ = stream.blocking_write_and_flush(chunk.as_bytes());
+        }
+        std::mem::forget(stream);
+    }
+    std::mem::forget(body);
 }
 
 /// Writes so many bytes, each piece as soon as the host takes it.

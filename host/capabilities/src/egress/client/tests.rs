@@ -11,10 +11,12 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use wasmtime_wasi_http::WasiHttpHooks as _;
 
 use super::*;
 use crate::credentials::known_under;
-use crate::egress::Resolver;
+use crate::egress::{Gate, Resolver};
+use crate::life::{Life, Pause};
 
 const TOKEN: &str = "bulkhead-00112233445566778899aabbccddeeff";
 
@@ -46,7 +48,7 @@ impl Caller {
         let guard = Arc::new(Guard::new([]).unwrap());
         let transport = Arc::new(Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap());
         let client = Client::new(Arc::clone(&owner), transport, placeholders.power());
-        let journal = Journal::new(owner, Arc::clone(&guard));
+        let journal = Journal::new(owner, Arc::clone(&guard), Generation::default());
         Self { client, company: Company { placeholders, guard, journal, options: RequestOptions::default() }, port }
     }
 
@@ -109,6 +111,33 @@ async fn a_rewritten_body_goes_out_with_its_own_length() {
     assert_eq!(seen.matches("content-length").count(), 1, "{seen}");
     assert!(seen.contains("content-length: 27\r\n") && !seen.contains("transfer-encoding"), "{seen}");
     assert_eq!(caller.company.journal.take().bytes_out, 27);
+}
+
+#[tokio::test]
+async fn an_invocation_whose_generation_ended_gets_no_permit_and_sends_nothing() {
+    let (port, seen) = upstream().await;
+    let caller = Caller::new(port, "");
+    let life = Life::default();
+    let journal =
+        Journal::new(Arc::clone(caller.client.owner()), Arc::clone(&caller.company.guard), life.current().unwrap());
+    let Caller { client, company, .. } = caller;
+    let mut gate = Gate::new(company.placeholders, company.guard, Arc::new(client), journal.clone());
+    let mut send = || {
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let uri = format!("http://localhost:{port}/");
+        let request = http::Request::post(uri).header(header::CONTENT_LENGTH, 0).body(body).unwrap();
+        Box::into_pin(gate.send_request(request, None, Box::new(async { Ok(()) })))
+    };
+    assert!(send().await.is_ok());
+    assert!(seen.await.unwrap().starts_with("POST / HTTP/1.1"));
+    // One that was permitted, and had not begun.
+    let permitted = send();
+    life.pause(Pause::Operator);
+    life.resume().unwrap();
+    assert!(matches!(permitted.await, Err(WasiError::HttpRequestDenied)));
+    assert!(matches!(send().await, Err(WasiError::HttpRequestDenied)));
+    let record = journal.take();
+    assert_eq!((record.permitted, record.requests, record.denied, record.failure), (2, 1, 0, None));
 }
 
 #[tokio::test]

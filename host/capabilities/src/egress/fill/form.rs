@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::pieces::{Encoded, Pieces};
 use super::text::{Meant, meant};
 use super::watch::absent;
-use super::{LONGEST_TOKEN, Slot};
+use super::{LONGEST_TOKEN, SETTLED, Slot, extend};
 use crate::credentials::{ESCAPED, Placeholders};
 use crate::egress::event::Fault;
 
@@ -41,6 +41,10 @@ fn encoded(value: &str) -> Encoded {
 }
 
 fn write_escaped(to: &mut Vec<u8>, text: &[u8]) {
+    // A long one is not to take twice its length, as a `Vec` does that grows.
+    if text.len() as u64 > SETTLED {
+        to.reserve_exact(percent_encode(text, ESCAPED).map(str::len).sum());
+    }
     for part in percent_encode(text, ESCAPED) {
         to.extend_from_slice(part.as_bytes());
     }
@@ -49,6 +53,11 @@ fn write_escaped(to: &mut Vec<u8>, text: &[u8]) {
 impl Form {
     pub(super) fn new(placeholders: Arc<Placeholders>, slots: Vec<Slot<FieldName>>) -> Self {
         Self { placeholders, seen: vec![false; slots.len()], slots, field: Vec::new(), begun: false }
+    }
+
+    /// Bytes of a field that has not ended.
+    pub(super) fn unread(&self) -> u64 {
+        self.field.len() as u64
     }
 
     pub(super) fn push(&mut self, piece: &[u8], out: &mut Pieces) -> Result<(), Fault> {
@@ -69,7 +78,7 @@ impl Form {
         if self.field.len() + part.len() > LONGEST_TOKEN {
             return Err(Fault::Unwieldy(LONGEST_TOKEN));
         }
-        self.field.extend_from_slice(part);
+        extend(&mut self.field, part);
         Ok(())
     }
 

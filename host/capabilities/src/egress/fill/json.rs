@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::pieces::{Encoded, Pieces};
 use super::text::{Meant, meant};
 use super::watch::absent;
-use super::{LONGEST_TOKEN, Slot};
+use super::{LONGEST_TOKEN, SETTLED, Slot, extend};
 use crate::credentials::Placeholders;
 use crate::egress::event::Fault;
 
@@ -58,8 +58,28 @@ fn encoded(value: &str) -> Encoded {
 }
 
 fn string(to: &mut Vec<u8>, text: &str) {
+    // A long one is not to take twice its length, as a `Vec` does that grows.
+    if text.len() as u64 > SETTLED {
+        let mut length = Length(0);
+        let _ = serde_json::to_writer(&mut length, text);
+        to.reserve_exact(length.0);
+    }
     // A string can be written, and so can a `Vec`.
     let _ = serde_json::to_writer(to, text);
+}
+
+/// How long what is written is.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Json {
@@ -76,8 +96,13 @@ impl Json {
         }
     }
 
+    /// Bytes that came in and were not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.len() as u64
+    }
+
     pub(super) fn push(&mut self, piece: &[u8], out: &mut Pieces) -> Result<(), Fault> {
-        self.unread.extend_from_slice(piece);
+        extend(&mut self.unread, piece);
         if self.unread.len() < self.enough {
             return Ok(());
         }

@@ -5,7 +5,8 @@
 //! exactly the whole value of a place of its own secret breaks the body off before a byte of it has left; 2. what is sent
 //! is what was read: a body with places is parsed, and written anew from what the parser said, so that no upstream reads
 //! it differently; 3. a value goes through its place's one encoder, so that none changes the structure around it; 4. what
-//! is held back of a body that is only watched depends on its length alone, never on its content.
+//! is held back of a body that is only watched depends on its length alone, never on its content; 5. more than a little is held
+//! only where there is room for all of it.
 //! Never: looking inside a compressed body; such a one is refused while placeholders are in play.
 //! Callers: `client.rs` → here → `kind.rs`, then one of `json.rs`, `form.rs`, `watch.rs` → `credentials::Placeholders`.
 
@@ -32,7 +33,9 @@ use self::kind::Kind;
 use self::pieces::Pieces;
 use self::watch::Watch;
 use super::event::Fault;
+use super::room::Room;
 use crate::credentials::Placeholders;
+use crate::credentials::sign::sigv4::LARGEST_WHOLE;
 
 /// How much of a rewritten body is kept to learn its length, in bytes: one piece of a guest's body. Requests that carry a
 /// credential in their body are mostly shorter, and old servers refuse a login without `content-length`.
@@ -42,6 +45,14 @@ const SETTLED: u64 = 64 * 1024;
 /// larger one has an upload of its own at every API we know. It is held until its end is known.
 const LONGEST_TOKEN: usize = 4 * 1024 * 1024;
 
+/// How much memory a token may take for each of its bytes: as it came in, decoded, and as it goes out, where JSON writes six
+/// characters for one that it does not show. The three encodings of a form take less.
+const EXPANSION: u64 = 8;
+
+/// The largest piece that a guest hands over, in bytes.
+const LARGEST_PIECE: u64 = 64 * 1024;
+const _: () = assert!(LONGEST_TOKEN as u64 * EXPANSION + LARGEST_WHOLE <= super::room::TOTAL);
+
 /// What a request's body may carry, and what it must not.
 pub(super) struct Terms {
     /// The instance's placeholders: those it has now, and those it will have before the body ends.
@@ -50,6 +61,10 @@ pub(super) struct Terms {
     pub(super) places: Vec<(SecretName, Place)>,
     /// Most bytes that the guest may hand over.
     pub(super) limit: u64,
+    /// Room for what has to be held of it.
+    pub(super) room: Room,
+    /// Whether all of it has to be held, unless it says that it is too large for that.
+    pub(super) sealed: bool,
 }
 
 /// A place in the terms of one kind of body.
@@ -75,6 +90,7 @@ pub(super) struct Filled<B> {
     left: u64,
     limit: u64,
     ended: bool,
+    room: Room,
 }
 
 /// How a body is gone through.
@@ -94,10 +110,20 @@ pub(super) async fn filled<B>(inner: B, head: &mut HeaderMap, terms: Terms) -> R
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let limit = terms.limit;
-    let way = Way::of(head, terms).map_err(Broken::Fault)?;
+    let Terms { placeholders, places, limit, mut room, sealed } = terms;
+    let way = Way::of(head, placeholders, places).map_err(Broken::Fault)?;
     let rewritten = matches!(way, Way::Json(_) | Way::Form(_));
-    let mut filled = Filled { ended: inner.is_end_stream(), inner, way, out: Pieces::default(), left: limit, limit };
+    if rewritten {
+        room.expect(LONGEST_TOKEN as u64 * EXPANSION);
+    }
+    if sealed {
+        // Rewriting makes it longer. What says that it is larger goes in chunks.
+        let said = head.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let length = said.or_else(|| inner.size_hint().exact()).filter(|_| !rewritten).unwrap_or(LARGEST_WHOLE);
+        room.expect(if length > LARGEST_WHOLE { 0 } else { length });
+    }
+    let (ended, out) = (inner.is_end_stream(), Pieces::default());
+    let mut filled = Filled { inner, way, out, left: limit, limit, ended, room };
     if rewritten && !filled.ended {
         head.remove(header::CONTENT_LENGTH);
         std::future::poll_fn(|cx| filled.poll_settled(cx)).await?;
@@ -106,15 +132,15 @@ where
 }
 
 impl Way {
-    fn of(head: &HeaderMap, terms: Terms) -> Result<Self, Fault> {
-        if !terms.placeholders.may_exist() {
+    fn of(head: &HeaderMap, placeholders: Arc<Placeholders>, places: Vec<(SecretName, Place)>) -> Result<Self, Fault> {
+        if !placeholders.may_exist() {
             return Ok(Self::Open);
         }
         if kind::is_encoded(head) {
             return Err(Fault::Encoded);
         }
         let (mut pointers, mut names) = (Vec::new(), Vec::new());
-        for (secret, place) in terms.places {
+        for (secret, place) in places {
             match place {
                 Place::Json(place) => pointers.push(Slot { place, secret }),
                 Place::Form(place) => names.push(Slot { place, secret }),
@@ -122,9 +148,9 @@ impl Way {
             }
         }
         Ok(match Kind::of(head) {
-            Kind::Json if !pointers.is_empty() => Self::Json(Box::new(Json::new(terms.placeholders, pointers))),
-            Kind::Form if !names.is_empty() => Self::Form(Form::new(terms.placeholders, names)),
-            _ => Self::Watched(Watch::new(terms.placeholders)),
+            Kind::Json if !pointers.is_empty() => Self::Json(Box::new(Json::new(placeholders, pointers))),
+            Kind::Form if !names.is_empty() => Self::Form(Form::new(placeholders, names)),
+            _ => Self::Watched(Watch::new(placeholders)),
         })
     }
 
@@ -137,6 +163,15 @@ impl Way {
             Self::Watched(watch) => watch.push(&piece, out),
             Self::Json(json) => json.push(&piece, out),
             Self::Form(form) => form.push(&piece, out),
+        }
+    }
+
+    /// Bytes of a token that has not ended.
+    fn unread(&self) -> u64 {
+        match self {
+            Self::Open | Self::Watched(_) => 0,
+            Self::Json(json) => json.unread(),
+            Self::Form(form) => form.unread(),
         }
     }
 
@@ -154,8 +189,14 @@ impl Way {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Filled<B> {
-    /// Takes in the guest's next piece, or its end.
+    /// What it may hold.
+    pub(super) fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
+    /// Takes in the guest's next piece, or its end, when there is room for it.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<B::Error>>> {
+        ready!(self.room.poll_hold(self.way.unread() + self.out.len() + LARGEST_PIECE, cx));
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
             self.ended = true;
             return Poll::Ready(self.way.finish(&mut self.out).map_err(Broken::Fault));
@@ -216,6 +257,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Filled<B> {
             Way::Json(_) | Way::Form(_) => SizeHint::default(),
         }
     }
+}
+
+/// Appends to a token that may get long. It grows by doubling, but not past the longest with a piece.
+fn extend(token: &mut Vec<u8>, part: &[u8]) {
+    let needed = token.len() + part.len();
+    if needed > token.capacity() {
+        let roomy = (token.len() * 2).min(LONGEST_TOKEN + LARGEST_PIECE as usize).max(needed);
+        token.reserve_exact(roomy - token.len());
+    }
+    token.extend_from_slice(part);
 }
 
 /// A hint of this much more.

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 
+use super::super::room::Rooms;
 use super::*;
 use crate::credentials::known;
 
@@ -90,7 +91,13 @@ impl Sent {
 }
 
 fn send(content_type: &str, value: &str, pieces: impl IntoIterator<Item = Vec<u8>>) -> Sent {
-    let terms = Terms { placeholders: held(value), places: places(), limit: u64::MAX };
+    let terms = Terms {
+        placeholders: held(value),
+        places: places(),
+        limit: u64::MAX,
+        room: Rooms::new().room(),
+        sealed: false,
+    };
     let mut bytes = Vec::new();
     let fault = match filled(body(pieces), &mut head(content_type), terms).now_or_never().unwrap() {
         Err(Broken::Fault(fault)) => Some(fault),
@@ -306,11 +313,45 @@ fn a_token_that_cannot_be_held_breaks_the_request_off() {
 }
 
 #[test]
+fn a_token_that_has_to_be_held_waits_for_room_and_a_short_one_does_not() {
+    let rooms = Rooms::new();
+    for (content_type, before) in [(JSON, "\""), (FORM, "a=")] {
+        let long = format!("{before}{}{before}", "x".repeat(300_000)).replace("xa=", "x");
+        let short = format!("{before}0123456789{before}").replace("9a=", "9");
+        let fill = |text: &str| {
+            let pieces = cut(text.as_bytes(), &[1 << 16]);
+            let terms =
+                Terms { placeholders: held("v"), places: places(), limit: u64::MAX, room: rooms.room(), sealed: false };
+            async move {
+                let filled = filled(body(pieces), &mut head(content_type), terms).await;
+                filled
+                    .map_err(|_| "it broke")
+                    .unwrap()
+                    .collect()
+                    .await
+                    .map_err(|_| "it broke")
+                    .unwrap()
+                    .to_bytes()
+                    .len()
+            }
+        };
+        let mut others = rooms.room();
+        others.expect(super::super::room::TOTAL);
+        std::future::poll_fn(|cx| others.poll_hold(u64::MAX, cx)).now_or_never().unwrap();
+        let mut waiting = Box::pin(fill(&long));
+        assert!(waiting.as_mut().now_or_never().is_none(), "{content_type}");
+        assert!(fill(&short).now_or_never().is_some(), "{content_type}");
+        drop(others);
+        assert_eq!(waiting.now_or_never(), Some(long.len()), "{content_type}");
+    }
+}
+
+#[test]
 fn a_compressed_body_is_refused_where_placeholders_are_in_play() {
     let mut head = head(JSON);
     head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let mut sent = |placeholders| {
-        let terms = Terms { placeholders, places: Vec::new(), limit: 9 };
+        let terms = Terms { placeholders, places: Vec::new(), limit: 9, room: Rooms::new().room(), sealed: false };
         filled(body([vec![1]]), &mut head, terms).now_or_never().unwrap().map(|_| ())
     };
     assert!(matches!(sent(held("v")), Err(Broken::Fault(Fault::Encoded))));
@@ -325,7 +366,7 @@ fn a_placeholder_that_is_given_out_while_a_body_is_sent_is_found_in_it() {
         let piece = if late { later.get("token").unwrap().to_string() } else { "before ".to_owned() };
         Ok::<_, ()>(Frame::data(Bytes::from(piece)))
     });
-    let terms = Terms { placeholders, places: Vec::new(), limit: u64::MAX };
+    let terms = Terms { placeholders, places: Vec::new(), limit: u64::MAX, room: Rooms::new().room(), sealed: false };
     let mut filled = filled(StreamBody::new(pieces), &mut head("text/plain"), terms).now_or_never().unwrap().unwrap();
     let first = filled.frame().now_or_never().unwrap().unwrap();
     assert!(matches!(first, Err(Broken::Fault(Fault::Misplaced(_)))));
@@ -335,7 +376,8 @@ fn a_placeholder_that_is_given_out_while_a_body_is_sent_is_found_in_it() {
 #[test]
 fn a_body_is_bounded_before_it_is_rewritten_and_has_no_trailers() {
     let sent = |frames: Vec<Frame<Bytes>>| {
-        let terms = Terms { placeholders: held("v"), places: places(), limit: 9 };
+        let terms =
+            Terms { placeholders: held("v"), places: places(), limit: 9, room: Rooms::new().room(), sealed: false };
         let body = StreamBody::new(futures::stream::iter(frames.into_iter().map(Ok::<_, ()>)));
         filled(body, &mut head(JSON), terms).now_or_never().unwrap().map(|_| ())
     };
@@ -348,7 +390,7 @@ fn a_body_is_bounded_before_it_is_rewritten_and_has_no_trailers() {
 fn a_rewritten_body_has_its_own_length() {
     let begin = |content_type: &str, placeholders: Arc<Placeholders>, pieces: Vec<Vec<u8>>| {
         let mut head = head(content_type);
-        let terms = Terms { placeholders, places: places(), limit: u64::MAX };
+        let terms = Terms { placeholders, places: places(), limit: u64::MAX, room: Rooms::new().room(), sealed: false };
         let filled = filled(body(pieces), &mut head, terms).now_or_never().unwrap().map_err(|_| ()).unwrap();
         let claims = head.contains_key(header::CONTENT_LENGTH);
         (filled.size_hint().exact(), claims, filled.is_end_stream())
@@ -365,7 +407,13 @@ fn a_rewritten_body_has_its_own_length() {
 
 #[test]
 fn a_hint_of_a_watched_body_counts_what_is_held_back() {
-    let terms = Terms { placeholders: held("v"), places: Vec::new(), limit: u64::MAX };
+    let terms = Terms {
+        placeholders: held("v"),
+        places: Vec::new(),
+        limit: u64::MAX,
+        room: Rooms::new().room(),
+        sealed: false,
+    };
     let inner = http_body_util::Full::new(Bytes::from_static(&[b'x'; 100]));
     let mut filled = filled(inner, &mut head("text/plain"), terms).now_or_never().unwrap().map_err(|_| ()).unwrap();
     assert_eq!(filled.size_hint().exact(), Some(100));

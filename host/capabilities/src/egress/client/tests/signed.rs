@@ -4,7 +4,7 @@ use http::HeaderName;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 
 use super::*;
-use crate::credentials::sign::sigv4::{AwsKey, Head, Sha256, Signed, Signer};
+use crate::credentials::sign::sigv4::{AwsKey, Head, LARGEST_WHOLE, Sha256, Signed, Signer};
 
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY:a-session-token";
 const SECRETS: &str = r#"
@@ -106,6 +106,46 @@ async fn a_body_that_is_too_large_to_keep_is_signed_chunk_by_chunk() {
     let mut expected = chunks.push(body.as_bytes()).unwrap().to_vec();
     expected.extend(chunks.finish().unwrap());
     assert!(arrived.body.as_bytes() == expected, "the chunks are not those of the body");
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_to_be_signed_are_no_more_at_once_than_there_is_room_for() {
+    const AT_ONCE: usize = (crate::egress::room::TOTAL / LARGEST_WHOLE) as usize;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let caller = caller(listener.local_addr().unwrap().port(), GRANT);
+    let length = LARGEST_WHOLE.to_string();
+    // Half of them say how long they are. The others take as much until it is known, and it comes to the same.
+    let post = async |number: usize| {
+        let head = [(CONTENT_LENGTH, length.as_str())];
+        let head = if number.is_multiple_of(2) { &head[..] } else { &[] };
+        caller.post(head, vec!["x".repeat(64 * 1024); 128]).await.is_ok()
+    };
+    let posts = futures::future::join_all((0..=AT_ONCE).map(post));
+    let upstream = async {
+        let mut open = Vec::new();
+        while open.len() < AT_ONCE {
+            open.push(listener.accept().await.unwrap());
+        }
+        let more = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await;
+        assert!(more.is_err(), "there was room for {}", AT_ONCE + 1);
+        // One of them gives up, so that the last one comes. It, and the others after it, are answered.
+        drop(open.pop());
+        open.push(tokio::time::timeout(Duration::from_secs(10), listener.accept()).await.unwrap().unwrap());
+        for (socket, _) in &mut open {
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+        }
+        open
+    };
+    let (posted, open) = tokio::join!(posts, upstream);
+    assert_eq!(posted.iter().filter(|posted| **posted).count(), AT_ONCE);
+    // An answer that came early does not end its request's body, but its upstream may.
+    drop(open);
+    let gone = async {
+        while !caller.client.rooms.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("all of it is there again");
 }
 
 #[tokio::test]

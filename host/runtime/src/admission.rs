@@ -1,0 +1,303 @@
+//! Lets invocations in: so many at once for each connection, each tenant and the host, and the rest in a bounded queue.
+//!
+//! Why: an instance takes memory, a place in the pool and time on a core. One tenant's flood may take what is its own, and
+//! delays another tenant's call by that call's turn, no more. Invariants: 1. whoever waits is let in in fair order between
+//! tenants; 2. nobody waits for ever, or in a queue without end: what cannot be served is told when to come back; 3. as many
+//! are let in as the pool has room for, so that an instance that was admitted always finds it.
+//! Callers: `invoke.rs` → here → `fair.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bulkhead_core::Blame;
+use bulkhead_core::id::TenantId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Runtime;
+use crate::engine::Settings;
+use crate::fair::{Fair, Party, Place};
+
+/// Of the host's places, one in so many is kept for tenants that hold none.
+const KEPT: usize = 8;
+/// Longest time that someone who is turned away is told to stay away.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// How much of the host one tenant may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Invocations and readers at once.
+    pub running: usize,
+    /// The same of one connection.
+    pub each: usize,
+    /// Invocations that wait for their turn.
+    pub waiting: usize,
+    /// Longest wait.
+    pub patience: Duration,
+}
+
+impl Allowance {
+    /// A quarter of a server for one tenant; some dozens of calls at once on one connection; a queue that such a tenant works
+    /// off within seconds; and a wait that ends before callers commonly give up.
+    pub const DEFAULT: Self = Self { running: 250, each: 64, waiting: 1000, patience: Duration::from_secs(10) };
+}
+
+/// What all tenants share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    instances: Arc<Fair>,
+    turns: Arc<Fair>,
+}
+
+/// A customer of the operator, as far as it uses the host. One value for all of its connections.
+pub struct Tenant {
+    id: TenantId,
+    runtime: Runtime,
+    allowance: Allowance,
+    instances: Arc<Party>,
+    turns: Arc<Party>,
+    waiting: AtomicUsize,
+}
+
+/// One connection's way in.
+pub struct Entry {
+    tenant: Arc<Tenant>,
+    places: Arc<Semaphore>,
+}
+
+/// Leave to run one instance. Dropping it lets in the next.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    _instance: Place,
+    _connection: OwnedSemaphorePermit,
+}
+
+/// Turned away, with nothing having run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{whose} as many calls under way as it may have, and more are waiting than it can serve soon: try again in {} s", retry_after.as_secs())]
+pub struct Busy {
+    /// Who has too much to do.
+    pub whose: Whose,
+    /// When it is worth another try.
+    pub retry_after: Duration,
+}
+
+/// Whose places are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// One connection's.
+    Connection,
+    /// One tenant's.
+    Tenant,
+    /// All of them.
+    Host,
+}
+
+impl Whose {
+    /// Who has to act.
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Connection | Self::Tenant => Blame::Tenant,
+            Self::Host => Blame::Host,
+        }
+    }
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "this connection has",
+            Self::Tenant => "this tenant has",
+            Self::Host => "the host has",
+        })
+    }
+}
+
+impl Host {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        let guests = settings.guests.get() as usize;
+        // One core is left to those who have only begun, and to the host itself.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self { instances: Fair::new(guests, guests / KEPT), turns: Fair::new((cores - 1).max(1), 0) })
+    }
+}
+
+impl Tenant {
+    pub(crate) fn new(id: TenantId, runtime: Runtime, allowance: Allowance) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            runtime,
+            allowance,
+            instances: Party::new(allowance.running),
+            turns: Party::new(usize::MAX),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where its connections run.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &TenantId {
+        &self.id
+    }
+
+    /// Where its guests ask for turns on a core, and as whom.
+    pub(crate) fn turns(&self) -> (&Arc<Fair>, &Arc<Party>) {
+        (&self.runtime.host.turns, &self.turns)
+    }
+}
+
+impl Entry {
+    /// The way in of one connection of `tenant`.
+    pub fn new(tenant: Arc<Tenant>) -> Self {
+        let places = Arc::new(Semaphore::new(tenant.allowance.each));
+        Self { tenant, places }
+    }
+
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+
+    /// Waits for leave to run one instance.
+    pub(crate) async fn admit(&self) -> Result<Admitted, Busy> {
+        let Tenant { allowance, runtime, instances, .. } = &*self.tenant;
+        let host = &runtime.host;
+        if let Ok(connection) = Arc::clone(&self.places).try_acquire_owned() {
+            match host.instances.ask(instances) {
+                Ok(instance) => return Ok(Admitted { _instance: instance, _connection: connection }),
+                Err(waiting) => {
+                    let _queued = self.queue()?;
+                    let instance = tokio::time::timeout(allowance.patience, waiting).await;
+                    let instance = instance.map_err(|_| self.busy())?;
+                    return Ok(Admitted { _instance: instance, _connection: connection });
+                }
+            }
+        }
+        let _queued = self.queue()?;
+        let both = async {
+            // The semaphore is never closed.
+            let connection = Arc::clone(&self.places).acquire_owned().await.ok()?;
+            let instance = match host.instances.ask(instances) {
+                Ok(instance) => instance,
+                Err(waiting) => waiting.await,
+            };
+            Some(Admitted { _instance: instance, _connection: connection })
+        };
+        tokio::time::timeout(allowance.patience, both).await.ok().flatten().ok_or_else(|| self.busy())
+    }
+
+    /// A place in the tenant's queue.
+    fn queue(&self) -> Result<Queued<'_>, Busy> {
+        let queued = Queued(&self.tenant.waiting);
+        if self.tenant.waiting.fetch_add(1, Ordering::Relaxed) >= self.tenant.allowance.waiting {
+            return Err(self.busy());
+        }
+        Ok(queued)
+    }
+
+    fn busy(&self) -> Busy {
+        let Tenant { id, allowance, instances, waiting, .. } = &*self.tenant;
+        let whose = if self.places.available_permits() == 0 {
+            Whose::Connection
+        } else if instances.is_full() {
+            Whose::Tenant
+        } else {
+            Whose::Host
+        };
+        metrics::counter!("bulkhead_busy_total", "tenant" => id.to_string()).increment(1);
+        // As long as it takes when each of those who run takes a second.
+        let rounds = waiting.load(Ordering::Relaxed).div_ceil(allowance.running.max(1)).max(1);
+        let retry_after = Duration::from_secs(rounds as u64).min(LONGEST_RETRY);
+        Busy { whose, retry_after }
+    }
+}
+
+/// Someone in the queue.
+struct Queued<'a>(&'a AtomicUsize);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn host(guests: u32) -> Runtime {
+        Runtime::new(
+            Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0 },
+            crate::compile::Compiler::default(),
+        )
+        .unwrap()
+    }
+
+    fn tenant(host: &Runtime, running: usize, each: usize, waiting: usize) -> Arc<Tenant> {
+        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30) };
+        host.tenant("acme".parse().unwrap(), allowance)
+    }
+
+    #[tokio::test]
+    async fn each_limit_turns_away_in_its_own_name_and_with_a_time_to_come_back() {
+        let busy = async |guests, running, each| {
+            let tenant = tenant(&host(guests), running, each, 10);
+            let entry = Entry::new(tenant);
+            let _held = entry.admit().await.unwrap();
+            let Busy { whose, retry_after } = entry.admit().await.unwrap_err();
+            assert_eq!(retry_after, Duration::from_secs(1));
+            whose
+        };
+        assert_eq!(busy(9, 9, 1).await, Whose::Connection);
+        assert_eq!(busy(9, 1, 9).await, Whose::Tenant);
+        assert_eq!(busy(1, 9, 9).await, Whose::Host);
+    }
+
+    #[tokio::test]
+    async fn a_queue_has_an_end_and_whoever_leaves_it_makes_room() {
+        let tenant = tenant(&host(9), 1, 9, 2);
+        let entry = Arc::new(Entry::new(tenant));
+        let held = entry.admit().await.unwrap();
+        for _ in 0..10 {
+            let (a, b) = (entry.admit(), entry.admit());
+            let full = async {
+                let refused = tokio::time::timeout(Duration::from_millis(5), entry.admit()).await;
+                assert!(refused.expect("it has to be refused at once").is_err());
+            };
+            let (a, b, ()) = tokio::join!(a, b, full);
+            assert!(a.is_err() && b.is_err());
+        }
+        drop(held);
+        entry.admit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_takes_all_it_may_leaves_room_for_the_next() {
+        let host = host(16);
+        let (greedy, modest) = (tenant(&host, 99, 99, 99), tenant(&host, 99, 99, 99));
+        let (greedy, modest) = (Entry::new(greedy), Entry::new(modest));
+        let mut held = Vec::new();
+        while let Ok(admitted) = greedy.admit().await {
+            held.push(admitted);
+        }
+        assert_eq!(held.len(), 14);
+        modest.admit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_when_a_call_does() {
+        let tenant = host(9).tenant("acme".parse().unwrap(), Allowance { running: 1, ..Allowance::DEFAULT });
+        let entry = Arc::new(Entry::new(tenant));
+        let held = entry.admit().await.unwrap();
+        let other = Arc::clone(&entry);
+        let waits = tokio::spawn(async move { other.admit().await.is_ok() });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(waits.await.unwrap());
+    }
+}

@@ -1,0 +1,235 @@
+//! Compiles components: in a process of its own, which has nothing, under limits and within a tenant's quota.
+//!
+//! *Why*: a compiler is a large program that strangers feed. It cannot be cancelled, and its memory cannot be counted; a
+//! process can be ended and has limits. So the host never compiles: it starts itself once more, hands over the bytes and
+//! takes machine code or a refusal.
+//!
+//! *What is trusted*: the machine code that comes back is run by the host. Its sandbox is only as good as the compiler that
+//! put the checks into it, here as in any host that compiles; the process keeps a component from using more than its share,
+//! and from reaching files, keys, the network or other components' code, even if it took the compiler over. What it could
+//! then still do is return code without checks **for itself**: an artifact is filed under the digest of the component that
+//! was sent, never under anything that the process says. What the artifact imports is compared with the connection's power
+//! like that of any other.
+//!
+//! *Invariants*: 1. a process is given a component only after it said that it is confined; 2. what it answers is read into
+//! bounded memory, and only a process that then ends well has answered; 3. however it ends, it is gone when the answer is.
+//!
+//! Order: `mod.rs` (from the shelf, the cache or a process) → `process.rs` (starts one) → `child.rs` (what it does) →
+//! `confine.rs`, `scan.rs`; `frame.rs` is what the two say to each other.
+
+mod child;
+mod confine;
+mod frame;
+mod process;
+mod quota;
+mod scan;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_core::id::Digest;
+use tokio::sync::{Mutex, Semaphore};
+
+pub use child::{VERB, child};
+pub(crate) use frame::LARGEST_ARTIFACT;
+pub use quota::Quota;
+
+use crate::artifact::{Artifact, Name};
+use crate::cache::Cache;
+use crate::component::Compiled;
+use crate::shelf::Shelf;
+use crate::{Refusal, Runtime};
+
+/// Longest wait until others have been compiled. Longer, and whoever asks had better know that the host is busy.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How components are compiled.
+#[derive(Debug)]
+pub struct Compiler {
+    /// The program that is started; its `main` has to call [`child()`] for [`VERB`]. Usually the running one.
+    pub program: PathBuf,
+    /// Where artifacts are kept from one start to the next, if anywhere.
+    pub cache: Option<Cache>,
+    /// What one compilation may use.
+    pub limits: Limits,
+}
+
+/// What one compilation may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Address space of the process, in bytes.
+    pub memory: u64,
+    /// CPU time of all its threads together. Whole seconds, at least one.
+    pub cpu: Duration,
+    /// Wall-clock time from its start to its end.
+    pub time: Duration,
+}
+
+impl Limits {
+    /// Three times what 20 MiB of code take, which is as large as guests in interpreted languages are: 660 MiB of address space
+    /// and some 40 seconds of CPU time. Then the largest component that is read at all has room too.
+    pub const DEFAULT: Self = Self { memory: 2 << 30, cpu: Duration::from_secs(120), time: Duration::from_secs(120) };
+}
+
+impl Default for Compiler {
+    /// The running program, without a cache. Its file is named by what runs and not by its path: after an upgrade, another
+    /// version lies there, whose artifacts do not fit.
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), cache: None, limits: Limits::DEFAULT }
+    }
+}
+
+/// How a compilation failed that was allowed to begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Failure {
+    #[error("compiling this component took more than {} s of CPU time", .0.as_secs())]
+    Cpu(Duration),
+    #[error("compiling this component took more than {} MiB of memory", .0 >> 20)]
+    Memory(u64),
+    #[error("compiling this component took longer than {} s", .0.as_secs())]
+    Time(Duration),
+    #[error("the compiler crashed on this component: {0}")]
+    Crashed(String),
+    #[error("the compiling process cannot be confined here, and compiles nothing without: {0}")]
+    Unconfined(String),
+    #[error("the compiling process could not be started: {0}")]
+    Start(String),
+    #[error("the compiling process answered nonsense: {0}")]
+    Nonsense(&'static str),
+}
+
+impl Failure {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cpu(_) => "compile-cpu",
+            Self::Memory(_) => "compile-memory",
+            Self::Time(_) => "compile-time",
+            Self::Crashed(_) => "compile-crashed",
+            Self::Unconfined(_) => "compile-unconfined",
+            Self::Start(_) => "compile-start",
+            Self::Nonsense(_) => "compile-nonsense",
+        }
+    }
+
+    /// Whether it is a limit that was reached: the component's doing.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Cpu(_) | Self::Memory(_) | Self::Time(_))
+    }
+}
+
+/// What a runtime has to compile with, and what it compiled that is still in use.
+pub(crate) struct Works {
+    compiler: Compiler,
+    /// What the engine is, as far as artifacts depend on it.
+    engine: [u8; 32],
+    slots: Semaphore,
+    compiled: Shelf<Digest, Compiled>,
+    turns: Shelf<Digest, Mutex<()>>,
+}
+
+impl Works {
+    pub(crate) fn new(compiler: Compiler, engine: &wasmtime::Engine) -> Self {
+        // One for each processor, so that a queue does not wait for one that waits for memory.
+        let slots = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Name::engine(engine);
+        Self { compiler, engine, slots: Semaphore::new(slots), compiled: Shelf::default(), turns: Shelf::default() }
+    }
+}
+
+/// Component `digest`, whose bytes these are: the one that is in use, the one in the cache, or a fresh one.
+pub(crate) async fn compiled(
+    runtime: &Runtime,
+    quota: &Quota,
+    digest: Digest,
+    bytes: &[u8],
+) -> Result<Arc<Compiled>, Refusal> {
+    let works = &runtime.works;
+    if let Some(compiled) = works.compiled.get(&digest) {
+        return Ok(compiled);
+    }
+    // Whoever asks for the same at the same time waits, and finds it done.
+    let turn = works.turns.get_or(digest, || Arc::new(Mutex::new(())));
+    let _turn = turn.lock().await;
+    if let Some(compiled) = works.compiled.get(&digest) {
+        return Ok(compiled);
+    }
+    let name = Name::new(&works.engine, &digest);
+    let compiled = match from_cache(runtime, name, digest).await {
+        Some(compiled) => compiled,
+        None => {
+            let artifact = artifact(works, quota, bytes).await?;
+            let runtime_too = runtime.clone();
+            blocking(move || {
+                if let Some(cache) = &runtime_too.works.compiler.cache {
+                    cache.write(name, &artifact);
+                }
+                Compiled::load(&runtime_too, digest, &artifact, Origin::Compiled)
+            })
+            .await??
+        }
+    };
+    let compiled = Arc::new(compiled);
+    works.compiled.put(digest, &compiled);
+    Ok(compiled)
+}
+
+/// Where a component's machine code came from when it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A process compiled it.
+    Compiled,
+    /// The cache had it.
+    Cache,
+}
+
+async fn from_cache(runtime: &Runtime, name: Name, digest: Digest) -> Option<Compiled> {
+    runtime.works.compiler.cache.as_ref()?;
+    let runtime = runtime.clone();
+    let found = blocking(move || {
+        let cache = runtime.works.compiler.cache.as_ref()?;
+        let artifact = cache.read(name)?;
+        match Compiled::load(&runtime, digest, &artifact, Origin::Cache) {
+            Ok(compiled) => Some(compiled),
+            Err(refusal) => {
+                cache.discard(name, &refusal.to_string());
+                None
+            }
+        }
+    });
+    found.await.ok().flatten()
+}
+
+/// Compiles `bytes`, when it is their turn.
+async fn artifact(works: &Works, quota: &Quota, bytes: &[u8]) -> Result<Artifact, Refusal> {
+    let _share = quota.take().map_err(|after| Refusal::Busy { after })?;
+    let waited = tokio::time::timeout(LONGEST_WAIT, works.slots.acquire()).await;
+    // It is never closed.
+    let _slot = waited.map_err(|_| Refusal::Busy { after: LONGEST_WAIT })?.ok();
+    let begun = Instant::now();
+    let result = process::compile(&works.compiler.program, works.compiler.limits, bytes).await;
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (outcome, length) = match &result {
+        Ok(artifact) => ("compiled", artifact.len()),
+        Err(Refusal::Compiler(failure)) => (failure.code(), 0),
+        Err(_) => ("refused", 0),
+    };
+    metrics::counter!("bulkhead_compilations_total", "outcome" => outcome).increment(1);
+    tracing::info!(outcome, milliseconds, component_bytes = bytes.len(), artifact_bytes = length, "component compiled");
+    result.map(Artifact::from_own_process)
+}
+
+/// Does what takes long without waiting for anything, where it holds up no one.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Refusal::Malformed(format!("loading it broke off: {error}")))
+}
+
+/// Whole seconds, at least one.
+fn seconds(time: Duration) -> NonZeroU32 {
+    u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}

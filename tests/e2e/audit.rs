@@ -1,0 +1,227 @@
+//! The audit log of a host that is killed, and what it says that calls used.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bulkhead_core::audit::{Event, Finished, Subject, What, Word};
+use bulkhead_core::id::Digest;
+use bulkhead_runtime::types::{Selection, SyncMode};
+use bulkhead_services::audit::{read, verify};
+use bulkhead_services::{Audit, Invocations};
+use bulkhead_storage::{MemoryStore, SledStore, Store};
+use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_RESOURCES, program};
+use bulkhead_tests::writer::TENANTS;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use crate::inside;
+use crate::metered::{Bench, Upstream, until};
+use crate::outside::Laid;
+
+/// How often the host is killed.
+const KILLS: u64 = 25;
+
+#[tokio::test]
+async fn what_was_acknowledged_as_durable_survives_a_kill_and_a_gap_says_that_more_may_be_missing() -> anyhow::Result<()>
+{
+    let scratch = tempfile::tempdir()?;
+    let data = scratch.path().join("data");
+    let mut acknowledged: Vec<(String, u64)> = Vec::new();
+    let mut written = 0;
+    for kill in 0..KILLS {
+        let moment = Duration::from_micros(RandomState::new().hash_one(kill) % 100_000);
+        let first = kill * 1_000_000;
+        for line in recorded_until(&data, first, moment).await? {
+            let (tenant, number) = line.split_once(' ').context("a tenant and a number")?;
+            acknowledged.push((tenant.to_owned(), number.parse()?));
+        }
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&data).await?);
+        let audit = Audit::open(Arc::clone(&store)).await?;
+        for tenant in TENANTS {
+            let subject = Subject::Tenant(tenant.parse()?);
+            // Somebody looks at it: what may be missing is said by then.
+            let at = first + 999_999;
+            audit.log(&subject).await?.record(&Event { at, what: What::Opened { version: Word::new("seen") } }).await?;
+            let mut events = Vec::new();
+            read(store.as_ref(), &subject, |_, event| events.push(event)).await?;
+            let has = |number: u64| events.iter().any(|event| event.at == number);
+            for (_, number) in acknowledged.iter().filter(|(whose, _)| whose == tenant) {
+                ensure!(has(*number), "after kill {kill}: {tenant} lost {number}, which was acknowledged");
+            }
+            // This run's end, and then the marker, and nothing in between.
+            let [.., before, gap, seen] = events.as_slice() else { anyhow::bail!("a chain without entries") };
+            ensure!(gap.what == What::Gap && seen.at == at, "after kill {kill}: no gap marker, but {gap:?}, {seen:?}");
+            ensure!(before.at < at && before.what != What::Gap, "after kill {kill}: {before:?}");
+            written += events.len();
+        }
+        audit.close().await;
+    }
+    ensure!(acknowledged.len() as u64 > KILLS * 3, "only {} were acknowledged", acknowledged.len());
+    ensure!(written > acknowledged.len(), "nothing but what is durable at once was written");
+    Ok(())
+}
+
+/// What the recorder said before it was killed, `moment` after the first thing that it said.
+async fn recorded_until(data: &Path, first: u64, moment: Duration) -> anyhow::Result<Vec<String>> {
+    let mut command = Command::new(program()?.with_file_name("recorder"));
+    command.arg(data).arg(first.to_string()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().context("recorder: run `make build`")?;
+    let mut stdout = child.stdout.take().context("no stdout")?;
+    let mut said = vec![0; 1];
+    stdout.read_exact(&mut said).await.context("it ended before it said anything")?;
+    let all = async {
+        stdout.read_to_end(&mut said).await?;
+        anyhow::Ok(said)
+    };
+    let kill = async {
+        tokio::time::sleep(moment).await;
+        child.kill().await
+    };
+    let (said, killed) = tokio::join!(all, kill);
+    killed?;
+    let said = String::from_utf8(said?)?;
+    // A line that was cut off counts for nothing.
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    Ok(whole.lines().map(str::to_owned).collect())
+}
+
+/// Calls that are recorded.
+struct Recorded {
+    calls: Invocations,
+    audit: Audit,
+    store: Arc<MemoryStore>,
+}
+
+impl Recorded {
+    async fn of(connection: bulkhead_runtime::Connection) -> anyhow::Result<Self> {
+        let store = Arc::new(MemoryStore::default());
+        let audit = Audit::open(Arc::clone(&store) as Arc<dyn Store>).await?;
+        let calls = Invocations::new(connection, Digest::of(&[b"release"]), &audit).await?;
+        Ok(Self { calls, audit, store })
+    }
+
+    /// Every record, when all calls are over.
+    async fn records(self) -> anyhow::Result<Vec<Finished<'static>>> {
+        let Self { calls, audit, store } = self;
+        let subject = Subject::Tenant(calls.connection().client.owner().tenant.clone());
+        drop(calls);
+        audit.close().await;
+        let mut records = Vec::new();
+        let head = read(store.as_ref(), &subject, |_, event| {
+            if let What::Finished(finished) = event.what {
+                records.push(finished);
+            }
+        });
+        ensure!(head.await? == verify(store.as_ref(), &subject).await?);
+        Ok(records)
+    }
+}
+
+/// The guest that takes all it can, within these limits.
+async fn greedy(limits: &str) -> anyhow::Result<Recorded> {
+    let laid = Laid::new(HOSTILE_RESOURCES, 1, &json!({}))?;
+    laid.append("connector.toml", &format!("[limits]\n{limits}"))?;
+    Recorded::of(inside::connection(&inside::runtime()?, &laid, None)?).await
+}
+
+fn ended(record: &Finished<'_>) -> (String, String) {
+    (record.call.as_str().to_owned(), record.outcome.as_str().to_owned())
+}
+
+#[tokio::test]
+async fn a_record_says_how_a_call_ended_and_what_it_used() -> anyhow::Result<()> {
+    let recorded = greedy("cpu = \"200ms\"\nmemory = \"8MiB\"").await?;
+    let mut ids = Vec::new();
+    for action in ["spin", "hog", "flood-log"] {
+        let input = r#"{"amount": 10}"#.to_owned();
+        ids.push(recorded.calls.invoke(action, &input, "key").await?.id);
+    }
+    let refused = recorded.calls.discover().await;
+    assert!(refused.is_err(), "it is no source");
+    recorded.calls.spec().await?;
+    let records = recorded.records().await?;
+    let [spin, hog, flood, spec] = records.as_slice() else { anyhow::bail!("{records:#?}") };
+    assert_eq!(ended(spin), ("actions.invoke".to_owned(), "limit-cpu".to_owned()));
+    assert!((200_000..300_000).contains(&spin.used.cpu_micros), "{spin:?}");
+    assert!(spin.used.micros >= spin.used.cpu_micros, "{spin:?}");
+    assert_eq!(hog.outcome.as_str(), "limit-memory");
+    assert!((4 << 20..=8 << 20).contains(&hog.used.memory), "{hog:?}");
+    assert!(hog.used.cpu_micros > 0 && hog.used.cpu_micros < 200_000, "{hog:?}");
+    assert!(spin.used.memory < hog.used.memory, "{spin:?}");
+    assert_eq!((flood.outcome.as_str(), flood.blame), ("ok", None));
+    assert_eq!(hog.blame, Some(bulkhead_core::Blame::Guest));
+    assert_eq!(ended(spec), ("meta.spec".to_owned(), "ok".to_owned()));
+    assert_eq!(records.iter().take(3).map(|record| record.invocation).collect::<Vec<_>>(), ids);
+    assert!(ids.is_sorted_by(|one, next| one != next), "{ids:?}");
+    assert!(records.iter().all(|record| record.release == Digest::of(&[b"release"])));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_counts_the_bytes_that_went_each_way_and_what_was_denied() -> anyhow::Result<()> {
+    let upstream =
+        Upstream::start(|_, _| async { axum::response::Response::new(axum::body::Body::from(vec![b'y'; 5000])) });
+    let upstream = upstream.await?;
+    let bench = Bench::new(&[("localhost", upstream.port())], "", "")?;
+    let recorded = Recorded::of(bench.connection("acme")?).await?;
+    let url = upstream.url("localhost", "/v1/items");
+    let denied = upstream.url("localhost", "/v2/items");
+    let input = json!({ "requests": [
+        { "url": url, "method": "POST", "body_bytes": 3000 }, { "url": url }, { "url": denied },
+    ] });
+    recorded.calls.invoke("fire", &input.to_string(), "key").await?.outcome.result?;
+    let records = recorded.records().await?;
+    let [record] = records.as_slice() else { anyhow::bail!("{records:#?}") };
+    let used = record.used;
+    assert_eq!((used.requests, used.denied, used.bytes_out, used.bytes_in), (2, 1, 3000, 10_000), "{used:?}");
+    assert_eq!(record.outcome.as_str(), "ok");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_is_recorded_with_what_it_used() -> anyhow::Result<()> {
+    let recorded = greedy("cpu = \"9s\"").await?;
+    let nothing = "{}".to_owned();
+    let spinning = recorded.calls.invoke("spin", &nothing, "key");
+    assert!(tokio::time::timeout(Duration::from_millis(300), spinning).await.is_err());
+    // One that is dropped before it was ever polled was never a call.
+    drop(recorded.calls.spec());
+    let records = recorded.records().await?;
+    let [record] = records.as_slice() else { anyhow::bail!("{records:#?}") };
+    assert_eq!(ended(record), ("actions.invoke".to_owned(), "cancelled".to_owned()));
+    assert!((20_000..400_000).contains(&record.used.cpu_micros), "{record:?}");
+    assert!(record.used.micros >= 250_000 && record.used.memory > 65_536, "{record:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_page_is_recorded_also_one_that_is_given_up() -> anyhow::Result<()> {
+    let silent = Upstream::start(|_, _| std::future::pending::<axum::response::Response>()).await?;
+    let url = format!("http://localhost:{}/v1/contacts", silent.port());
+    let config = json!({ "moment": "next", "attempts": [{ "url": url }] });
+    let laid = Laid::new(HOSTILE_EGRESS, silent.port(), &config)?;
+    let recorded = Recorded::of(inside::connection(&inside::runtime()?, &laid, Some(inside::TOKEN))?).await?;
+    let selection = Selection { name: "next".to_owned(), mode: SyncMode::FullRefresh, fields: Vec::new() };
+    let mut reader = recorded.calls.open(&[selection], None).await?.outcome.result?;
+    {
+        let next = reader.next(10, 1000);
+        let mut next = std::pin::pin!(next);
+        tokio::select! {
+            page = &mut next => anyhow::bail!("{:?}", page?.outcome.result),
+            reached = until("the request arrives", || silent.reached() == 1) => reached?,
+        }
+    }
+    drop(reader);
+    let records = recorded.records().await?;
+    let [open, next] = records.as_slice() else { anyhow::bail!("{records:#?}") };
+    assert_eq!(ended(open), ("source.open".to_owned(), "ok".to_owned()));
+    assert_eq!(ended(next), ("reader.next".to_owned(), "cancelled".to_owned()));
+    assert_eq!((open.used.requests, next.used.requests), (0, 1), "{next:?}");
+    assert!(next.used.cpu_micros > 0, "{next:?}");
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Records events in an audit log until it is killed, and says of some that they are on the disk.
+//!
+//! Called by `tests/e2e/audit.rs` with a data folder and the number of the first event. Every fourth is of the class that is durable
+//! when it is acknowledged; of those it prints `TENANT NUMBER`.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bulkhead_core::audit::{Event, Finished, Subject, Used, What, Word};
+use bulkhead_core::id::{ConnectionId, Digest, InvocationId};
+use bulkhead_services::Audit;
+use bulkhead_storage::SledStore;
+use bulkhead_tests::writer::TENANTS;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (data, first) = arguments.next().zip(arguments.next()).context("recorder DATA NUMBER")?;
+    let first: u64 = first.to_str().context("a number")?.parse()?;
+    let audit = Audit::open(Arc::new(SledStore::open(&data).await?)).await?;
+    let mut logs = Vec::new();
+    for tenant in TENANTS {
+        logs.push((tenant, audit.log(&Subject::Tenant(tenant.parse()?)).await?));
+    }
+    let connection: ConnectionId = "crm".parse()?;
+    let mut out = std::io::stdout();
+    for (number, (tenant, log)) in (first..).zip(logs.iter().cycle()) {
+        let durable = number % 4 == 0;
+        let what = if durable {
+            What::Opened { version: Word::new("durable") }
+        } else {
+            What::Finished(Finished {
+                connection: Cow::Borrowed(&connection),
+                invocation: InvocationId::new(number, [0; 10]),
+                release: Digest::of(&[]),
+                call: Word::new("actions.invoke"),
+                outcome: Word::new("ok"),
+                blame: None,
+                used: Used::default(),
+            })
+        };
+        log.record(&Event { at: number, what }).await?;
+        if durable {
+            writeln!(out, "{tenant} {number}")?;
+        }
+    }
+    Ok(())
+}
