@@ -11,6 +11,7 @@ pub mod hard;
 pub mod inside;
 pub mod outside;
 pub mod peak;
+pub mod raw;
 pub mod tls;
 pub mod upstream;
 pub mod writer;
