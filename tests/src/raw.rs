@@ -45,7 +45,8 @@ impl Raw<'_> {
         for name in ["types.wit", "roles.wit"] {
             sources.push_str(name, std::fs::read_to_string(repository().join("wit").join(name))?);
         }
-        let world = "package bulkhead:connector@0.1.0; world raw { export types; export meta; export source; export actions; }";
+        let world =
+            "package bulkhead:connector@0.1.0; world raw { export types; export meta; export source; export actions; }";
         sources.push_str("raw.wit", world);
         let mut resolve = Resolve::default();
         let parsed = sources.parse().map_err(|(_, error)| anyhow::anyhow!("{error:?}"))?;
