@@ -102,7 +102,7 @@ pub fn connection_over(
     token: Option<&str>,
     transport: Arc<Transport>,
 ) -> anyhow::Result<Connection> {
-    let release = Release::open(runtime, laid.path(), None)?;
+    let release = open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     let owner = Owner::local(&release.manifest.connector.name);
     joined(runtime, owner, &release, &laid.aimed.read("grant.toml")?, &config, &named(token), transport)
