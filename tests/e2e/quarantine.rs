@@ -1,12 +1,17 @@
 //! A connection whose guest does wrong too often is paused until its operator looks at it, and no other is.
 
+use std::pin::pin;
+
 use bulkhead_capabilities::life::{Cause, Pause, Reason};
 use bulkhead_runtime::{Connection, Failure, Outcome, Thresholds};
 use bulkhead_tests::aimed::HOSTILE_RESOURCES;
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 use crate::inside::{self, Reach, transport};
 use crate::outside::Laid;
+use crate::sockets::{eventually, soon};
+use crate::wire::{Protocol, Wire};
 
 const MOST: Thresholds = Thresholds::DEFAULT;
 
@@ -54,12 +59,13 @@ async fn what_runs_beside_the_last_straw_ends_with_it() -> anyhow::Result<()> {
     let (runtime, laid) = (inside::runtime()?, Laid::new(HOSTILE_RESOURCES, 1, &json!({}))?);
     laid.append("connector.toml", "[limits]\ntime = \"60s\"")?;
     let connection = inside::connection(&runtime, &laid, None)?;
-    let beside = connection.clone();
-    let waiting = tokio::spawn(async move { inside::invoke(&beside, "spin-wait", &json!({})).await });
+    let nothing = json!({});
+    let mut beside = pin!(inside::invoke(&connection, "spin-wait", &nothing));
+    assert!(beside.as_mut().now_or_never().is_none());
     for _ in 0..MOST.crashes {
         crash(&connection).await?;
     }
-    let outcome = waiting.await??;
+    let outcome = soon("it ends", beside).await??;
     let why = Reason::Paused(Pause::Quarantined(Cause::Crashes));
     assert!(matches!(outcome.result, Err(Failure::Ended(found)) if found == why), "{outcome:?}");
     Ok(())
@@ -77,6 +83,18 @@ async fn denials_count_whether_or_not_they_stop_a_call() -> anyhow::Result<()> {
     for number in 1..=10 {
         let outcome = fetch(&connection, &portion).await?;
         assert_eq!((outcome.result.is_ok(), outcome.record.denied), (true, each), "{number}");
+    }
+    turned_away(&fetch(&connection, &portion).await?, Cause::Denials);
+    // In calls that their caller gives up.
+    let wire = Wire::start(Protocol::Http1).await?;
+    let connection = wire.reach().connect("acme", &transport)?;
+    let waiting = json!({ "attempts": [portion, { "url": wire.reach().url("/silent") }] });
+    for _ in 0..10 {
+        tokio::select! {
+            ended = inside::invoke(&connection, "attempts", &waiting) => panic!("{ended:?}"),
+            waits = eventually("it waits", || wire.under_way("/silent")) => waits?,
+        }
+        wire.forget();
     }
     turned_away(&fetch(&connection, &portion).await?, Cause::Denials);
     // In calls that are stopped. Another connection of the same connector is not touched by the first one's.
