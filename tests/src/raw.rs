@@ -28,7 +28,8 @@ pub struct Raw<'a> {
     pub fields: &'a str,
     /// Instructions that run when the module is instantiated.
     pub start: &'a str,
-    /// Instructions that run at the moment, in a function without parameters and results.
+    /// Instructions that run at the moment, in a function without parameters and results. The configuration's text lies at
+    /// `(global.get $config)`.
     pub acts: &'a str,
     /// The same, and what they leave is the address of what the call returns in place of what it ordinarily would.
     pub answers: &'a str,
@@ -83,6 +84,7 @@ impl Raw<'_> {
   (global $resumed (mut i32) (i32.const 0))
   (global $pages (mut i32) (i32.const 0))
   (global $moment (mut i32) (i32.const -1))
+  (global $config (mut i32) (i32.const 0))
   (data (i32.const 76) "\10\01\00\00\02\00\00\00")
   (data (i32.const 128) "\01\00\00\00\02\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\01\00\00\00")
   (data (i32.const 256) "\10\01\00\00\02\00\00\00\00\00\00\00\00\00\00\00{{}}")
@@ -106,6 +108,7 @@ impl Raw<'_> {
     if (result i32) i32.const -1
     else local.get 0  i32.load8_u offset=10  i32.const 48  i32.sub end)
   (func $at (param $now i32) (param $config i32) (param $bytes i32) (param $ordinary i32) (result i32)
+    (global.set $config (local.get $config))
     (i32.ne (local.get $now) (call $told (local.get $config) (local.get $bytes)))
     if local.get $ordinary return end
     call $acts

@@ -35,7 +35,7 @@ bulkhead_sdk::export!(Resources: source, actions);
 /// A way of taking.
 type Take = fn(Greed) -> Result<Value>;
 
-const TAKES: [(&str, Take, &str); 15] = [
+const TAKES: [(&str, Take, &str); 14] = [
     ("spin", spin, "Computes for ever."),
     ("spin-wait", spin_wait, "Sleeps for ever, or for so many milliseconds."),
     ("hog", hog, "Takes memory until there is none, then traps; or so many MiB."),
@@ -50,7 +50,6 @@ const TAKES: [(&str, Take, &str); 15] = [
     ("log-long", log_long, "Logs one line of this many bytes."),
     ("flood-output", flood_output, "Returns this many bytes; 64 MiB unless said."),
     ("flood-state", flood_output, "The same in the state, in a sync."),
-    ("promise", promise, "Promises a page after pages without anything, in a sync."),
 ];
 
 /// How much to take.
@@ -228,8 +227,4 @@ fn flood_output(greed: Greed) -> Result<Value> {
 
 fn text(greed: Greed) -> String {
     "x".repeat(usize::try_from(greed.amount.unwrap_or(64 * 1024 * 1024)).unwrap_or(usize::MAX))
-}
-
-fn promise(_greed: Greed) -> Result<Value> {
-    Ok(Value::Null)
 }

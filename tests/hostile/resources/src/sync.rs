@@ -7,7 +7,7 @@ use bulkhead_sdk::{Budget, Entry, Error, Page, Reader, Result, Value, json};
 use crate::Config;
 
 /// A sync under way.
-pub struct Sync {
+pub(crate) struct Sync {
     config: Config,
     stream: String,
     /// Whether an earlier instance got as far as a page.
@@ -36,7 +36,6 @@ impl Reader for Sync {
         let taken = self.config.at(&self.stream)?;
         Ok(match taken {
             Some(taken) if self.config.action == "flood-state" => Page::new(Vec::new(), taken),
-            Some(_) if self.config.action == "promise" => Page::new(Vec::new(), begun).more(true),
             Some(taken) => Page::new(vec![Entry::upsert(&self.stream, "taken", &taken)?], begun),
             None => Page::new(Vec::new(), begun),
         })
