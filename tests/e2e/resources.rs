@@ -159,7 +159,7 @@ async fn a_request_for_too_many_random_bytes_ends_the_call() -> anyhow::Result<(
 #[tokio::test]
 async fn handles_without_end_end_the_call() -> anyhow::Result<()> {
     let began = Instant::now();
-    take("handles", "{}", "").await?.failed(10, &["connector-crashed", "table"]);
+    take("handles", "{}", "").await?.failed(11, &["limit-handles", "too many handles"]);
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Runs every attack on egress, addresses and secrets as a hostile guest makes it, through every way into a connector, and prints what
+//! Runs every attack on egress, addresses, secrets and resources as a hostile guest makes it, through every way into a connector, and prints what
 //! held.
 //!
 //! *Why*: a gate that holds in a call can stand open in a sync. Here each attack is tried through each way, on one list.
@@ -19,9 +19,13 @@
 
 mod attempt;
 mod crowd;
+mod dropped;
 mod echo;
+mod greed;
 mod leak;
+mod narrowed;
 mod neighbour;
+mod pooled;
 mod program;
 mod reading;
 mod report;
@@ -30,6 +34,7 @@ mod rows;
 mod search;
 mod siege;
 mod stored;
+mod taken;
 mod ways;
 mod witness;
 

@@ -3,10 +3,12 @@
 use anyhow::{Context, bail, ensure};
 
 use crate::attempt::{Attempt, Expected, get, judge};
+use crate::greed::{Greed, Shape};
 use crate::leak::{self, Known, Leak};
 use crate::siege::{Siege, Terms};
+use crate::taken::Taking;
 use crate::ways::{Tried, Way};
-use crate::{program, search, stored};
+use crate::{dropped, narrowed, pooled, program, search, stored};
 
 /// Most attempts in one invocation: a record keeps 32 different denials, and an instance that is denied for ever is not what
 /// is tried here.
@@ -34,6 +36,16 @@ pub(crate) enum Trial {
     Stored,
     /// By whoever reads everything that a run of the program leaves, byte by byte.
     Search,
+    /// By a guest that takes without end.
+    Greed(Vec<Greed>),
+    /// By components that are too much to load.
+    Shapes(Vec<Shape>),
+    /// By a guest whose call is dropped while it is in the host, a thousand times.
+    Dropped { waiting: Taking, brief: Taking },
+    /// By guests that leave something in every place of the pool, and others that look for it, a thousand times.
+    Pooled,
+    /// By a guest whose grant is narrowed while it reads.
+    Narrowed,
     /// By a guest that is given what the attack is after, so that the breach has to be reported, with these words.
     Breach(Siting, &'static str),
 }
@@ -94,6 +106,10 @@ impl Row {
         Self { name, trial: Trial::Guest(sitings.into()) }
     }
 
+    pub(crate) fn greed(name: &'static str, greeds: impl Into<Vec<Greed>>) -> Self {
+        Self { name, trial: Trial::Greed(greeds.into()) }
+    }
+
     /// Tries it.
     pub(crate) async fn run(&self, siege: &Siege) -> Vec<Cell> {
         if let Trial::Load(refused) = &self.trial {
@@ -103,6 +119,17 @@ impl Row {
         if let Trial::Stored = &self.trial {
             let (attempts, outcome) = stored::tampered(siege).await;
             return vec![Cell { way: LOAD, attempts, outcome }];
+        }
+        if let Trial::Shapes(shapes) = &self.trial {
+            let complaints: Vec<_> = shapes.iter().filter_map(|shape| shape.attempt(siege).err()).collect();
+            return vec![Cell { way: LOAD, attempts: shapes.len(), outcome: together(&complaints) }];
+        }
+        if let Trial::Dropped { waiting, brief } = &self.trial {
+            let outcome = dropped::again_and_again(siege, waiting, brief).await;
+            return vec![Cell { way: Way::Next.name(), attempts: dropped::TIMES, outcome }];
+        }
+        if let Trial::Pooled = &self.trial {
+            return vec![Cell { way: Way::Call.name(), attempts: pooled::TIMES, outcome: pooled::searched().await }];
         }
         let mut cells = Vec::new();
         for way in Way::ALL {
@@ -126,7 +153,18 @@ impl Row {
                 return (search::TRIED, search::searched(way, siege).await);
             }
             Trial::Leak(terms, known, leaks) => return leaked(way, siege, terms, known, leaks).await,
-            Trial::Load(_) | Trial::Stored => (&[][..], None),
+            Trial::Narrowed => return (1, narrowed::attempt(way, siege).await),
+            Trial::Greed(greeds) => {
+                let (mut made, mut complaints) = (0, Vec::new());
+                for greed in greeds.iter().filter(|greed| greed.ways.contains(&way)) {
+                    made += 1;
+                    complaints.extend(greed.attempt(way, siege).await.err());
+                }
+                return (made, together(&complaints));
+            }
+            Trial::Load(_) | Trial::Stored | Trial::Shapes(_) | Trial::Dropped { .. } | Trial::Pooled => {
+                (&[][..], None)
+            }
         };
         let (mut made, mut complaints) = (0, Vec::new());
         for siting in sitings {
@@ -143,6 +181,12 @@ impl Row {
         }
         (made, if complaints.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(complaints.join("\n"))) })
     }
+}
+
+/// One complaint of many.
+fn together(complaints: &[anyhow::Error]) -> anyhow::Result<()> {
+    let lines: Vec<_> = complaints.iter().map(|error| format!("{error:#}")).collect();
+    if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
 }
 
 /// Takes each exit that there is in this way.

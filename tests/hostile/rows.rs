@@ -11,6 +11,7 @@ mod paths;
 mod proxies;
 mod redirects;
 mod registry;
+mod resources;
 mod rules;
 mod secrets;
 mod selfcheck;
@@ -93,5 +94,27 @@ pub(crate) async fn all(siege: &Siege) -> anyhow::Result<Vec<Row>> {
         secrets::leaks::exits(siege),
         secrets::leaks::requests(siege),
         secrets::leaks::spellings(siege),
+        resources::time::computing(siege)?,
+        resources::time::beside_the_call(siege)?,
+        resources::time::waiting(),
+        resources::time::dropped(),
+        resources::space::memory(siege)?,
+        resources::space::tables(siege)?,
+        resources::space::bulk(siege)?,
+        resources::space::stack(siege)?,
+        resources::space::parts(siege)?,
+        Row { name: "What is left in the pool, searched a thousand times", trial: Trial::Pooled },
+        resources::handed::handles(siege)?,
+        resources::handed::random(),
+        resources::handed::lists(siege)?,
+        resources::handed::lines(),
+        resources::handed::states(),
+        resources::handed::fields(siege),
+        resources::handed::denied(siege),
+        resources::upstreams::floods(siege).await?,
+        resources::upstreams::silence(siege).await?,
+        resources::shapes::hard(),
+        resources::shapes::large()?,
+        Row { name: "A grant narrowed while an answer is read", trial: Trial::Narrowed },
     ])
 }

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use bulkhead_core::Manifest;
 use bulkhead_runtime::{Connection, Runtime};
 use bulkhead_services::Release;
 use bulkhead_tests::acme::{Acme, Options};
-use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_LEAKS, HOSTILE_PLACES, HOSTILE_SIGNATURES, Shipped};
+use bulkhead_tests::aimed::{
+    HOSTILE_EGRESS, HOSTILE_LEAKS, HOSTILE_PLACES, HOSTILE_RESOURCES, HOSTILE_SIGNATURES, Shipped,
+};
 use bulkhead_tests::dns::{Dns, ZONE};
 use bulkhead_tests::inside::{self, Network};
 use bulkhead_tests::outside::Laid;
@@ -48,6 +50,9 @@ pub(crate) struct Siege {
     places: Loaded,
     signatures: Loaded,
     leaks: Loaded,
+    resources: Loaded,
+    /// Components that rows have written by hand.
+    raw: Mutex<Vec<Arc<Loaded>>>,
     states: AtomicUsize,
 }
 
@@ -63,6 +68,22 @@ impl Loaded {
         let release = Mutex::new(inside::open(runtime, laid.path(), None)?);
         Ok(Self { laid, release })
     }
+
+    /// A component that is not built from a folder. It takes any configuration.
+    fn crafted(runtime: &Runtime, component: &[u8]) -> anyhow::Result<Self> {
+        let laid = Laid::new(HOSTILE_RESOURCES, 1, &json!({}))?;
+        std::fs::write(laid.path().join("connector.wasm"), component)?;
+        laid.aimed.write("config.schema.json", "{}")?;
+        let release = Mutex::new(inside::open(runtime, laid.path(), None)?);
+        Ok(Self { laid, release })
+    }
+
+    /// Connects it.
+    fn connect(&self, runtime: &Runtime, terms: &Terms, config: &Value) -> anyhow::Result<Connection> {
+        let mut release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        release.manifest = Manifest::parse(&terms.manifest)?;
+        inside::connected_with(runtime, &release, &terms.grant, config, &terms.values(), &terms.network)
+    }
 }
 
 /// Who attacks.
@@ -77,6 +98,10 @@ pub(crate) enum Guest {
     Signatures,
     /// Lets texts out besides, and has a log.
     Leaks,
+    /// Takes all it can.
+    Resources,
+    /// One that was written by hand: what [`Siege::craft`] gave.
+    Raw(usize),
 }
 
 /// What a connection is made of, besides the component.
@@ -128,7 +153,7 @@ impl Siege {
         let runtime = inside::runtime()?;
         let load = |guest| Loaded::new(&runtime, guest, acme.address().port());
         let (egress, places) = (load(HOSTILE_EGRESS)?, load(HOSTILE_PLACES)?);
-        let (signatures, leaks) = (load(HOSTILE_SIGNATURES)?, load(HOSTILE_LEAKS)?);
+        let (signatures, leaks, resources) = (load(HOSTILE_SIGNATURES)?, load(HOSTILE_LEAKS)?, load(HOSTILE_RESOURCES)?);
         let (secure, other_dns, states) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
         Ok(Self {
             runtime,
@@ -143,6 +168,8 @@ impl Siege {
             places,
             signatures,
             leaks,
+            resources,
+            raw: Mutex::default(),
             states,
         })
     }
@@ -195,10 +222,21 @@ impl Siege {
 
     /// Connects the guest.
     pub(crate) fn connect(&self, terms: &Terms, config: &Value) -> anyhow::Result<Connection> {
-        let mut release = self.loaded(terms.guest).release.lock().unwrap_or_else(PoisonError::into_inner);
-        release.manifest = Manifest::parse(&terms.manifest)?;
-        let secrets = terms.values();
-        inside::connected_with(&self.runtime, &release, &terms.grant, config, &secrets, &terms.network)
+        match terms.guest {
+            Guest::Raw(at) => {
+                let loaded = self.raw.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned();
+                loaded.context("it was not crafted")?.connect(&self.runtime, terms, config)
+            }
+            guest => self.loaded(guest).connect(&self.runtime, terms, config),
+        }
+    }
+
+    /// Compiles a component that was written by hand.
+    pub(crate) fn craft(&self, component: &[u8]) -> anyhow::Result<Guest> {
+        let loaded = Arc::new(Loaded::crafted(&self.runtime, component)?);
+        let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        raw.push(loaded);
+        Ok(Guest::Raw(raw.len() - 1))
     }
 
     /// The folder for `bulkhead`, with these terms in it.
@@ -222,6 +260,8 @@ impl Siege {
             Guest::Places => &self.places,
             Guest::Signatures => &self.signatures,
             Guest::Leaks => &self.leaks,
+            // Those are connected, and never laid.
+            Guest::Resources | Guest::Raw(_) => &self.resources,
         }
     }
 

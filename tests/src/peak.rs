@@ -25,6 +25,26 @@ pub async fn of(mut command: Command) -> anyhow::Result<(Output, u64)> {
     }
 }
 
+/// How much more memory this process takes meanwhile.
+#[derive(Debug)]
+pub struct Growth {
+    from: u64,
+}
+
+impl Growth {
+    /// From here on.
+    pub fn begin() -> anyhow::Result<Self> {
+        // Sets the peak back to what is resident (proc(5), `clear_refs`).
+        std::fs::write("/proc/self/clear_refs", "5").context("the kernel keeps the peak of this process")?;
+        Ok(Self { from: read("/proc/self/status").context("no VmHWM")? })
+    }
+
+    /// Most bytes more than at the beginning, so far.
+    pub fn most(&self) -> anyhow::Result<u64> {
+        Ok(read("/proc/self/status").context("no VmHWM")?.saturating_sub(self.from))
+    }
+}
+
 /// The line `VmHWM:   1234 kB`, in bytes.
 fn read(status: &str) -> Option<u64> {
     let text = std::fs::read_to_string(status).ok()?;

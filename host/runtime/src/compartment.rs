@@ -19,6 +19,9 @@ use crate::limiter::Limiter;
 /// Most handles to host resources (streams, requests, fields) open at once. A page of requests needs some tens; each may
 /// keep up to [`LARGEST_FIELDS`] of the host's memory.
 const MOST_RESOURCES: usize = 512;
+/// Most handles in all, those to resources of the guest's own included: some 32 bytes each of the host's memory, and more
+/// than any program has things open.
+pub(crate) const MOST_HANDLES: usize = 10_000;
 /// Most random bytes of one call: more than any key or nonce needs.
 const MOST_RANDOM: u64 = 64 * 1024;
 /// Largest set of header fields, in bytes: what common servers accept, twice over.

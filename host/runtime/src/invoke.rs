@@ -13,7 +13,7 @@ use wasmtime::component::{Instance, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::{Admitted, Entry};
-use crate::compartment::Compartment;
+use crate::compartment::{Compartment, MOST_HANDLES};
 use crate::meter::Metered;
 use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
@@ -144,7 +144,7 @@ impl Connection {
             Err(failure) => (Some(failure), None),
         };
         let outcome: Outcome<()> = run.end(failure.map_or(Ok(()), Err), began);
-        Ok(outcome.and(ready.map(|(role, handle)| Reader { run, role, handle })))
+        Ok(outcome.and(ready.map(|(role, handle)| Reader { run, role, handle, whole: true })))
     }
 
     fn has(&self, role: Role) -> Result<(), Refusal> {
@@ -173,6 +173,7 @@ impl Connection {
         let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
         store.limiter(|compartment| &mut compartment.limiter);
         store.set_hostcall_fuel(limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE));
+        store.set_max_component_handles(MOST_HANDLES);
         store.set_epoch_deadline(1);
         // A guest that used up its slice goes to the back of the executor's queue.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
@@ -207,11 +208,17 @@ pub struct Reader {
     run: Run,
     role: source::SourceRole,
     handle: ResourceAny,
+    /// Whether its last call came to an end of its own, so that there can be another.
+    whole: bool,
 }
 
 impl Reader {
-    /// The next page: at most `max_entries` entries and about `max_bytes` bytes.
+    /// The next page: at most `max_entries` entries and about `max_bytes` bytes. After a call that was dropped, or that the
+    /// connector did not return from, there is none: a guest is not entered again where it was left.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
+        if !std::mem::take(&mut self.whole) {
+            return Outcome::refused(Failure::Host("the reader's last call did not come to its end".into()));
+        }
         let began = Instant::now();
         let Calling(run) = &mut self.run.call(began);
         let (role, handle) = (&self.role, self.handle);
@@ -219,9 +226,9 @@ impl Reader {
             .fallible(async |store: &mut Store<Compartment>| {
                 role.bulkhead_connector_source().reader().call_next(store, handle, max_entries, max_bytes).await
             })
-            .await
-            .and_then(|page| within(page, max_entries));
-        run.end(result, began)
+            .await;
+        self.whole = matches!(result, Ok(_) | Err(Failure::Reported(_)));
+        run.end(result.and_then(|page| within(page, max_entries)), began)
     }
 }
 

@@ -33,11 +33,12 @@ impl Limiter {
     }
 
     fn take(&mut self, bytes: usize) -> bool {
-        match self.left.checked_sub(bytes) {
+        let left = self.left.checked_sub(bytes);
+        match left {
             Some(left) => self.left = left,
             None => self.refused = true,
         }
-        !self.refused
+        left.is_some()
     }
 }
 
@@ -81,6 +82,14 @@ mod tests {
         assert!(!limiter.table_growing(0, 10, None).unwrap());
         assert!(limiter.refused());
         assert_eq!(limiter.peak(), 900);
+    }
+
+    #[test]
+    fn whoever_was_refused_much_may_have_little() {
+        let mut limiter = Limiter::new(1000);
+        assert!(!limiter.memory_growing(0, 2000, None).unwrap());
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        assert_eq!((limiter.refused(), limiter.peak()), (true, 600));
     }
 
     #[test]

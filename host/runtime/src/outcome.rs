@@ -8,6 +8,7 @@ use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
 use bulkhead_core::limits::{Size, Time};
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 
 use crate::admission::Busy;
 use crate::inert::Touched;
@@ -55,6 +56,8 @@ pub enum Failure {
     Output(Size),
     #[error("the connector recursed too deeply")]
     Stack,
+    #[error("the connector held too many handles at once")]
+    Handles,
     #[error("the connector was stopped, because it went on after {MOST_DENIED} denials")]
     Denied,
     #[error("the connector was stopped, because {0} held a secret")]
@@ -102,6 +105,7 @@ impl Failure {
             Self::Memory(_) => "limit-memory",
             Self::Output(_) => "limit-output",
             Self::Stack => "limit-stack",
+            Self::Handles => "limit-handles",
             Self::Denied => "denied-too-often",
             Self::Leak(_) => "secret-leaked",
             Self::Inert => "interface-inert",
@@ -124,7 +128,10 @@ impl Failure {
 
     /// Whether a limit was reached.
     pub fn is_limit(&self) -> bool {
-        matches!(self, Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack)
+        matches!(
+            self,
+            Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack | Self::Handles
+        )
     }
 }
 
@@ -158,13 +165,19 @@ pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Siz
     if let Some(limit) = memory {
         return Failure::Memory(limit);
     }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return Failure::Handles;
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Failure::Stack,
         Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(output),
+        None if error.root_cause().to_string().contains(HANDLES_EXHAUSTED) => Failure::Handles,
         None => Failure::Trap(error.root_cause().to_string().chars().take(300).collect()),
     }
 }
 
 /// How wasmtime words that a guest handed over more than the store's hostcall fuel. A test pins it.
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
+/// How it words that a guest has too many handles to resources of its own. A hostile row pins it.
+const HANDLES_EXHAUSTED: &str = "store handle limit exceeded";

@@ -63,7 +63,8 @@ impl Marks {
             Err(Failure::Leak(_)) => marks.leaks = 1,
             Err(Failure::Denied | Failure::Inert) => marks.stops = 1,
             Ok(_) | Err(Failure::Reported(_) | Failure::Host(_)) => {}
-            Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Memory(_) | Failure::Output(_) | Failure::Stack) => {}
+            Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Memory(_) | Failure::Output(_)) => {}
+            Err(Failure::Stack | Failure::Handles) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}
         }
         marks.some()
