@@ -7,6 +7,8 @@
 //! A raw connector acts at the moment that its configuration names, as a number (see [`MOMENTS`]), so that one component
 //! serves every way in. Until then, and after, it behaves.
 
+#![expect(clippy::disallowed_methods, reason = "it reads the contract, outside of the host")]
+
 use anyhow::Context;
 use wasm_encoder::{ComponentBuilder, ComponentExportKind};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -46,7 +48,8 @@ impl Raw<'_> {
         for name in ["types.wit", "roles.wit"] {
             sources.push_str(name, std::fs::read_to_string(repository().join("wit").join(name))?);
         }
-        let world = "package bulkhead:connector@0.1.0; world raw { export types; export meta; export source; export actions; }";
+        let world =
+            "package bulkhead:connector@0.1.0; world raw { export types; export meta; export source; export actions; }";
         sources.push_str("raw.wit", world);
         let mut resolve = Resolve::default();
         let parsed = sources.parse().map_err(|(_, error)| anyhow::anyhow!("{error:?}"))?;
