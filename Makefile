@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick fuzz clean system
+.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick soak fuzz clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 FUZZ := --manifest-path tests/fuzz/Cargo.toml
@@ -64,6 +64,9 @@ bench: guests ## Measure what security costs, beside what it is compared with (r
 bench-quick: guests ## The same with fewer rounds
 	cargo build --release --workspace --bin bench --bin bulkhead
 	@target/release/bench --quick
+
+soak: build guests ## Keep the host under full load for SOAK_SECONDS=600, with upstreams that die, and see whether anything grows
+	@target/debug/soak
 
 fuzz: system ## Fuzz what core decides, each target for FUZZ_SECONDS=60 (installs cargo-fuzz below target/, needs C++)
 	@scripts/require.sh c++ g++

@@ -2,16 +2,25 @@
 
 use anyhow::Context;
 
+mod bare;
 mod decision;
 mod gate;
 mod guard;
 mod invoke;
+mod isolation;
+mod many;
+mod record;
+mod restart;
 mod stream;
 
 pub(crate) use decision::decision;
 pub(crate) use gate::gate;
 pub(crate) use guard::guard;
 pub(crate) use invoke::invoke;
+pub(crate) use isolation::isolation;
+pub(crate) use many::many;
+pub(crate) use record::record;
+pub(crate) use restart::restart;
 pub(crate) use stream::stream;
 
 /// This process's memory, in MiB, by a line of proc(5)'s status.

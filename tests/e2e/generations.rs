@@ -1,7 +1,5 @@
 //! What an operator ends is over at once: calls, readers, open bodies and sockets, wherever they are.
 
-mod wire;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,17 +15,17 @@ use bulkhead_tests::dns::Dns;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
-use wire::{Protocol, Wire};
 
 use crate::dialling::BlackHole;
 use crate::inside::{self, Reach, transport};
 use crate::outside::Laid;
 use crate::sockets::{dialling, eventually, soon};
+use crate::wire::{Protocol, Wire};
 
 /// Within what a generation's end has to be felt everywhere.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long nothing may come, before it counts as never coming.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(100);
 /// Limits that end nothing here.
 const PATIENT: &str =
     "time = \"60s\"\ncpu = \"60s\"\nbytes-out-per-minute = { localhost = \"60MiB\", \"*\" = \"60MiB\" }";

@@ -12,12 +12,14 @@
 mod crafted;
 mod metered;
 mod sockets;
+mod wire;
 
 mod audit;
 mod budgets;
 mod compile;
 mod dialling;
 mod dns;
+mod dropping;
 mod egress;
 mod events;
 mod generations;
@@ -25,6 +27,7 @@ mod http2;
 mod leaks;
 mod load;
 mod places;
+mod quarantine;
 mod redirects;
 mod resources;
 mod reuse;

@@ -189,6 +189,11 @@ pub(crate) fn dialling(to: u16) -> anyhow::Result<usize> {
     count(|[_, remote, state]| state == "02" && remote.ends_with(&port(to)))
 }
 
+/// How many sockets of this machine are connected to this port, or were until their peer hung up (01 and 08).
+pub(crate) fn connected(to: u16) -> anyhow::Result<usize> {
+    count(|[_, remote, state]| ["01", "08"].contains(&state) && remote.ends_with(&port(to)))
+}
+
 /// How many lines of the table of sockets are like this: local address, remote address, state.
 fn count(is: impl Fn([&str; 3]) -> bool) -> anyhow::Result<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp")?;

@@ -95,6 +95,19 @@ pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
 }
 
+/// The same over this transport.
+pub fn connection_over(
+    runtime: &Runtime,
+    laid: &Laid,
+    token: Option<&str>,
+    transport: Arc<Transport>,
+) -> anyhow::Result<Connection> {
+    let release = open(runtime, laid.path(), None)?;
+    let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
+    let owner = Owner::local(&release.manifest.connector.name);
+    joined(runtime, owner, &release, &laid.aimed.read("grant.toml")?, &config, &named(token), transport)
+}
+
 /// A transport that asks this DNS server and trusts this authority besides the public ones.
 pub fn transport(dns: Option<SocketAddr>, authority: Option<&Authority>) -> anyhow::Result<Arc<Transport>> {
     let resolver = match dns {

@@ -10,6 +10,7 @@ pub mod dns;
 pub mod hard;
 pub mod inside;
 pub mod outside;
+pub mod panics;
 pub mod peak;
 pub mod raw;
 pub mod tls;

@@ -8,6 +8,7 @@
 //! the engine and one version of both, so that an artifact in another's place does not open; 3. only an [`Artifact`] is loaded.
 
 use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
 
 use bulkhead_core::id::Digest;
 use rand::TryRngCore;
@@ -15,6 +16,9 @@ use rand::rngs::OsRng;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use zeroize::Zeroizing;
+
+use crate::compile::{self, Quota};
+use crate::{Refusal, Runtime};
 
 /// What a sealed artifact begins with. Another way of sealing or naming gets another number.
 const MARK: &[u8; 16] = b"bulkhead code 1\n";
@@ -103,6 +107,28 @@ impl Name {
 }
 
 impl Artifact {
+    /// Compiles a component, whatever is in use or in the cache: for measuring. Counts against `quota`.
+    pub async fn compile(runtime: &Runtime, quota: &Quota, component: &[u8]) -> Result<Self, Refusal> {
+        compile::artifact(&runtime.works, quota, component).await
+    }
+
+    /// How long loading it takes by itself, so that what everything around it adds can be measured.
+    ///
+    /// # Errors
+    /// It is of another runtime.
+    pub fn time_to_load(&self, runtime: &Runtime) -> Result<Duration, Refusal> {
+        let begun = Instant::now();
+        let component = self.load(&runtime.engine).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let time = begun.elapsed();
+        drop(component);
+        Ok(time)
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        self.content().len()
+    }
+
     /// What a compiling process answered whose component this host had sent.
     pub(crate) fn from_own_process(bytes: Vec<u8>) -> Self {
         Self { bytes, begin: 0 }

@@ -17,6 +17,7 @@ use crate::compartment::{Compartment, MOST_HANDLES};
 use crate::meter::Metered;
 use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
+use crate::quarantine::Marks;
 use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
 use crate::roles::{actions, meta, source};
 use crate::standing::Standing;
@@ -286,7 +287,9 @@ impl Run {
     /// Leaves what the call in progress used, if there is one.
     fn abandon(&mut self) {
         if let Some(began) = self.calling.take() {
-            tally::leave(self.usage(began), self.store.data().journal.take());
+            let record = self.store.data().journal.take();
+            self.standing.judge(Marks::of_abandoned(&record));
+            tally::leave(self.usage(began), record);
         }
     }
 
@@ -384,7 +387,7 @@ impl Run {
         };
         let usage = self.usage(began);
         let outcome = Outcome { result, record, lines, dropped_lines, usage };
-        self.standing.judge(&outcome);
+        self.standing.judge(Marks::of(&outcome));
         outcome
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::life::Cause;
 
 use crate::outcome::{Failure, Outcome};
@@ -66,7 +67,17 @@ impl Marks {
             Err(Failure::Stack | Failure::Handles) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}
         }
-        (marks != Self::default()).then_some(marks)
+        marks.some()
+    }
+
+    /// The same of a call that its caller gave up: nobody is to be denied without end by calls that never end.
+    pub(crate) fn of_abandoned(record: &Record) -> Option<Self> {
+        let leaks = u64::from(!record.leaks.is_empty());
+        Self { denials: record.denied, leaks, ..Self::default() }.some()
+    }
+
+    fn some(self) -> Option<Self> {
+        (self != Self::default()).then_some(self)
     }
 }
 
@@ -134,7 +145,7 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_capabilities::journal::{Exit, Record};
+    use bulkhead_capabilities::journal::Exit;
     use bulkhead_core::limits::{Size, Time};
 
     use super::*;
@@ -182,6 +193,11 @@ mod tests {
         assert_eq!(Marks::of(&outcome(Ok(()), 3)), Some(Marks { denials: 3, ..none }));
         let both = Marks::of(&outcome(Err(Failure::Denied), 500));
         assert_eq!(both, Some(Marks { stops: 1, denials: 500, ..none }));
+        let mut record = Record::default();
+        assert_eq!(Marks::of_abandoned(&record), None);
+        record.denied = 499;
+        record.leaks.insert(Exit::Log);
+        assert_eq!(Marks::of_abandoned(&record), Some(Marks { leaks: 1, denials: 499, ..none }));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bulkhead_core::id::Owner;
 
 use crate::admission::Admitted;
 use crate::invoke::Connection;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Failure;
 use crate::quarantine::{Marks, Quarantine, Thresholds};
 
 /// One connection's standing.
@@ -39,9 +39,9 @@ impl Standing {
         Self { owner: Arc::clone(&self.owner), life, quarantine: Arc::clone(&self.quarantine) }
     }
 
-    /// Pauses the connection if a call that ended so was one too many.
-    pub(crate) fn judge<T>(&self, outcome: &Outcome<T>) {
-        let Some(marks) = Marks::of(outcome) else { return };
+    /// Pauses the connection if what a call did was one too many.
+    pub(crate) fn judge(&self, marks: Option<Marks>) {
+        let Some(marks) = marks else { return };
         let Some(cause) = self.quarantine().note(marks, Instant::now()) else { return };
         if self.life.pause(Pause::Quarantined(cause)) {
             metrics::counter!(
@@ -111,13 +111,14 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::*;
+    use crate::outcome::Outcome;
 
     fn standing() -> Standing {
         Standing::new(Arc::new(Owner::local(&"acme/crm".parse().unwrap())), Thresholds::DEFAULT)
     }
 
     fn crash(standing: &Standing) {
-        standing.judge(&Outcome::<()>::refused(Failure::Trap("unreachable".to_owned())));
+        standing.judge(Marks::of(&Outcome::<()>::refused(Failure::Trap("unreachable".to_owned()))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) async fn guard(report: &mut Report, effort: &Effort) -> anyhow::Resul
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let secrets: Vec<SecretString> = (0..8).map(|_| dice.token(40).into()).collect();
     let guard = Arc::new(Guard::new(&secrets)?);
-    let few = Effort { rounds: effort.rounds.div_ceil(5), calls: 1, requests: 0 };
+    let few = Effort { rounds: effort.rounds.div_ceil(5), calls: 1, ..*effort };
     let json = dice.json(MUCH);
     for (case, beside, bytes) in [
         ("guard-throughput, JSON", "guard, JSON", &json),
@@ -40,7 +40,7 @@ pub(crate) async fn guard(report: &mut Report, effort: &Effort) -> anyhow::Resul
         report.compared(beside, &compared, "a plain copy");
     }
     let answer = json.get(..LITTLE).context("bytes")?;
-    let calls = Effort { rounds: effort.rounds, calls: TIMES, requests: 0 };
+    let calls = Effort { rounds: effort.rounds, calls: TIMES, ..*effort };
     let small = compare(&calls, async || look(&guard, answer), async || copy(answer)).await?;
     report.figure("guard-small", small.a.as_secs_f64() * 1e6, "µs");
 

@@ -204,7 +204,7 @@ async fn from_cache(runtime: &Runtime, name: Name, digest: Digest) -> Option<Com
 }
 
 /// Compiles `bytes`, when it is their turn.
-async fn artifact(works: &Works, quota: &Quota, bytes: &[u8]) -> Result<Artifact, Refusal> {
+pub(crate) async fn artifact(works: &Works, quota: &Quota, bytes: &[u8]) -> Result<Artifact, Refusal> {
     let _share = quota.take().map_err(|after| Refusal::Busy { after })?;
     let waited = tokio::time::timeout(LONGEST_WAIT, works.slots.acquire()).await;
     // It is never closed.

@@ -72,18 +72,25 @@ pub(super) fn lost(session: Session, end: Option<&[u8]>) -> bool {
 
 /// The row of a chain's end, as it is, and what it says.
 pub(super) async fn end(store: &dyn Store, subject: &Subject) -> Result<(Option<Vec<u8>>, Head), Error> {
-    let row = store.get(HEADS, subject.name().as_bytes()).await?;
-    let head = match &row {
-        Some(row) => End::try_from_slice(row).map_err(|error| unreadable("end", &error))?.head,
-        None => subject.genesis(),
-    };
-    // An end that was put back, or taken away, has segments behind it.
-    let behind = store.get(SEGMENTS, &key(subject, head.length)).await?;
-    if behind.is_some() {
-        let broken = Broken::Cut { expected: head.length.saturating_add(1), found: head.length };
-        return Err(Error::Broken { subject: subject.clone(), broken });
+    let name = subject.name();
+    let mut row = store.get(HEADS, name.as_bytes()).await?;
+    loop {
+        let head = match &row {
+            Some(row) => End::try_from_slice(row).map_err(|error| unreadable("end", &error))?.head,
+            None => subject.genesis(),
+        };
+        // An end that was put back, or taken away, has segments behind it.
+        if store.get(SEGMENTS, &key(subject, head.length)).await?.is_none() {
+            return Ok((row, head));
+        }
+        // And so has one that moved on between the two looks.
+        let again = store.get(HEADS, name.as_bytes()).await?;
+        if again == row {
+            let broken = Broken::Cut { expected: head.length.saturating_add(1), found: head.length };
+            return Err(Error::Broken { subject: subject.clone(), broken });
+        }
+        row = again;
     }
-    Ok((row, head))
 }
 
 /// The row of a chain's end.

@@ -112,6 +112,26 @@ async fn what_need_not_be_is_there_soon_and_in_order() {
 }
 
 #[tokio::test]
+async fn whoever_reads_while_it_is_written_finds_it_whole() {
+    let store = Arc::new(MemoryStore::default());
+    let audit = Audit::open(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
+    let log = audit.log(&acme()).await.unwrap();
+    let writing = tokio::spawn(async move {
+        for _ in 0..500 {
+            log.record(&durable()).await.unwrap();
+        }
+    });
+    let mut seen = 0;
+    while seen < 500 {
+        let length = verify(store.as_ref(), &acme()).await.unwrap().length;
+        assert!(length >= seen);
+        seen = length;
+        tokio::task::yield_now().await;
+    }
+    writing.await.unwrap();
+}
+
+#[tokio::test]
 async fn one_chain_has_one_end_whoever_asks() {
     let audit = Audit::passing();
     let logs = [audit.log(&acme()).await.unwrap(), audit.log(&acme()).await.unwrap()];

@@ -1,7 +1,8 @@
 //! An upstream that never comes to an end, and counts every byte that reaches it.
 //!
-//! `/silent` never answers, `/drip` answers byte by byte for ever, `/upload` reads for ever and never answers; under `/v1` it asks
-//! to be left alone for a minute, and everywhere else it says 200.
+//! `/silent` never answers, `/drip` answers byte by byte for ever, and `/some` for a while; `/upload` reads for ever and never
+//! answers; `/together` answers as soon as so many have asked; under `/v1` it asks to be left alone for a minute, and everywhere
+//! else it says 200.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bulkhead_capabilities::egress::Transport;
 use bulkhead_tests::tls::{Authority, serving};
 use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -23,17 +25,24 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 use tokio_rustls::TlsAcceptor;
 
 use crate::inside::{Reach, transport};
-use crate::sockets::{Stream, eventually};
+use crate::sockets::{self, eventually};
 
 /// How far apart the bytes of a dripping answer are.
 const DRIP: Duration = Duration::from_millis(5);
+/// The same of one that ends.
+const SOON: Duration = Duration::from_millis(1);
+/// How many bytes are some.
+const SOME: usize = 4;
+/// How many are answered together.
+pub(crate) const TOGETHER: usize = 4;
 
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     /// HTTP/1.1 in the clear.
     Http1,
     /// HTTP/2 over TLS.
@@ -42,10 +51,11 @@ pub(super) enum Protocol {
 
 /// A running one.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     protocol: Protocol,
     address: SocketAddr,
     authority: Arc<Authority>,
+    together: Arc<Barrier>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -64,18 +74,26 @@ struct Seen {
 }
 
 impl Wire {
-    pub(super) async fn start(protocol: Protocol) -> anyhow::Result<Self> {
+    pub(crate) async fn start(protocol: Protocol) -> anyhow::Result<Self> {
         let authority = Arc::new(Authority::new()?);
         let mut tls = serving(authority.issue("localhost", |_| {})?, rustls::ALL_VERSIONS)?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let wire = Self { protocol, address: listener.local_addr()?, authority, seen: Arc::default() };
+        let wire = Self {
+            protocol,
+            address: listener.local_addr()?,
+            authority,
+            together: Arc::new(Barrier::new(TOGETHER)),
+            seen: Arc::default(),
+        };
         let this = wire.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (this, acceptor) = (this.clone(), acceptor.clone());
                 this.note(|seen| seen.opened += 1);
+                // Small pieces are not to wait for each other.
+                let _ = socket.set_nodelay(true);
                 tokio::spawn(async move {
                     this.clone().serve(Counted { socket, wire: this.clone() }, acceptor).await;
                     this.note(|seen| seen.over += 1);
@@ -86,7 +104,7 @@ impl Wire {
     }
 
     async fn serve(self, socket: Counted, acceptor: TlsAcceptor) {
-        let stream: Box<dyn Stream> = match self.protocol {
+        let stream: Box<dyn sockets::Stream> = match self.protocol {
             Protocol::Http1 => Box::new(socket),
             Protocol::Http2 => match acceptor.accept(socket).await {
                 Ok(stream) => Box::new(stream),
@@ -125,12 +143,11 @@ impl Wire {
         let empty = || Empty::new().boxed();
         match path.as_str() {
             "/silent" | "/upload" => std::future::pending().await,
-            "/drip" => {
-                let drops = futures::stream::unfold((), |()| async {
-                    tokio::time::sleep(DRIP).await;
-                    Some((Ok(Frame::data(Bytes::from_static(b"."))), ()))
-                });
-                Response::new(StreamBody::new(drops).boxed())
+            "/drip" => Response::new(BodyExt::boxed(StreamBody::new(drops(DRIP)))),
+            "/some" => Response::new(BodyExt::boxed(StreamBody::new(drops(SOON).take(SOME)))),
+            "/together" => {
+                self.together.wait().await;
+                Response::new(empty())
             }
             path if path.starts_with("/v1") => {
                 let busy = Response::builder().status(429).header("retry-after", "60");
@@ -141,7 +158,7 @@ impl Wire {
     }
 
     /// Where the guest may go, with limits of its own.
-    pub(super) fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         match self.protocol {
             Protocol::Http1 => Reach::plain(self.address.port()),
             Protocol::Http2 => Reach::secure(self.address.port()),
@@ -149,12 +166,12 @@ impl Wire {
     }
 
     /// How it comes there.
-    pub(super) fn transport(&self) -> anyhow::Result<Arc<Transport>> {
+    pub(crate) fn transport(&self) -> anyhow::Result<Arc<Transport>> {
         transport(None, Some(&self.authority))
     }
 
     /// Whether an exchange of that path has begun: the request's body, where it is about that.
-    pub(super) fn under_way(&self, path: &str) -> bool {
+    pub(crate) fn under_way(&self, path: &str) -> bool {
         self.note(|seen| match path {
             "/upload" => seen.begun.contains(path),
             _ => seen.asked.iter().any(|asked| asked == path),
@@ -162,32 +179,32 @@ impl Wire {
     }
 
     /// Whether a request of that path came to its end.
-    pub(super) fn finished(&self, path: &str) -> bool {
+    pub(crate) fn finished(&self, path: &str) -> bool {
         self.note(|seen| seen.finished.contains(path))
     }
 
     /// Which paths were asked for.
-    pub(super) fn paths(&self) -> BTreeSet<String> {
+    pub(crate) fn paths(&self) -> BTreeSet<String> {
         self.note(|seen| seen.asked.iter().cloned().collect())
     }
 
     /// How many requests came.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.note(|seen| seen.asked.len())
     }
 
     /// How many sockets were opened.
-    pub(super) fn sockets(&self) -> usize {
+    pub(crate) fn sockets(&self) -> usize {
         self.note(|seen| seen.opened)
     }
 
     /// Ready when every socket is over on this side.
-    pub(super) async fn over(&self) -> anyhow::Result<()> {
+    pub(crate) async fn over(&self) -> anyhow::Result<()> {
         eventually("every socket is over", || self.note(|seen| seen.opened > 0 && seen.over == seen.opened)).await
     }
 
     /// Fails when a byte or a socket comes within so long.
-    pub(super) async fn nothing_more(&self, time: Duration, case: &str) -> anyhow::Result<()> {
+    pub(crate) async fn nothing_more(&self, time: Duration, case: &str) -> anyhow::Result<()> {
         let now = || self.note(|seen| (seen.opened, seen.arrived, seen.asked.len()));
         let before = now();
         let more = async {
@@ -200,13 +217,21 @@ impl Wire {
     }
 
     /// Begins to count anew.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.note(|seen| *seen = Seen { opened: seen.opened - seen.over, ..Seen::default() });
     }
 
     fn note<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
         change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Bytes for ever, one by one.
+fn drops(apart: Duration) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
+    futures::stream::unfold((), move |()| async move {
+        tokio::time::sleep(apart).await;
+        Some((Ok(Frame::data(Bytes::from_static(b"."))), ()))
+    })
 }
 
 /// A socket whose bytes are counted as they come in.
