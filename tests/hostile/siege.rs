@@ -153,7 +153,8 @@ impl Siege {
         let runtime = inside::runtime()?;
         let load = |guest| Loaded::new(&runtime, guest, acme.address().port());
         let (egress, places) = (load(HOSTILE_EGRESS)?, load(HOSTILE_PLACES)?);
-        let (signatures, leaks, resources) = (load(HOSTILE_SIGNATURES)?, load(HOSTILE_LEAKS)?, load(HOSTILE_RESOURCES)?);
+        let (signatures, leaks, resources) =
+            (load(HOSTILE_SIGNATURES)?, load(HOSTILE_LEAKS)?, load(HOSTILE_RESOURCES)?);
         let (secure, other_dns, states) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
         Ok(Self {
             runtime,

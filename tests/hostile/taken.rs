@@ -69,8 +69,12 @@ impl Taking {
     fn told(&self, way: Way) -> (Value, &'static str, Value) {
         let mut config = self.terms.config.clone();
         match &self.act {
-            Act::Take(action, amount) if way == Way::Call => return (config.into(), action, json!({ "amount": amount })),
-            Act::Send(attempts) if way == Way::Call => return (config.into(), "attempts", json!({ "attempts": attempts })),
+            Act::Take(action, amount) if way == Way::Call => {
+                return (config.into(), action, json!({ "amount": amount }));
+            }
+            Act::Send(attempts) if way == Way::Call => {
+                return (config.into(), "attempts", json!({ "attempts": attempts }));
+            }
             Act::Take(action, amount) => {
                 config.insert("action".to_owned(), (*action).into());
                 config.extend(amount.map(|amount| ("amount".to_owned(), amount.into())));
@@ -111,7 +115,12 @@ impl Taking {
 }
 
 /// A whole sync of the stream that is named like the way.
-async fn sync(way: Way, siege: &Siege, connection: &Connection, watched: &mut Watched) -> anyhow::Result<Option<Failed>> {
+async fn sync(
+    way: Way,
+    siege: &Siege,
+    connection: &Connection,
+    watched: &mut Watched,
+) -> anyhow::Result<Option<Failed>> {
     let stream = way.name().to_owned();
     let mut state = StateFile::open(&siege.fresh_state()?, CONNECTOR.parse()?, vec![stream.clone()])?;
     let selection = Selection { name: stream, mode: SyncMode::FullRefresh, fields: Vec::new() };

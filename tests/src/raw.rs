@@ -7,6 +7,8 @@
 //! A raw connector acts at the moment that its configuration names, as a number (see [`MOMENTS`]), so that one component
 //! serves every way in. Until then, and after, it behaves.
 
+#![expect(clippy::disallowed_methods, reason = "it reads the contract, outside of the host")]
+
 use anyhow::Context;
 use wasm_encoder::{ComponentBuilder, ComponentExportKind};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};

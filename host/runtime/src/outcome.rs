@@ -128,10 +128,7 @@ impl Failure {
 
     /// Whether a limit was reached.
     pub fn is_limit(&self) -> bool {
-        matches!(
-            self,
-            Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack | Self::Handles
-        )
+        matches!(self, Self::Time(_) | Self::Cpu(_) | Self::Memory(_) | Self::Output(_) | Self::Stack | Self::Handles)
     }
 }
 

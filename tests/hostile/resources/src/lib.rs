@@ -7,7 +7,9 @@ mod sync;
 use std::hint::black_box;
 
 use bulkhead_sdk::bindings::imports::wasi::clocks::monotonic_clock;
-use bulkhead_sdk::{Action, Actions, Call, Connector, Error, Result, Selection, Source, Spec, Stream, Value, json, log};
+use bulkhead_sdk::{
+    Action, Actions, Call, Connector, Error, Result, Selection, Source, Spec, Stream, Value, json, log,
+};
 use serde::Deserialize;
 
 use sync::Sync;

@@ -20,7 +20,11 @@ pub(in crate::rows) fn handles(siege: &Siege) -> anyhow::Result<Row> {
         "Handles without end, to the host's resources or to its own",
         [
             Greed::new(take("handles", None, LITTLE), HANDLES, take("handles", 100, LITTLE)),
-            Greed::new(act("loop (drop (call $reader (i32.const 1))) br 0 end")?, HANDLES, act("(drop (call $reader (i32.const 1)))")?),
+            Greed::new(
+                act("loop (drop (call $reader (i32.const 1))) br 0 end")?,
+                HANDLES,
+                act("(drop (call $reader (i32.const 1)))")?,
+            ),
         ],
     ))
 }
@@ -54,7 +58,9 @@ pub(in crate::rows) fn lists(siege: &Siege) -> anyhow::Result<Row> {
              (i32.store (i32.const 1036) (i32.const 272)) (i32.store (i32.const 1040) (i32.const 2)) (i32.const 1024)"
         )
     };
-    let greed = |answers: String, ends, ways| anyhow::Ok(Greed::new(answer(&answers)?, ends, behaving(siege, &roomy)?).through(ways).with_memory(64));
+    let greed = |answers: String, ends, ways| {
+        anyhow::Ok(Greed::new(answer(&answers)?, ends, behaving(siege, &roomy)?).through(ways).with_memory(64))
+    };
     let beyond = Ends::Stopped("connector-crashed", "out of bounds");
     Ok(Row::greed(
         "Lists and texts that are huge, or that end outside of its memory",
@@ -67,7 +73,11 @@ pub(in crate::rows) fn lists(siege: &Siege) -> anyhow::Result<Row> {
             greed(page(1001), Ends::Stopped("connector-malformed", "1001 entries where at most 1000"), PAGES)?,
             Greed::new(take("flood-output", 2 << 20, LITTLE), OUTPUT, take("spin", 1000, LITTLE)),
             Greed::new(
-                take("log-long", 100 << 20, &little_but("memory = \"256MiB\"").replace("40ms", "5s").replace("2s", "5s")),
+                take(
+                    "log-long",
+                    100 << 20,
+                    &little_but("memory = \"256MiB\"").replace("40ms", "5s").replace("2s", "5s"),
+                ),
                 OUTPUT,
                 take("log-long", 100, LITTLE),
             )
@@ -124,17 +134,9 @@ pub(in crate::rows) fn fields(siege: &Siege) -> Row {
     Row::greed(
         "More than 32,768 header fields, and a value of 100 MB",
         [
-            Greed::new(
-                headed(json!({ "header_count": 33_000 })),
-                fields,
-                moderate(),
-            ),
+            Greed::new(headed(json!({ "header_count": 33_000 })), fields, moderate()),
             Greed::new(headed(json!({ "header_bytes": 100 << 20 })), output, moderate()).with_memory(300),
-            Greed::new(
-                headed(json!({ "header_bytes": 100_000 })),
-                fields,
-                moderate(),
-            ),
+            Greed::new(headed(json!({ "header_bytes": 100_000 })), fields, moderate()),
         ],
     )
 }

@@ -40,7 +40,11 @@ pub(in crate::rows) fn memory(siege: &Siege) -> anyhow::Result<Row> {
             Greed::new(take("hog", None, LITTLE), MEMORY, take("hog", 4, LITTLE)),
             Greed::new(act(GROW)?, MEMORY, act("(drop (memory.grow (i32.const 16)))")?),
             // Whoever is refused and does not mind goes on with what it had.
-            Greed::new(act(refused)?, Ends::Bounded("18 pages", |ended| ended.memory == 18 << 16), behaving(siege, LITTLE)?),
+            Greed::new(
+                act(refused)?,
+                Ends::Bounded("18 pages", |ended| ended.memory == 18 << 16),
+                behaving(siege, LITTLE)?,
+            ),
             Greed::new(two(both)?, MEMORY, two("(drop (memory.grow $more (i32.const 16)))")?),
             Greed::new(born(512)?, MEMORY, born(16)?),
         ],
@@ -123,7 +127,11 @@ pub(in crate::rows) fn parts(siege: &Siege) -> anyhow::Result<Row> {
     Ok(Row::greed(
         "Memories and tables of nested instances, together past the limit",
         [
-            Greed::new(around(memory, 1)?, Ends::Bounded("12 MiB", |ended| ended.memory > 12 << 20), behaving(siege, LITTLE)?),
+            Greed::new(
+                around(memory, 1)?,
+                Ends::Bounded("12 MiB", |ended| ended.memory > 12 << 20),
+                behaving(siege, LITTLE)?,
+            ),
             Greed::new(around("(module (memory 255))", 1)?, MEMORY, around("(module (memory 16))", 1)?),
             Greed::new(around(table, 7)?, Ends::Bounded("10 MiB", |ended| ended.memory > 10 << 20), around(table, 1)?),
             Greed::new(

@@ -53,10 +53,18 @@ pub(in crate::rows) async fn floods(siege: &Siege) -> anyhow::Result<Row> {
     });
     let many = endless("HTTP/1.1 200 OK\r\n", b"x-filler: filler\r\n").await?;
     let long = endless("HTTP/1.1 200 OK\r\nx-filler: ", &[b'x'; 4096]).await?;
-    let cases =
-        [(plain, "egress-too-large"), (bomb.await?, "egress-too-large"), (many, "egress-exchange"), (long, "egress-exchange")];
+    let cases = [
+        (plain, "egress-too-large"),
+        (bomb.await?, "egress-too-large"),
+        (many, "egress-exchange"),
+        (long, "egress-exchange"),
+    ];
     let greeds = cases.map(|(address, code)| {
-        Greed::new(asking(siege, address.port(), PATIENT), Ends::Failed(code), asking(siege, siege.witness.port(), PATIENT))
+        Greed::new(
+            asking(siege, address.port(), PATIENT),
+            Ends::Failed(code),
+            asking(siege, siege.witness.port(), PATIENT),
+        )
     });
     Ok(Row::greed("10 GB, a gigabyte in a megabyte, and heads without end", greeds))
 }
