@@ -9,7 +9,6 @@ use bulkhead_capabilities::journal::Exit;
 use bulkhead_capabilities::life::Generation;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
-use wasmtime::component::{Instance, ResourceAny};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::{Admitted, Entry};
@@ -18,8 +17,8 @@ use crate::meter::Metered;
 use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::quarantine::Marks;
+use crate::roles::Opened;
 use crate::roles::types::{Error as GuestError, Page, Selection, StreamDefinition};
-use crate::roles::{actions, meta, source};
 use crate::standing::Standing;
 use crate::weight::Weight;
 use crate::{Refusal, Role, tally};
@@ -53,20 +52,23 @@ pub struct Connection {
 impl Connection {
     /// `meta.spec`.
     pub async fn spec(&self) -> Outcome<String> {
+        let prepared = &self.prepared;
         self.once(async |run: &mut Run| {
-            let role = run.meta()?;
-            run.plain(async |store: &mut Store<Compartment>| role.bulkhead_connector_meta().call_spec(store).await)
-                .await
+            run.plain(async |store: &mut Store<Compartment>| {
+                let role = prepared.meta(store).await?;
+                role.bulkhead_connector_meta().call_spec(store).await
+            })
+            .await
         })
         .await
     }
 
     /// `meta.check`.
     pub async fn check(&self) -> Outcome<()> {
+        let Self { prepared, config, .. } = self;
         self.once(async |run: &mut Run| {
-            let role = run.meta()?;
-            let config = &self.config;
             run.fallible(async |store: &mut Store<Compartment>| {
+                let role = prepared.meta(store).await?;
                 role.bulkhead_connector_meta().call_check(store, config).await
             })
             .await
@@ -77,10 +79,10 @@ impl Connection {
     /// `source.discover`.
     pub async fn discover(&self) -> Result<Outcome<Vec<StreamDefinition>>, Refusal> {
         self.has(Role::Source)?;
+        let Self { prepared, config, .. } = self;
         let outcome = self.once(async |run: &mut Run| {
-            let role = run.source()?;
-            let config = &self.config;
             run.fallible(async |store: &mut Store<Compartment>| {
+                let role = prepared.source(store).await?;
                 role.bulkhead_connector_source().call_discover(store, config).await
             })
             .await
@@ -91,9 +93,10 @@ impl Connection {
     /// `actions.describe`.
     pub async fn describe(&self) -> Result<Outcome<String>, Refusal> {
         self.has(Role::Actions)?;
+        let prepared = &self.prepared;
         let outcome = self.once(async |run: &mut Run| {
-            let role = run.actions()?;
             run.plain(async |store: &mut Store<Compartment>| {
+                let role = prepared.actions(store).await?;
                 role.bulkhead_connector_actions().call_describe(store).await
             })
             .await
@@ -104,10 +107,10 @@ impl Connection {
     /// `actions.invoke`.
     pub async fn invoke(&self, name: &str, input: &String, idempotency_key: &str) -> Result<Outcome<String>, Refusal> {
         self.has(Role::Actions)?;
+        let Self { prepared, config, .. } = self;
         let outcome = self.once(async |run: &mut Run| {
-            let role = run.actions()?;
-            let config = &self.config;
             run.fallible(async |store: &mut Store<Compartment>| {
+                let role = prepared.actions(store).await?;
                 role.bulkhead_connector_actions().call_invoke(store, name, config, input, idempotency_key).await
             })
             .await
@@ -118,33 +121,28 @@ impl Connection {
     /// `source.open`: a reader that lives in one instance until it is dropped.
     pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Outcome<Reader>, Refusal> {
         self.has(Role::Source)?;
+        let Self { prepared, config, .. } = self;
         let state = state.map(str::to_owned);
         let (admitted, generation) = match self.enter().await {
             Ok(entered) => entered,
             Err(failure) => return Ok(Outcome::refused(failure)),
         };
         let began = Instant::now();
-        let mut run = match self.start(admitted, generation, began).await {
-            Ok(run) => run,
-            Err((mut run, failure)) => return Ok(run.end(Err(failure), began)),
+        let mut run = self.begin(admitted, generation, began);
+        let opened = run
+            .fallible(async |store: &mut Store<Compartment>| {
+                let role = prepared.source(store).await?;
+                let opened =
+                    role.bulkhead_connector_source().call_open(store, config, selections, state.as_ref()).await?;
+                Ok(opened.map(|handle| Opened { role, handle }))
+            })
+            .await;
+        let (result, opened) = match opened {
+            Ok(opened) => (Ok(()), Some(opened)),
+            Err(failure) => (Err(failure), None),
         };
-        let opened = async {
-            let role = run.source()?;
-            let config = &self.config;
-            let handle = run
-                .fallible(async |store: &mut Store<Compartment>| {
-                    role.bulkhead_connector_source().call_open(store, config, selections, state.as_ref()).await
-                })
-                .await?;
-            Ok((role, handle))
-        }
-        .await;
-        let (failure, ready) = match opened {
-            Ok(ready) => (None, Some(ready)),
-            Err(failure) => (Some(failure), None),
-        };
-        let outcome: Outcome<()> = run.end(failure.map_or(Ok(()), Err), began);
-        Ok(outcome.and(ready.map(|(role, handle)| Reader { run, role, handle, whole: true })))
+        let outcome = run.end(result, began);
+        Ok(outcome.and(opened.map(|opened| Reader { run, opened, whole: true })))
     }
 
     fn has(&self, role: Role) -> Result<(), Refusal> {
@@ -158,17 +156,13 @@ impl Connection {
             Err(failure) => return Outcome::refused(failure),
         };
         let began = Instant::now();
-        match self.start(admitted, generation, began).await {
-            Ok(mut run) => {
-                let result = call(&mut run).await;
-                run.end(result, began)
-            }
-            Err((mut run, failure)) => run.end(Err(failure), began),
-        }
+        let mut run = self.begin(admitted, generation, began);
+        let result = call(&mut run).await;
+        run.end(result, began)
     }
 
-    /// A fresh instance. Instantiating runs guest code, so it is under the same limits.
-    async fn start(&self, admitted: Admitted, generation: Generation, began: Instant) -> Result<Run, (Run, Failure)> {
+    /// An instance's store, with nothing in it yet.
+    fn begin(&self, admitted: Admitted, generation: Generation, began: Instant) -> Run {
         let limits = *self.power.limits();
         let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
         store.limiter(|compartment| &mut compartment.limiter);
@@ -177,10 +171,8 @@ impl Connection {
         store.set_epoch_deadline(1);
         // A guest that used up its slice goes to the back of the executor's queue.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
-        let mut run = Run {
+        Run {
             store,
-            instance: None,
-            prepared: Arc::clone(&self.prepared),
             entry: Arc::clone(&self.entry),
             standing: Arc::clone(&self.standing),
             _admitted: admitted,
@@ -189,16 +181,6 @@ impl Connection {
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
             calling: Some(began),
-        };
-        let prepared = Arc::clone(&self.prepared);
-        let instantiated =
-            run.plain(async |store: &mut Store<Compartment>| prepared.pre.instantiate_async(store).await).await;
-        match instantiated {
-            Ok(instance) => {
-                run.instance = Some(instance);
-                Ok(run)
-            }
-            Err(failure) => Err((run, failure)),
         }
     }
 }
@@ -206,8 +188,7 @@ impl Connection {
 /// A sync in progress.
 pub struct Reader {
     run: Run,
-    role: source::SourceRole,
-    handle: ResourceAny,
+    opened: Opened,
     /// Whether its last call came to an end of its own, so that there can be another.
     whole: bool,
 }
@@ -217,14 +198,17 @@ impl Reader {
     /// connector did not return from, there is none: a guest is not entered again where it was left.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         if !std::mem::take(&mut self.whole) {
-            return Outcome::refused(Failure::Host("the reader's last call did not come to its end".into()));
+            // Whoever asks again after the connection ended is told so again.
+            let ended = self.run.store.data().journal.generation().check().err().map(Failure::Ended);
+            let unfinished = || Failure::Host("the reader's last call did not come to its end".into());
+            return Outcome::refused(ended.unwrap_or_else(unfinished));
         }
         let began = Instant::now();
         let Calling(run) = &mut self.run.call(began);
-        let (role, handle) = (&self.role, self.handle);
+        let Opened { role, handle } = &self.opened;
         let result = run
             .fallible(async |store: &mut Store<Compartment>| {
-                role.bulkhead_connector_source().reader().call_next(store, handle, max_entries, max_bytes).await
+                role.bulkhead_connector_source().reader().call_next(store, *handle, max_entries, max_bytes).await
             })
             .await;
         self.whole = matches!(result, Ok(_) | Err(Failure::Reported(_)));
@@ -245,8 +229,6 @@ fn within(page: Page, max_entries: u32) -> Result<Page, Failure> {
 /// An instance and what it has used.
 struct Run {
     store: Store<Compartment>,
-    instance: Option<Instance>,
-    prepared: Arc<Prepared>,
     entry: Arc<Entry>,
     standing: Arc<Standing>,
     guard: Arc<Guard>,
@@ -350,27 +332,6 @@ impl Run {
         })
     }
 
-    fn meta(&mut self) -> Result<meta::MetaRole, Failure> {
-        let instance = self.instance()?;
-        self.prepared.indices.meta.load(&mut self.store, &instance).map_err(host)
-    }
-
-    fn source(&mut self) -> Result<source::SourceRole, Failure> {
-        let instance = self.instance()?;
-        let indices = self.prepared.indices.source.as_ref().ok_or_else(|| Failure::Host("no source role".into()))?;
-        indices.load(&mut self.store, &instance).map_err(host)
-    }
-
-    fn actions(&mut self) -> Result<actions::ActionsRole, Failure> {
-        let instance = self.instance()?;
-        let indices = self.prepared.indices.actions.as_ref().ok_or_else(|| Failure::Host("no actions role".into()))?;
-        indices.load(&mut self.store, &instance).map_err(host)
-    }
-
-    fn instance(&self) -> Result<Instance, Failure> {
-        self.instance.ok_or_else(|| Failure::Host("no instance".into()))
-    }
-
     /// What came of the call that just ended.
     fn end<T>(&mut self, result: Result<T, Failure>, began: Instant) -> Outcome<T> {
         self.calling = None;
@@ -402,9 +363,4 @@ impl Outcome<()> {
         };
         Outcome { result, record: self.record, lines: self.lines, dropped_lines: self.dropped_lines, usage: self.usage }
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn host(error: wasmtime::Error) -> Failure {
-    Failure::Host(format!("{error:#}"))
 }

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use bulkhead_core::Power;
 use bulkhead_core::id::Digest;
+use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use crate::compartment::Compartment;
 use crate::component::{Candidate, Compiled};
-use crate::roles::{Indices, Role};
+use crate::roles::{Indices, Role, actions, meta, source};
 use crate::{Refusal, Runtime, link};
 
 /// A component with its links. Holds nothing that changes, so that it can be shared.
 pub struct Prepared {
     pub(crate) runtime: Runtime,
-    pub(crate) pre: InstancePre<Compartment>,
-    pub(crate) indices: Indices,
+    pre: InstancePre<Compartment>,
+    indices: Indices,
     roles: Vec<Role>,
     /// Held so that whoever asks for the component finds it.
     _compiled: Arc<Compiled>,
@@ -58,4 +59,26 @@ impl Prepared {
     pub fn roles(&self) -> &[Role] {
         &self.roles
     }
+
+    /// A fresh instance, as what every connector is. This runs guest code, like all that follow.
+    pub(crate) async fn meta(&self, store: &mut Store<Compartment>) -> wasmtime::Result<meta::MetaRole> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.indices.meta.load(store, &instance)
+    }
+
+    /// A fresh instance, as a source.
+    pub(crate) async fn source(&self, store: &mut Store<Compartment>) -> wasmtime::Result<source::SourceRole> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.indices.source.as_ref().ok_or_else(|| no_role(Role::Source))?.load(store, &instance)
+    }
+
+    /// A fresh instance, as something with actions.
+    pub(crate) async fn actions(&self, store: &mut Store<Compartment>) -> wasmtime::Result<actions::ActionsRole> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.indices.actions.as_ref().ok_or_else(|| no_role(Role::Actions))?.load(store, &instance)
+    }
+}
+
+fn no_role(role: Role) -> wasmtime::Error {
+    wasmtime::format_err!("no {role} role")
 }

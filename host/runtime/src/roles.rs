@@ -158,6 +158,12 @@ pub(crate) fn of(component: &Component, engine: &wasmtime::Engine) -> Result<Vec
     Ok(roles)
 }
 
+/// A source with an open reader.
+pub(crate) struct Opened {
+    pub(crate) role: source::SourceRole,
+    pub(crate) handle: ResourceAny,
+}
+
 /// Where each role's functions are found in an instance.
 pub(crate) struct Indices {
     pub(crate) meta: meta::MetaRoleIndices,

@@ -1,9 +1,8 @@
 //! What a returned value holds: how many bytes, for the limit on output, and which texts, to look for secrets in them.
 
-use bulkhead_capabilities::journal::Exit;
-use wasmtime::component::{Instance, ResourceAny};
-
+use crate::roles::Opened;
 use crate::roles::types::{Entry, Operation, Page, StreamDefinition};
+use bulkhead_capabilities::journal::Exit;
 
 /// A value that a guest can return.
 pub(crate) trait Weight {
@@ -27,15 +26,7 @@ impl Weight for () {
     fn texts(&mut self, _show: &mut dyn FnMut(&mut String)) {}
 }
 
-impl Weight for Instance {
-    fn bytes(&self) -> usize {
-        0
-    }
-
-    fn texts(&mut self, _show: &mut dyn FnMut(&mut String)) {}
-}
-
-impl Weight for ResourceAny {
+impl Weight for Opened {
     fn bytes(&self) -> usize {
         0
     }
