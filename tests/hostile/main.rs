@@ -39,11 +39,11 @@ mod ways;
 mod witness;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
+use bulkhead_tests::panics::Panics;
 use neighbour::Neighbour;
 use report::Report;
 use siege::Siege;
@@ -51,7 +51,7 @@ use siege::Siege;
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let panics = count_panics();
+    let panics = bulkhead_tests::panics::kept();
     let siege = Siege::begin().await.context("the ground for the attacks")?;
     let neighbour = Neighbour::settle(&siege.runtime).await.context("the neighbour")?;
     let mut report = Report::default();
@@ -73,18 +73,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(report.end(began.elapsed()))
 }
 
-/// Keeps what every panic in this process says, which is also the host's process.
-fn count_panics() -> Arc<Mutex<Vec<String>>> {
-    let panics = Arc::<Mutex<Vec<_>>>::default();
-    let kept = Arc::clone(&panics);
-    std::panic::set_hook(Box::new(move |panic| {
-        kept.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
-    }));
-    panics
-}
-
-fn stayed_up(siege: &Siege, panics: &Mutex<Vec<String>>) -> anyhow::Result<String> {
-    let panics = panics.lock().unwrap_or_else(PoisonError::into_inner);
+fn stayed_up(siege: &Siege, panics: &Panics) -> anyhow::Result<String> {
+    let panics = panics.take();
     ensure!(panics.is_empty(), "{}", panics.join("\n"));
     ensure!(siege.acme.exports() == 0, "someone reached what no connector may reach");
     let trips = siege.tripwire.take();

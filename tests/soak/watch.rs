@@ -17,8 +17,8 @@ const SAMPLES: u32 = 240;
 const TOLD: usize = 10;
 /// Growth that is no leak: a share of what was there, and an allowance.
 const SHARE: f64 = 1.05;
-/// The allowance for memory, in KiB.
-const MEMORY: f64 = 8.0 * 1024.0;
+/// The allowance for memory, in KiB: some slots of the pool that the load had not come to, each of which keeps up to 2 MiB.
+const MEMORY: f64 = 16.0 * 1024.0;
 /// The allowance for descriptors: the sockets of a moment.
 const DESCRIPTORS: f64 = 16.0;
 /// The allowance for threads: those that wait for the next blocking work.
