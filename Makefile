@@ -47,7 +47,7 @@ fmt: ## Format all code
 doc: ## Build the host's documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-hostile: build guests ## Run every attack on egress, addresses and secrets through every way into a connector (needs openssl too)
+hostile: build guests ## Run every attack on egress, addresses, secrets and resources through every way into a connector (needs openssl too)
 	@scripts/require.sh openssl openssl
 	@target/debug/hostile
 

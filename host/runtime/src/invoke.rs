@@ -198,10 +198,13 @@ impl Reader {
     /// connector did not return from, there is none: a guest is not entered again where it was left.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         if !std::mem::take(&mut self.whole) {
-            // Whoever asks again after the connection ended is told so again.
-            let ended = self.run.store.data().journal.generation().check().err().map(Failure::Ended);
-            let unfinished = || Failure::Host("the reader's last call did not come to its end".into());
-            return Outcome::refused(ended.unwrap_or_else(unfinished));
+            let journal = self.run.store.data().journal.clone();
+            let failure = tokio::select! {
+                biased;
+                overrun = journal.overrun() => overrun.into(),
+                () = std::future::ready(()) => Failure::Host("the reader's last call did not come to its end".into()),
+            };
+            return Outcome::refused(failure);
         }
         let began = Instant::now();
         let Calling(run) = &mut self.run.call(began);

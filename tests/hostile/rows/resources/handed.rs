@@ -63,7 +63,7 @@ pub(in crate::rows) fn lists(siege: &Siege) -> anyhow::Result<Row> {
     };
     let beyond = Ends::Stopped("connector-crashed", "out of bounds");
     Ok(Row::greed(
-        "Lists and texts that are huge, or that end outside of its memory",
+        "Lists and texts that are huge, or end outside its memory",
         [
             greed(listed(272, 0x7fff_ffff), beyond, &[Way::Call, Way::Discover])?,
             greed(listed(0xffff_fff0, 64), beyond, &[Way::Call, Way::Discover])?,

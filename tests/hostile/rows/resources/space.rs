@@ -125,7 +125,7 @@ pub(in crate::rows) fn parts(siege: &Siege) -> anyhow::Result<Row> {
     let memory = "(module (memory 200))";
     let table = "(module (table 99000 funcref))";
     Ok(Row::greed(
-        "Memories and tables of nested instances, together past the limit",
+        "Memories and tables of nested instances, together too much",
         [
             Greed::new(
                 around(memory, 1)?,

@@ -35,7 +35,7 @@ pub(in crate::rows) fn beside_the_call(siege: &Siege) -> anyhow::Result<Row> {
     let other = raw::beside(&connector, &["(module (func $start (loop br 0)) (start $start))"])?;
     let quiet = raw::beside(&connector, &["(module (func $start) (start $start))"])?;
     Ok(Row::greed(
-        "A loop in a start function, while an instance is made, or after",
+        "A loop in a start function, or before and after a call",
         [
             greed(raw(siege, Raw { start: LOOP, ..Raw::default() }, LITTLE)?)?,
             Greed::new(crafted(siege, &other, LITTLE)?, CPU, crafted(siege, &quiet, LITTLE)?),
