@@ -263,11 +263,8 @@ impl Journal {
     pub async fn overrun(&self) -> Overrun {
         loop {
             let notified = self.overrun.notified();
-            if let Some(exit) = self.leaked() {
-                return Overrun::Leaked(exit);
-            }
-            if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
-                return Overrun::Denied;
+            if let Some(overrun) = self.overran() {
+                return overrun;
             }
             tokio::select! {
                 biased;
@@ -275,6 +272,17 @@ impl Journal {
                 () = notified => {}
             }
         }
+    }
+
+    /// Why the invocation may not go on, if it may not.
+    pub fn overran(&self) -> Option<Overrun> {
+        if let Some(exit) = self.leaked() {
+            return Some(Overrun::Leaked(exit));
+        }
+        if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
+            return Some(Overrun::Denied);
+        }
+        self.generation.check().err().map(Overrun::Ended)
     }
 
     /// Changes the counters.

@@ -198,13 +198,10 @@ impl Reader {
     /// connector did not return from, there is none: a guest is not entered again where it was left.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Outcome<Page> {
         if !std::mem::take(&mut self.whole) {
-            let journal = self.run.store.data().journal.clone();
-            let failure = tokio::select! {
-                biased;
-                overrun = journal.overrun() => overrun.into(),
-                () = std::future::ready(()) => Failure::Host("the reader's last call did not come to its end".into()),
-            };
-            return Outcome::refused(failure);
+            // What ended it for good says so again.
+            let overran = self.run.store.data().journal.overran().map(Failure::from);
+            let unfinished = || Failure::Host("the reader's last call did not come to its end".into());
+            return Outcome::refused(overran.unwrap_or_else(unfinished));
         }
         let began = Instant::now();
         let Calling(run) = &mut self.run.call(began);
