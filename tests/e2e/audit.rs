@@ -13,7 +13,7 @@ use bulkhead_runtime::types::{Selection, SyncMode};
 use bulkhead_services::audit::{read, verify};
 use bulkhead_services::{Audit, Invocations};
 use bulkhead_storage::{MemoryStore, SledStore, Store};
-use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_RESOURCES, program};
+use bulkhead_tests::aimed::{HOSTILE_EGRESS, HOSTILE_RESOURCES, MINIMAL, program};
 use bulkhead_tests::writer::TENANTS;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -141,8 +141,6 @@ async fn a_record_says_how_a_call_ended_and_what_it_used() -> anyhow::Result<()>
         let input = r#"{"amount": 10}"#.to_owned();
         ids.push(recorded.calls.invoke(action, &input, "key").await?.id);
     }
-    let refused = recorded.calls.discover().await;
-    assert!(refused.is_err(), "it is no source");
     recorded.calls.spec().await?;
     let records = recorded.records().await?;
     let [spin, hog, flood, spec] = records.as_slice() else { anyhow::bail!("{records:#?}") };
@@ -159,6 +157,17 @@ async fn a_record_says_how_a_call_ended_and_what_it_used() -> anyhow::Result<()>
     assert_eq!(records.iter().take(3).map(|record| record.invocation).collect::<Vec<_>>(), ids);
     assert!(ids.is_sorted_by(|one, next| one != next), "{ids:?}");
     assert!(records.iter().all(|record| record.release == Digest::of(&[b"release"])));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_a_connector_has_no_role_for_leaves_no_record() -> anyhow::Result<()> {
+    let laid = Laid::new(MINIMAL, 1, &json!({}))?;
+    let recorded = Recorded::of(inside::connection(&inside::runtime()?, &laid, None)?).await?;
+    assert!(recorded.calls.discover().await.is_err(), "it is no source");
+    recorded.calls.spec().await?;
+    let calls: Vec<String> = recorded.records().await?.iter().map(|record| ended(record).0).collect();
+    assert_eq!(calls, ["meta.spec"]);
     Ok(())
 }
 

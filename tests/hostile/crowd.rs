@@ -48,7 +48,7 @@ pub(crate) async fn crowd() -> anyhow::Result<String> {
         let (began, used) = (Instant::now(), processor_time()?);
         beside.extend(calls(&calm).await?);
         let share = (processor_time()? - used).as_secs_f64() / began.elapsed().as_secs_f64();
-        ensure!(share > 0.9, "the spinning guests had {share:.2} of a core, so nothing was shown");
+        ensure!(share > 0.5, "the spinning guests had {share:.2} of a core, so nothing was shown");
         ensure!(guests.try_join_next().is_none(), "a guest of the crowd ended, so nothing was shown");
         guests.shutdown().await;
     }

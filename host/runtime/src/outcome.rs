@@ -170,8 +170,17 @@ pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Siz
         Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(output),
         None if error.root_cause().to_string().contains(HANDLES_EXHAUSTED) => Failure::Handles,
+        // Nothing of the guest was running: the host could not give it what it is owed.
+        None if is_the_hosts(error) => Failure::Host(format!("{error:#}")),
         None => Failure::Trap(error.root_cause().to_string().chars().take(300).collect()),
     }
+}
+
+/// Whether an instance could not be made because the host lacks descriptors, memory or slots of its pool.
+fn is_the_hosts(error: &wasmtime::Error) -> bool {
+    let lacking = error.is::<wasmtime::PoolConcurrencyLimitError>()
+        || error.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>());
+    lacking && !error.is::<wasmtime::WasmBacktrace>()
 }
 
 /// How wasmtime words that a guest handed over more than the store's hostcall fuel. A test pins it.

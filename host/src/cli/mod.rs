@@ -62,6 +62,7 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     report::start_tracing(arguments.verbose);
     leave_no_memory();
+    open_many_files();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -85,6 +86,13 @@ pub(crate) fn main() -> ExitCode {
 fn leave_no_memory() {
     // Lower is always permitted.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// As many descriptors as are permitted: sockets take them, and so does each component's memory image.
+fn open_many_files() {
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    // What is permitted already does not fail for wanting more.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
 }
 
 async fn run(verb: Verb) -> Result<(), Error> {

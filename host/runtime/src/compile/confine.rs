@@ -145,7 +145,7 @@ mod tests {
             ("listen", || TcpListener::bind("127.0.0.1:0").map(drop)),
             ("connect", || UnixStream::pair().map(drop)),
             ("start a program", || Command::new("/bin/true").status().map(drop)),
-            ("start a thread", || std::thread::Builder::new().spawn(|| ()).map(drop)),
+            ("start a thread", || std::thread::Builder::new().spawn(|| ()).map(|thread| drop(thread.join()))),
         ];
         for (what, attempt) in attempts {
             attempt().unwrap_or_else(|error| panic!("{what}: {error}"));

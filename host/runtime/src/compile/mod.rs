@@ -42,8 +42,9 @@ use crate::component::Compiled;
 use crate::shelf::Shelf;
 use crate::{Refusal, Runtime};
 
-/// Longest wait until others have been compiled. Longer, and whoever asks had better know that the host is busy.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Longest wait until others have been compiled: what one of them may take at the most, so that whoever waits gets the next slot.
+/// Longer, and whoever asks had better know that the host is busy.
+const LONGEST_WAIT: Duration = Duration::from_secs(125);
 
 /// How components are compiled.
 #[derive(Debug)]
