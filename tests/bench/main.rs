@@ -3,8 +3,9 @@
 //! *Why interleaved*: timings on a shared machine drift. Two things that take turns drift together, so that their ratio
 //! means something.
 //!
-//! `bench [--quick] [GROUP …]` prints a table, of these groups of cases where some are named, writes `target/reports/bench.json`, a list of `{case, value, unit, ratio, against, goal,
-//! met}`, and `target/reports/bench-machine.json`, and fails when a goal of `goals.toml` is missed.
+//! `bench [--quick] [GROUP …]` prints a table, of these groups of cases where some are named, writes
+//! `target/reports/bench.json`, a list of `{case, value, unit, ratio, against, goal, met}`, and
+//! `target/reports/bench-machine.json`, and fails when a goal of `goals.toml` is missed.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "it opens sockets and files of its own, to compare with")]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bulkhead_runtime::{Failure, Outcome};
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
-use bulkhead_tests::upstream::{canned, endless, upstream};
+use bulkhead_tests::upstream::{canned, dripping, endless, silent, upstream};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -60,20 +60,12 @@ async fn an_ordinary_answer_comes_through() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_upstream_that_never_answers_drips_or_talks_for_ever_is_left_at_the_deadline() -> anyhow::Result<()> {
-    let silent = upstream(|socket, _| async move {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        drop(socket);
-        Ok(())
-    });
-    let dripping = upstream(|mut socket, _| async move {
-        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            socket.write_all(b"x").await?;
-        }
-    });
     let informing = endless("", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n");
-    for (what, address) in [("silent", silent.await?), ("dripping", dripping.await?), ("informing", informing.await?)] {
+    for (what, address) in [
+        ("silent", silent().await?),
+        ("dripping", dripping(Duration::from_millis(100)).await?),
+        ("informing", informing.await?),
+    ] {
         let outcome = fetch(address, json!({})).await?;
         assert!(matches!(outcome.result, Err(Failure::Time(_))), "{what}: {:?}", outcome.result);
     }

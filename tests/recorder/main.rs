@@ -4,16 +4,16 @@
 //! when it is acknowledged; of those it prints `TENANT NUMBER`.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bulkhead_core::audit::{Event, Finished, Subject, Used, What, Word};
-use bulkhead_core::id::{ConnectionId, Digest, InvocationId};
+use bulkhead_core::audit::{Event, Subject, What, Word};
+use bulkhead_core::id::ConnectionId;
 use bulkhead_services::Audit;
 use bulkhead_storage::SledStore;
+use bulkhead_tests::recorded::finished;
 use bulkhead_tests::writer::TENANTS;
 
 #[tokio::main]
@@ -30,19 +30,7 @@ async fn main() -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     for (number, (tenant, log)) in (first..).zip(logs.iter().cycle()) {
         let durable = number % 4 == 0;
-        let what = if durable {
-            What::Opened { version: Word::new("durable") }
-        } else {
-            What::Finished(Finished {
-                connection: Cow::Borrowed(&connection),
-                invocation: InvocationId::new(number, [0; 10]),
-                release: Digest::of(&[]),
-                call: Word::new("actions.invoke"),
-                outcome: Word::new("ok"),
-                blame: None,
-                used: Used::default(),
-            })
-        };
+        let what = if durable { What::Opened { version: Word::new("durable") } } else { finished(&connection, number) };
         log.record(&Event { at: number, what }).await?;
         if durable {
             writeln!(out, "{tenant} {number}")?;

@@ -13,6 +13,7 @@ pub mod outside;
 pub mod panics;
 pub mod peak;
 pub mod raw;
+pub mod recorded;
 pub mod tls;
 pub mod upstream;
 pub mod writer;

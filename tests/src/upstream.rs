@@ -1,6 +1,7 @@
 //! Upstreams on loopback that write bytes as they please, HTTP or not.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +45,28 @@ pub async fn endless(begin: &'static str, again: &'static [u8]) -> anyhow::Resul
         socket.write_all(begin.as_bytes()).await?;
         loop {
             socket.write_all(again).await?;
+        }
+    })
+    .await
+}
+
+/// An upstream that takes a request and says nothing for a minute.
+pub async fn silent() -> anyhow::Result<SocketAddr> {
+    upstream(|socket, _| async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(socket);
+        Ok(())
+    })
+    .await
+}
+
+/// An upstream whose answer comes byte by byte, one after each `pause`.
+pub async fn dripping(pause: Duration) -> anyhow::Result<SocketAddr> {
+    upstream(move |mut socket, _| async move {
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
+        loop {
+            tokio::time::sleep(pause).await;
+            socket.write_all(b"x").await?;
         }
     })
     .await

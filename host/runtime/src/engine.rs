@@ -103,15 +103,16 @@ pub struct Runtime {
 impl Runtime {
     /// An engine, and a thread that ticks its epoch. `compiler` makes what runs in it.
     pub fn new(settings: Settings, compiler: Compiler) -> Result<Self, Unavailable> {
-        let failed = |error: wasmtime::Error| Unavailable::Engine(format!("{error:#}"));
-        // Whether the rest of the configuration is sound is asked without a pool, so that what fails after is the pool.
         let mut config = compilation();
-        Engine::new(&config).map_err(failed)?;
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
-        let engine = Engine::new(&config).map_err(|error| Unavailable::AddressSpace {
-            guests: settings.guests,
-            space: settings.address_space(),
-            reason: error.root_cause().to_string(),
+        // What starts without a pool fails for the pool.
+        let engine = Engine::new(&config).map_err(|error| match Engine::new(&compilation()) {
+            Ok(_) => Unavailable::AddressSpace {
+                guests: settings.guests,
+                space: settings.address_space(),
+                reason: error.root_cause().to_string(),
+            },
+            Err(error) => Unavailable::Engine(format!("{error:#}")),
         })?;
         if !PoolingAllocationConfig::is_pagemap_scan_available() {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::journal::Exit;
-use bulkhead_capabilities::life::Generation;
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use wasmtime::{Store, UpdateDeadline};
@@ -123,12 +122,10 @@ impl Connection {
         self.has(Role::Source)?;
         let Self { prepared, config, .. } = self;
         let state = state.map(str::to_owned);
-        let (admitted, generation) = match self.enter().await {
-            Ok(entered) => entered,
+        let mut run = match self.begin().await {
+            Ok(run) => run,
             Err(failure) => return Ok(Outcome::refused(failure)),
         };
-        let began = Instant::now();
-        let mut run = self.begin(admitted, generation, began);
         let opened = run
             .fallible(async |store: &mut Store<Compartment>| {
                 let role = prepared.source(store).await?;
@@ -141,7 +138,7 @@ impl Connection {
             Ok(opened) => (Ok(()), Some(opened)),
             Err(failure) => (Err(failure), None),
         };
-        let outcome = run.end(result, began);
+        let outcome = run.end(result);
         Ok(outcome.and(opened.map(|opened| Reader { run, opened, whole: true })))
     }
 
@@ -151,18 +148,18 @@ impl Connection {
 
     /// One call in an instance of its own.
     async fn once<T>(&self, call: impl AsyncFnOnce(&mut Run) -> Result<T, Failure>) -> Outcome<T> {
-        let (admitted, generation) = match self.enter().await {
-            Ok(entered) => entered,
+        let mut run = match self.begin().await {
+            Ok(run) => run,
             Err(failure) => return Outcome::refused(failure),
         };
-        let began = Instant::now();
-        let mut run = self.begin(admitted, generation, began);
         let result = call(&mut run).await;
-        run.end(result, began)
+        run.end(result)
     }
 
-    /// An instance's store, with nothing in it yet.
-    fn begin(&self, admitted: Admitted, generation: Generation, began: Instant) -> Run {
+    /// An instance's store, when its turn has come, with nothing in it yet.
+    async fn begin(&self) -> Result<Run, Failure> {
+        let (admitted, generation) = self.enter().await?;
+        let began = Instant::now();
         let limits = *self.power.limits();
         let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
         store.limiter(|compartment| &mut compartment.limiter);
@@ -171,7 +168,7 @@ impl Connection {
         store.set_epoch_deadline(1);
         // A guest that used up its slice goes to the back of the executor's queue.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
-        Run {
+        Ok(Run {
             store,
             entry: Arc::clone(&self.entry),
             standing: Arc::clone(&self.standing),
@@ -181,7 +178,7 @@ impl Connection {
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
             calling: Some(began),
-        }
+        })
     }
 }
 
@@ -203,8 +200,7 @@ impl Reader {
             let unfinished = || Failure::Host("the reader's last call did not come to its end".into());
             return Outcome::refused(overran.unwrap_or_else(unfinished));
         }
-        let began = Instant::now();
-        let Calling(run) = &mut self.run.call(began);
+        let Calling(run) = &mut self.run.call();
         let Opened { role, handle } = &self.opened;
         let result = run
             .fallible(async |store: &mut Store<Compartment>| {
@@ -212,7 +208,7 @@ impl Reader {
             })
             .await;
         self.whole = matches!(result, Ok(_) | Err(Failure::Reported(_)));
-        run.end(result.and_then(|page| within(page, max_entries)), began)
+        run.end(result.and_then(|page| within(page, max_entries)))
     }
 }
 
@@ -259,7 +255,8 @@ impl Drop for Run {
 
 impl Run {
     /// Begins another call.
-    fn call(&mut self, began: Instant) -> Calling<'_> {
+    fn call(&mut self) -> Calling<'_> {
+        let began = Instant::now();
         self.cpu = Duration::ZERO;
         self.deadline = began + self.limits.time.duration();
         self.calling = Some(began);
@@ -268,15 +265,17 @@ impl Run {
 
     /// Leaves what the call in progress used, if there is one.
     fn abandon(&mut self) {
-        if let Some(began) = self.calling.take() {
+        if self.calling.is_some() {
             let record = self.store.data().journal.take();
             self.standing.judge(Marks::of_abandoned(&record));
-            tally::leave(self.usage(began), record);
+            tally::leave(self.used(), record);
         }
     }
 
-    fn usage(&self, began: Instant) -> Usage {
-        Usage { time: began.elapsed(), cpu: self.cpu, memory: self.store.data().limiter.peak() }
+    /// What the call in progress used; then there is none.
+    fn used(&mut self) -> Usage {
+        let time = self.calling.take().map(|began| began.elapsed()).unwrap_or_default();
+        Usage { time, cpu: self.cpu, memory: self.store.data().limiter.peak() }
     }
 
     /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
@@ -333,8 +332,8 @@ impl Run {
     }
 
     /// What came of the call that just ended.
-    fn end<T>(&mut self, result: Result<T, Failure>, began: Instant) -> Outcome<T> {
-        self.calling = None;
+    fn end<T>(&mut self, result: Result<T, Failure>) -> Outcome<T> {
+        let usage = self.used();
         let compartment = self.store.data();
         for output in &compartment.output {
             output.end();
@@ -346,7 +345,6 @@ impl Run {
             Some(exit) => Err(Failure::Leak(exit)),
             None => result,
         };
-        let usage = self.usage(began);
         let outcome = Outcome { result, record, lines, dropped_lines, usage };
         self.standing.judge(Marks::of(&outcome));
         outcome

@@ -3,8 +3,8 @@
 //! Why: this is the wall between a connector and everything else. Invariants: 1. a component is linked only after its
 //! whole list of imports was compared with its power; 2. one invocation, one instance: nothing a guest wrote outlives it;
 //! 3. every way in which a guest can end is one [`Failure`], with blame.
-//! Order: `compile/` (bytes → machine code, with `cache.rs` and `artifact.rs`) → `component.rs` (→ checked component) → `prepare.rs` (linked) → `admission.rs` (let in) → `invoke.rs` (run) →
-//! `outcome.rs`.
+//! Order: `compile/` (bytes → machine code, with `cache.rs` and `artifact.rs`) → `component.rs` (→ checked component) →
+//! `prepare.rs` (linked) → `admission.rs` (let in) → `invoke.rs` (run) → `outcome.rs`.
 // Not `forbid`: `artifact.rs` has the one exception.
 #![deny(unsafe_code)]
 

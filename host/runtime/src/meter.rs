@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::fair::{Fair, Party, Waiting};
+use crate::fair::{Fair, Party, Place, Waiting};
 
 /// What a guest may compute before it has to take turns: several times what a page of records takes, and less than a slice, so
 /// that its second slice never comes before a turn does.
@@ -44,26 +44,27 @@ impl<'a, F: Future> Metered<'a, F> {
     }
 }
 
+impl<F> Metered<'_, F> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Place> {
+        let (fair, party) = self.turns;
+        match self.waiting.take().map_or_else(|| fair.ask(party), Err) {
+            Ok(turn) => Poll::Ready(turn),
+            Err(waiting) => {
+                let polled = Pin::new(self.waiting.insert(waiting)).poll(cx);
+                if polled.is_ready() {
+                    self.waiting = None;
+                }
+                polled
+            }
+        }
+    }
+}
+
 impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Exhausted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = if *self.used < FIRST {
-            None
-        } else if let Some(waiting) = &mut self.waiting {
-            let turn = ready!(Pin::new(waiting).poll(cx));
-            self.waiting = None;
-            Some(turn)
-        } else {
-            match self.turns.0.ask(self.turns.1) {
-                Ok(turn) => Some(turn),
-                Err(waiting) => {
-                    let turn = ready!(Pin::new(self.waiting.insert(waiting)).poll(cx));
-                    self.waiting = None;
-                    Some(turn)
-                }
-            }
-        };
+        let turn = if *self.used < FIRST { None } else { Some(ready!(self.poll_turn(cx))) };
         let before = thread_time();
         let polled = self.inner.as_mut().poll(cx);
         let spent = thread_time().saturating_sub(before);

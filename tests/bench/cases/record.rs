@@ -1,14 +1,14 @@
 //! The audit log: what a record costs the call that it is about, and when it is on the disk.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_core::audit::{Event, Finished, Subject, Used, What, Word};
-use bulkhead_core::id::{ConnectionId, Digest, InvocationId};
+use bulkhead_core::audit::{Event, Subject};
+use bulkhead_core::id::ConnectionId;
 use bulkhead_services::Audit;
 use bulkhead_services::audit::{now, verify};
 use bulkhead_storage::{SledStore, Store};
+use bulkhead_tests::recorded::finished;
 use tempfile::TempDir;
 
 use super::isolation;
@@ -44,16 +44,7 @@ pub(crate) async fn record(report: &mut Report, effort: &Effort) -> anyhow::Resu
 }
 
 fn event(connection: &ConnectionId, number: u64) -> Event<'_> {
-    let finished = Finished {
-        connection: Cow::Borrowed(connection),
-        invocation: InvocationId::new(number, [0; 10]),
-        release: Digest::of(&[]),
-        call: Word::new("actions.invoke"),
-        outcome: Word::new("ok"),
-        blame: None,
-        used: Used::default(),
-    };
-    Event { at: now(), what: What::Finished(finished) }
+    Event { at: now(), what: finished(connection, number) }
 }
 
 /// The time until a record is on the disk.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_compression::tokio::write::GzipEncoder;
 use bulkhead_tests::dns::ZONE;
-use bulkhead_tests::upstream::{endless, upstream};
+use bulkhead_tests::upstream::{dripping, endless, silent, upstream};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -71,20 +71,8 @@ pub(in crate::rows) async fn floods(siege: &Siege) -> anyhow::Result<Row> {
 
 /// A guest in a host call computes nothing, so that nothing but the clock ends it.
 pub(in crate::rows) async fn silence(siege: &Siege) -> anyhow::Result<Row> {
-    let silent = upstream(|socket, _| async move {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        drop(socket);
-        Ok(())
-    });
-    let dripping = upstream(|mut socket, _| async move {
-        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
-        loop {
-            socket.write_all(b"x").await?;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    });
     let informing = endless("", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n");
-    let greeds = [silent.await?, dripping.await?, informing.await?].map(|address| {
+    let greeds = [silent().await?, dripping(Duration::from_secs(1)).await?, informing.await?].map(|address| {
         Greed::new(asking(siege, address.port(), "250ms"), TIME, asking(siege, siege.witness.port(), "250ms"))
     });
     Ok(Row::greed("No answer, a byte a second, and 1xx without end", greeds))
