@@ -23,7 +23,7 @@ pub use self::sled::SledStore;
 pub use batch::Batch;
 use batch::Step;
 pub use folder::{Folder, own_folder};
-pub use memory::MemoryStore;
+pub use memory::{Fault, MemoryStore};
 use range::Range;
 
 /// Largest value, in bytes. A leaf of sled's tree, which is written whole, has up to 17 entries. Above a quarter of a segment

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use bulkhead_core::id::TenantId;
-use bulkhead_storage::{Batch, MemoryStore, Page, Space};
+use bulkhead_storage::{Batch, Fault, MemoryStore, Space};
 use secrecy::ExposeSecret;
 
 use super::row::{HEADS, REGISTERS, SECRETS, TENANTS, USED};
@@ -26,44 +25,7 @@ type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 /// A vault's store and its keys folder, across openings.
 struct Rig {
     scratch: tempfile::TempDir,
-    store: Arc<Fragile>,
-}
-
-/// A store that fails when it is told to.
-#[derive(Default)]
-struct Fragile {
-    rows: MemoryStore,
-    /// What the next batch meets: nothing, a failure before it is applied, or one after.
-    next: AtomicU8,
-}
-
-const BEFORE: u8 = 1;
-const AFTER: u8 = 2;
-
-#[async_trait::async_trait]
-impl Store for Fragile {
-    async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, bulkhead_storage::Error> {
-        self.rows.get(space, key).await
-    }
-
-    async fn scan(
-        &self,
-        space: Space,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Page, bulkhead_storage::Error> {
-        self.rows.scan(space, prefix, after, limit).await
-    }
-
-    async fn apply(&self, batch: Batch) -> Result<(), bulkhead_storage::Error> {
-        let failed = || bulkhead_storage::Error::Failed("the disk is gone".to_owned());
-        match self.next.swap(0, Ordering::SeqCst) {
-            BEFORE => Err(failed()),
-            AFTER => self.rows.apply(batch).await.and(Err(failed())),
-            _ => self.rows.apply(batch).await,
-        }
-    }
+    store: Arc<MemoryStore>,
 }
 
 impl Rig {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What a write is broken off with, and whether it was done all the same.
-const BREAKS: [(u8, bool); 2] = [(BEFORE, false), (AFTER, true)];
+const BREAKS: [(Fault, bool); 2] = [(Fault::Once, false), (Fault::OnceDone, true)];
 
 #[tokio::test]
 async fn a_write_that_breaks_off_was_done_or_was_not() {
@@ -12,7 +12,7 @@ async fn a_write_that_breaks_off_was_done_or_was_not() {
             let rig = Rig::new();
             let mut vault = rig.open().await.unwrap();
             put(&vault, "acme/crm", "token", "the first value", 0).await;
-            rig.store.next.store(when, Ordering::SeqCst);
+            rig.store.fail(Some(when));
             let of = owner("acme/crm");
             let second = vault.put(&of, &name("token"), &binding("a.com"), "the second value".into(), at(0)).await;
             assert!(matches!(second, Err(Error::Store(_))), "it is not acknowledged");
@@ -21,7 +21,7 @@ async fn a_write_that_breaks_off_was_done_or_was_not() {
                 vault = rig.open().await.unwrap();
             }
             let expected = if done { "the second value" } else { "the first value" };
-            assert_eq!(value(&vault, "acme/crm", "token").await, expected, "{when} {reopened}");
+            assert_eq!(value(&vault, "acme/crm", "token").await, expected, "{when:?} {reopened}");
             put(&vault, "acme/crm", "token", "the third value", 0).await;
             assert_eq!(value(&vault, "acme/crm", "token").await, "the third value");
             vault.verify().await.unwrap();
@@ -38,7 +38,7 @@ async fn a_rotation_that_breaks_off_leaves_one_master_key_and_everything_opens()
             put(&vault, "acme/crm", "token", "the first value", 0).await;
             put(&vault, "globex/crm", "token", "a value of theirs", 0).await;
             let before = rig.key_file();
-            rig.store.next.store(when, Ordering::SeqCst);
+            rig.store.fail(Some(when));
             let broken = match erased {
                 true => vault.erase(&tenant("globex"), None).await,
                 false => vault.rotate_master_key(None).await,
@@ -62,7 +62,7 @@ async fn a_rotation_that_breaks_off_leaves_one_master_key_and_everything_opens()
 async fn a_first_start_that_breaks_off_can_be_repeated() {
     for (when, _) in BREAKS {
         let rig = Rig::new();
-        rig.store.next.store(when, Ordering::SeqCst);
+        rig.store.fail(Some(when));
         assert!(matches!(rig.refusal().await, Error::Store(_)));
         let vault = rig.open().await.unwrap();
         put(&vault, "acme/crm", "token", "the first value", 0).await;
@@ -78,7 +78,7 @@ async fn a_state_that_was_given_up_is_refused_later() {
     let vault = rig.open().await.unwrap();
     put(&vault, "acme/crm", "token", "the first value", 0).await;
     let before = rig.rows().await;
-    rig.store.next.store(AFTER, Ordering::SeqCst);
+    rig.store.fail(Some(Fault::OnceDone));
     let of = owner("acme/crm");
     vault.put(&of, &name("token"), &binding("a.com"), "the second value".into(), at(0)).await.unwrap_err();
     drop(vault);
