@@ -4,8 +4,13 @@
 //! next attempts cost others time and operators their sight. Invariants: 1. what counts is read from an outcome in one place;
 //! 2. it trips when as much as its threshold falls within the window, and nothing older counts; 3. memory is bounded, and none is
 //! taken for a connection that does nothing wrong; 4. `now` is an argument.
-//! Never: limits that were reached. What such a call cost is bounded and billed, the limit may be too low for honest work, and
-//! an upstream that is slow or answers much could put a connection into quarantine with them. Nor what a connector reports.
+//! Never: time, CPU or output that was used up. There the host stopped a guest that ran; what such a call cost is bounded and
+//! billed, the limit may be too low for honest work, and an upstream that is slow or answers much could put a connection into
+//! quarantine with them. Nor what a connector reports.
+//! *Why memory, stack and handles count all the same*: there the guest crashed, and the limit is the better name for it. The host
+//! sees that growth was refused and that the guest trapped later, never whether the one was for the other: if it did not count, a
+//! guest that asks once for more than there is could crash ever after unseen. Who reads more of an answer than fits has
+//! `response-bytes` to say how much that is.
 //! Callers: `standing.rs` → here.
 
 use std::collections::VecDeque;
@@ -21,7 +26,7 @@ use crate::outcome::{Failure, Outcome};
 pub struct Thresholds {
     /// How far back it counts.
     pub window: Duration,
-    /// Crashes, and values that are not valid.
+    /// Crashes, also those for want of memory, stack or handles, and values that are not valid.
     pub crashes: u64,
     /// Attempts to let out a secret.
     pub leaks: u64,
@@ -60,11 +65,11 @@ impl Marks {
         let mut marks = Self { denials: outcome.record.denied, ..Self::default() };
         match &outcome.result {
             Err(Failure::Trap(_) | Failure::Malformed { .. }) => marks.crashes = 1,
+            Err(Failure::Memory(_) | Failure::Stack | Failure::Handles) => marks.crashes = 1,
             Err(Failure::Leak(_)) => marks.leaks = 1,
             Err(Failure::Denied | Failure::Inert) => marks.stops = 1,
             Ok(_) | Err(Failure::Reported(_) | Failure::Host(_)) => {}
-            Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Memory(_) | Failure::Output(_)) => {}
-            Err(Failure::Stack | Failure::Handles) => {}
+            Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Output(_)) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}
         }
         marks.some()
@@ -180,8 +185,9 @@ mod tests {
             (Failure::Inert, stopped),
             (Failure::Reported(reported()), None),
             (Failure::Host(String::new()), None),
-            (Failure::Stack, None),
-            (Failure::Memory(Size::kib(1)), None),
+            (Failure::Stack, crashed),
+            (Failure::Handles, crashed),
+            (Failure::Memory(Size::kib(1)), crashed),
             (Failure::Output(Size::kib(1)), None),
             (Failure::Cpu(Time::seconds(1)), None),
             (Failure::Time(Time::seconds(1)), None),

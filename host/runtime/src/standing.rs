@@ -2,7 +2,8 @@
 //!
 //! Invariants: 1. nothing runs for a connection that is paused or ended, and what waits for its turn then is turned away at
 //! once; 2. whatever ends a generation does so here or in [`Life`]; 3. a quarantine is one event and one count, however many
-//! calls add to it.
+//! calls add to it; 4. connections that take each other's place share what counts against them, and a quarantine pauses the
+//! one that goes on, whichever of them did the wrong: the last call of the old one may end after the new one began.
 //! Callers: operators, through [`Connection`]; `invoke.rs` → here → `quarantine.rs`, `capabilities::life`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,31 +20,48 @@ use crate::quarantine::{Marks, Quarantine, Thresholds};
 /// One connection's standing.
 pub struct Standing {
     owner: Arc<Owner>,
-    life: Life,
+    life: Arc<Life>,
     /// Shared with the connections that take its place: what is made anew is not forgiven.
-    quarantine: Arc<Mutex<Quarantine>>,
+    line: Arc<Mutex<Line>>,
+}
+
+/// What is common to connections that took each other's place.
+struct Line {
+    quarantine: Quarantine,
+    /// The life of the one that goes on.
+    current: Arc<Life>,
 }
 
 impl Standing {
     /// A good one.
     pub fn new(owner: Arc<Owner>, thresholds: Thresholds) -> Self {
-        Self { owner, life: Life::default(), quarantine: Arc::new(Mutex::new(Quarantine::new(thresholds))) }
+        let life = Arc::<Life>::default();
+        let line = Line { quarantine: Quarantine::new(thresholds), current: Arc::clone(&life) };
+        Self { owner, life, line: Arc::new(Mutex::new(line)) }
     }
 
-    /// Of a connection that takes this one's place: paused if this one is, with what counts against it.
-    fn inherited(&self) -> Self {
-        let life = Life::default();
-        if let Err(Reason::Paused(why)) = self.life.current() {
+    /// Of a connection that takes this one's place, which ends: paused if this one is, with what counts against it.
+    fn inherited(&self, why: End) -> Self {
+        let life = Arc::<Life>::default();
+        let mut line = self.line();
+        if let Err(Reason::Paused(why)) = line.current.current() {
             life.pause(why);
         }
-        Self { owner: Arc::clone(&self.owner), life, quarantine: Arc::clone(&self.quarantine) }
+        // Also where it is no longer this one: one of a line goes on.
+        line.current.end(why);
+        line.current = Arc::clone(&life);
+        Self { owner: Arc::clone(&self.owner), life, line: Arc::clone(&self.line) }
     }
 
-    /// Pauses the connection if what a call did was one too many.
+    /// Pauses the connection, or the one that took its place, if what a call did was one too many.
     pub(crate) fn judge(&self, marks: Option<Marks>) {
         let Some(marks) = marks else { return };
-        let Some(cause) = self.quarantine().note(marks, Instant::now()) else { return };
-        if self.life.pause(Pause::Quarantined(cause)) {
+        // Nobody takes its place between the count and the pause.
+        let mut line = self.line();
+        let Some(cause) = line.quarantine.note(marks, Instant::now()) else { return };
+        let paused = line.current.pause(Pause::Quarantined(cause));
+        drop(line);
+        if paused {
             metrics::counter!(
                 "bulkhead_quarantines_total",
                 "tenant" => self.owner.tenant.to_string(),
@@ -55,8 +73,8 @@ impl Standing {
         }
     }
 
-    fn quarantine(&self) -> MutexGuard<'_, Quarantine> {
-        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,8 +87,11 @@ impl Connection {
     /// Lets calls in again, in a new generation, and forgets what counted against it. The error says what it was ended
     /// for, if it was: then it is to be made anew.
     pub fn resume(&self) -> Result<(), End> {
-        self.standing.quarantine().forget();
-        self.standing.life.resume()
+        let mut line = self.standing.line();
+        // One that was replaced forgives nothing.
+        self.standing.life.resume()?;
+        line.quarantine.forget();
+        Ok(())
     }
 
     /// Ends what runs, closes what is open, and turns away every call for good.
@@ -87,14 +108,13 @@ impl Connection {
     /// calls it may have at once. Unless they are the same tenant's connection of the same name, nothing is common.
     #[must_use]
     pub fn replacing(self, old: &Self, why: End) -> Self {
-        let new = if self.client.owner() == old.client.owner() {
-            let standing = Arc::new(old.standing.inherited());
+        if self.client.owner() == old.client.owner() {
+            let standing = Arc::new(old.standing.inherited(why));
             Self { standing, entry: Arc::clone(&old.entry), ..self }
         } else {
+            old.end(why);
             self
-        };
-        old.end(why);
-        new
+        }
     }
 
     /// Lets a call in, when its turn comes, in the generation that goes on.
@@ -143,10 +163,35 @@ mod tests {
         for _ in 1..Thresholds::DEFAULT.crashes {
             crash(&old);
         }
-        let new = old.inherited();
+        let new = old.inherited(End::Narrowed);
         assert!(new.life.current().is_ok());
         crash(&new);
         let quarantined = Err(Reason::Paused(Pause::Quarantined(Cause::Crashes)));
-        assert_eq!((new.life.current(), new.inherited().life.current()), (quarantined.clone(), quarantined));
+        assert_eq!(new.life.current(), quarantined);
+        assert_eq!(new.inherited(End::Narrowed).life.current(), quarantined);
+    }
+
+    #[test]
+    fn what_the_last_call_of_a_replaced_connection_does_pauses_whoever_took_its_place() {
+        let old = standing();
+        let newer = old.inherited(End::Rotated);
+        let newest = newer.inherited(End::Narrowed);
+        let mut record = bulkhead_capabilities::journal::Record::default();
+        record.leaks.insert(bulkhead_capabilities::journal::Exit::Log);
+        old.judge(Marks::of_abandoned(&record));
+        assert_eq!(newest.life.current(), Err(Reason::Paused(Pause::Quarantined(Cause::Leaks))));
+        // Those before it ended for good, and do not come back.
+        assert_eq!(old.life.current(), Err(Reason::Ended(End::Rotated)));
+        assert_eq!(newer.life.current(), Err(Reason::Ended(End::Narrowed)));
+    }
+
+    #[test]
+    fn one_of_a_line_goes_on_and_whoever_replaced_an_older_one_has_the_pause_of_the_newer() {
+        let old = standing();
+        let first = old.inherited(End::Rotated);
+        first.life.pause(Pause::Operator);
+        let second = old.inherited(End::Narrowed);
+        assert_eq!(first.life.current(), Err(Reason::Ended(End::Narrowed)));
+        assert_eq!(second.life.current(), Err(Reason::Paused(Pause::Operator)));
     }
 }
