@@ -119,7 +119,7 @@ impl Failure {
     }
 
     /// Of a call that was not begun, because its connection does not go on.
-    pub(crate) fn unrun(reason: Reason) -> Self {
+    pub fn unrun(reason: Reason) -> Self {
         match reason {
             Reason::Paused(pause) => Self::Paused(pause),
             Reason::Ended(_) => Self::Ended(reason),
@@ -134,9 +134,14 @@ impl Failure {
 
 impl<T> Outcome<T> {
     /// Of a call that never began.
-    pub(crate) fn refused(failure: Failure) -> Self {
+    pub fn refused(failure: Failure) -> Self {
         let record = Record::default();
         Self { result: Err(failure), record, lines: Vec::new(), dropped_lines: 0, usage: Usage::default() }
+    }
+
+    /// Whether it never began: whatever runs takes time.
+    pub fn is_unrun(&self) -> bool {
+        self.result.is_err() && self.usage.time.is_zero()
     }
 }
 

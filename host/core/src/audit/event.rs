@@ -37,6 +37,8 @@ pub enum What<'a> {
     Gap = 1,
     /// A call into a connector ended.
     Finished(Finished<'a>) = 2,
+    /// Calls were turned away, and nothing of them ran.
+    TurnedAway(TurnedAway<'a>) = 3,
 }
 
 /// How soon an event has to be on the disk.
@@ -70,6 +72,24 @@ pub struct Finished<'a> {
     pub used: Used,
 }
 
+/// Calls to one connection that were turned away for one cause. They have no ids here: a flood of them is one entry.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TurnedAway<'a> {
+    /// Of the tenant's connections, the one that was called.
+    pub connection: Cow<'a, ConnectionId>,
+    /// The code of their failure.
+    pub outcome: Word,
+    /// Who has to act.
+    #[borsh(serialize_with = "write_blame", deserialize_with = "read_blame")]
+    pub blame: Option<Blame>,
+    /// How many there were.
+    pub calls: u64,
+    /// When the first of them was, in microseconds since 1970.
+    pub first: u64,
+    /// When the last of them was.
+    pub last: u64,
+}
+
 /// What a call used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Used {
@@ -98,7 +118,16 @@ impl Event<'_> {
     pub fn class(&self) -> Class {
         match self.what {
             What::Opened { .. } | What::Gap => Class::Durable,
-            What::Finished(_) => Class::Soon,
+            What::Finished(_) | What::TurnedAway(_) => Class::Soon,
+        }
+    }
+
+    /// Whether it is recorded although its tenant has used up its quota: what the host and its operator do, who could not
+    /// act on that tenant otherwise. Never what a guest or a caller can make happen.
+    pub fn outranks_quota(&self) -> bool {
+        match self.what {
+            What::Opened { .. } | What::Gap => true,
+            What::Finished(_) | What::TurnedAway(_) => false,
         }
     }
 }

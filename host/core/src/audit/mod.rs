@@ -18,7 +18,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::id::TenantId;
 
-pub use event::{Class, Event, Finished, Used, What, Word};
+pub use event::{Class, Event, Finished, TurnedAway, Used, What, Word};
 
 /// Largest entry, in bytes. A record of an invocation has some 200; a change with what was before and after, a few thousand.
 pub const LARGEST_ENTRY: usize = 16 * 1024;

@@ -6,9 +6,11 @@
 //! was written last; 2. what failed is written again as it was, before anything newer of that chain; 3. one chain that
 //! somebody else changed does not hold up others.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bulkhead_core::audit::Subject;
 use bulkhead_storage::{Batch, Error as StoreError, Store};
 
 use super::{Log, MOST_PENDING, SOON, Shared, rows};
@@ -28,6 +30,8 @@ pub(super) struct Part {
     ends: (Option<Vec<u8>>, Vec<u8>),
     /// How many entries there are then.
     length: u64,
+    /// How many bytes they take.
+    bytes: u64,
     places: usize,
 }
 
@@ -48,6 +52,10 @@ async fn until_stopped(shared: &Arc<Shared>, store: &dyn Store) {
         tokio::select! {
             biased;
             () = shared.stop.notified() => return,
+            () = reached(shared.due()) => {
+                shared.settle(false);
+                continue;
+            }
             () = shared.wake.notified() => {}
         }
         let mut pause = GATHER;
@@ -66,6 +74,13 @@ async fn until_stopped(shared: &Arc<Shared>, store: &dyn Store) {
     }
 }
 
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Lets nobody begin anything, writes what is there, and says that nothing is missing if that is so.
 async fn farewell(shared: &Arc<Shared>, store: &dyn Store) {
     let logs: Vec<Arc<Log>> = {
@@ -75,9 +90,12 @@ async fn farewell(shared: &Arc<Shared>, store: &dyn Store) {
     };
     // A place that somebody still has is for something that will be missing.
     let all_back = || logs.iter().all(|log| log.room.available_permits() == MOST_PENDING);
-    let flushed = flush(shared, store).await;
+    let mut whole = flush(shared, store).await;
     logs.iter().for_each(|log| log.room.close());
-    let whole = flushed && flush(shared, store).await && all_back();
+    whole = whole && flush(shared, store).await && all_back();
+    // Whoever was turned away gave back their place after they were counted: these sums are the last.
+    shared.settle(true);
+    whole = flush(shared, store).await && whole;
     logs.iter().for_each(|log| log.close());
     if !whole {
         tracing::warn!(code = "audit-unfinished", "the audit log was closed while something was yet to be written");
@@ -180,13 +198,15 @@ impl Log {
         }
         let segments = state.chain.cut();
         let head = state.chain.head();
+        let segments: Vec<_> =
+            segments.iter().map(|segment| (rows::key(&self.subject, segment.first()), segment.encoded())).collect();
+        let added: usize = segments.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let bytes = self.bytes().saturating_add(added as u64);
         let part = Arc::new(Part {
-            segments: segments
-                .iter()
-                .map(|segment| (rows::key(&self.subject, segment.first()), segment.encoded()))
-                .collect(),
-            ends: (state.stored.clone(), rows::end_row(head, shared.session)),
+            segments,
+            ends: (state.stored.clone(), rows::end_row(head, shared.session, bytes)),
             length: head.length,
+            bytes,
             places: std::mem::take(&mut state.used),
         });
         state.in_flight = Some(Arc::clone(&part));
@@ -200,10 +220,26 @@ impl Log {
         // What came while an earlier try failed was not told to anybody.
         let more = state.chain.head().length > part.length && !std::mem::replace(&mut state.dirty, true);
         drop(state);
+        // Counted as they are before anybody is told, and before they are no longer reserved.
+        self.has_grown(part.bytes);
         self.progress.send_modify(|progress| progress.durable = part.length);
         self.room.add_permits(part.places);
         if more {
             self.shared.is_dirty(Arc::clone(self));
+        }
+    }
+
+    /// Counts what is on the disk, and tells before it is too much.
+    fn has_grown(&self, bytes: u64) {
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        let Subject::Tenant(tenant) = &self.subject else { return };
+        #[expect(clippy::cast_precision_loss, reason = "a gauge does not care")]
+        metrics::gauge!("bulkhead_audit_bytes", "tenant" => tenant.to_string()).set(bytes as f64);
+        let quota = self.quota();
+        // A tenth is what is left to act in.
+        let nearly = quota - quota / 10;
+        if (before..bytes).contains(&nearly) {
+            tracing::warn!(code = "audit-nearly-full", %tenant, bytes, quota, "its audit log has nearly come to its quota");
         }
     }
 

@@ -4,31 +4,61 @@
 //! together ([`Log::record`]). Records of invocations are on the disk within [`SOON`]; when the host is killed before that,
 //! the next one to start writes a gap marker into each chain that may have lost some.
 //! *Invariants*: 1. what happens is linked in the order in which it happens, tenant by tenant; 2. whoever will have something
-//! to record takes a [`Place`] first, so that recording it later neither waits nor fails, and memory stays bounded; 3. when
-//! the store fails, nothing that has to be durable is acknowledged, and no place is given beyond those in memory.
+//! to record takes a [`Place`] first, so that recording it later neither waits nor fails, and memory and disk stay bounded;
+//! 3. when the store fails, nothing that has to be durable is acknowledged, and no place is given beyond those in memory; 4. a
+//! tenant that has used up its [`Settings::quota`] is given no more places, and nobody else notices; 5. whatever is turned away
+//! is counted, and costs one entry in a [`Settings::window`] ([`Turned`]).
 //! *Never*: a decision about what is recorded, and who may read it.
-//! Callers: `invocation.rs` → here → `flush.rs` (the thread that writes), `rows.rs` (what is stored).
+//! Callers: `invocation.rs` → here → `log.rs` (one chain), `turned.rs` (sums), `flush.rs` (the thread that writes), `rows.rs`
+//! (what is stored).
 
 mod flush;
+mod log;
 mod rows;
+mod turned;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use bulkhead_core::audit::{Broken, Chain, Class, Event, Head, Subject, TooLarge, What, Word};
+use bulkhead_core::Blame;
+use bulkhead_core::audit::{Broken, Event, Subject, TooLarge, What, Word};
+use bulkhead_core::limits::Size;
 use bulkhead_storage::Store;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
-use flush::Part;
+pub use log::{Log, MOST_PENDING, Place};
 use rows::Session;
 pub use rows::{read, verify};
+use turned::Summing;
+pub use turned::Turned;
 
 /// Longest time until what happened is on the disk, as long as the disk keeps up.
 pub const SOON: Duration = Duration::from_millis(50);
-/// Most entries of one tenant that are in memory alone: at the pace of [`SOON`], some eighty thousand in a second.
-pub const MOST_PENDING: usize = 4096;
+
+/// How much of the log a tenant may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Most bytes of one tenant's chain on the disk, keys included.
+    pub quota: Size,
+    /// How long calls that were turned away are summed up before they are recorded.
+    pub window: Duration,
+}
+
+impl Settings {
+    /// A gibibyte holds some six million calls: ten in a second for a week, or a hundred thousand a day for two months, which is
+    /// time to act on the warning that comes before; a hundred tenants that fill theirs still fit on an ordinary disk. Ten seconds
+    /// are what a person takes for now, and 8,640 entries a day, or about one megabyte, for a connection that is called in vain
+    /// for ever.
+    pub const DEFAULT: Self = Self { quota: Size::mib(1024), window: Duration::from_secs(10) };
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// Why something was not recorded, or cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +68,10 @@ pub enum Error {
     Unavailable(Arc<str>),
     #[error("the audit log is closed")]
     Closed,
+    #[error("more calls of {subject} end than the disk records: try again in {} s", .retry_after.as_secs().max(1), subject = shown(.subject))]
+    Busy { subject: Subject, retry_after: Duration },
+    #[error("the audit log of {subject} has come to its quota of {quota}, and nothing runs that is not recorded: raise the quota", subject = shown(.subject))]
+    Full { subject: Subject, quota: Size },
     #[error("the audit log of {subject} is not what was written: {broken}", subject = shown(.subject))]
     Broken { subject: Subject, broken: Broken },
     #[error("the audit log of {subject} was changed by somebody else", subject = shown(.0))]
@@ -49,11 +83,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Busy { .. } | Self::Full { .. } => Blame::Tenant,
+            _ => Blame::Host,
+        }
+    }
+
     /// A stable word for it.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "audit-unavailable",
             Self::Closed => "audit-closed",
+            Self::Busy { .. } => "audit-busy",
+            Self::Full { .. } => "audit-full",
             Self::Broken { .. } => "audit-broken",
             Self::Changed(_) => "audit-changed",
             Self::TooLarge(_) => "audit-too-large",
@@ -68,27 +112,17 @@ pub struct Audit {
     writer: Option<JoinHandle<()>>,
 }
 
-/// One chain's end.
-pub struct Log {
-    subject: Subject,
-    shared: Arc<Shared>,
-    state: Mutex<State>,
-    /// Places for entries that are in memory alone.
-    room: Semaphore,
-    progress: watch::Sender<Progress>,
-}
-
-/// Room for one entry that is yet to happen.
-pub struct Place(Option<Arc<Log>>);
-
 struct Shared {
     /// Where it is kept; nowhere, for whoever runs a connector by hand.
     store: Option<Arc<dyn Store>>,
+    settings: Settings,
     session: Session,
     /// Each chain that somebody holds, once.
     logs: tokio::sync::Mutex<Logs>,
     /// Those with something to write.
     dirty: Mutex<Vec<Arc<Log>>>,
+    /// Connections whose calls were turned away of late.
+    summing: Mutex<Summing>,
     /// Something is to be written.
     wake: Notify,
     /// Somebody waits for it.
@@ -104,29 +138,6 @@ struct Logs {
     closed: bool,
 }
 
-/// How far a chain is written.
-#[derive(Debug, Clone, Copy)]
-struct Progress {
-    /// How many entries are on the disk.
-    durable: u64,
-    /// Whether no more will be.
-    over: bool,
-}
-
-struct State {
-    chain: Chain,
-    /// The row that says how the stored chain ends, as it is.
-    stored: Option<Vec<u8>>,
-    /// What is being written, and is written again when that fails.
-    in_flight: Option<Arc<Part>>,
-    /// Places that were used since something was last taken to be written.
-    used: usize,
-    /// Whether it is in the list of those with something to write.
-    dirty: bool,
-    /// Whether somebody else changed what is stored.
-    changed: bool,
-}
-
 /// Microseconds since 1970: when an event is.
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -139,8 +150,13 @@ impl Audit {
     /// One that is kept in `store`. Says in the host's own chain that it was opened, and whether the last one to write there
     /// closed it.
     pub async fn open(store: Arc<dyn Store>) -> Result<Self, Error> {
+        Self::open_with(store, Settings::DEFAULT).await
+    }
+
+    /// The same with other settings.
+    pub async fn open_with(store: Arc<dyn Store>, settings: Settings) -> Result<Self, Error> {
         let (session, gap) = rows::begin(store.as_ref()).await?;
-        let shared = Arc::new(Shared::new(Some(store), session));
+        let shared = Arc::new(Shared::new(Some(store), settings, session));
         let thread = Arc::clone(&shared);
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || flush::run(&thread));
         let writer = writer.map_err(|error| Error::Unavailable(error.to_string().into()))?;
@@ -158,7 +174,7 @@ impl Audit {
 
     /// One that chains what happens and keeps none of it, for whoever runs one connector by hand and sees what it did.
     pub fn passing() -> Self {
-        Self { shared: Arc::new(Shared::new(None, Session::default())), writer: None }
+        Self { shared: Arc::new(Shared::new(None, Settings::DEFAULT, Session::default())), writer: None }
     }
 
     /// The end of `subject`'s chain. Two callers get the same one.
@@ -170,11 +186,12 @@ impl Audit {
         if let Some(log) = logs.of.get(subject).and_then(Weak::upgrade) {
             return Ok(log);
         }
-        let log = Arc::new(Log::load(&self.shared, subject).await?);
+        let (log, gap) = Log::load(&self.shared, subject).await?;
+        let log = Arc::new(log);
         logs.of.retain(|_, log| log.strong_count() > 0);
         logs.of.insert(subject.clone(), Arc::downgrade(&log));
         // What may have been lost is told before anything else is.
-        if rows::lost(self.shared.session, log.state().stored.as_deref()) {
+        if gap {
             log.push(&Event { at: now(), what: What::Gap }, false)?;
         }
         Ok(log)
@@ -200,134 +217,15 @@ impl Drop for Audit {
     }
 }
 
-// === impl Log ===
-
-impl Log {
-    async fn load(shared: &Arc<Shared>, subject: &Subject) -> Result<Self, Error> {
-        let (stored, head) = match &shared.store {
-            Some(store) => rows::end(store.as_ref(), subject).await?,
-            None => (None, subject.genesis()),
-        };
-        let state = State { chain: Chain::at(head), stored, in_flight: None, used: 0, dirty: false, changed: false };
-        Ok(Self {
-            subject: subject.clone(),
-            shared: Arc::clone(shared),
-            state: Mutex::new(state),
-            room: Semaphore::new(MOST_PENDING),
-            progress: watch::Sender::new(Progress { durable: head.length, over: false }),
-        })
-    }
-
-    /// Where the chain ends now, durable or not.
-    pub fn head(&self) -> Head {
-        self.state().chain.head()
-    }
-
-    /// Room for an entry. Waits while there is none, unless that is because the store fails.
-    pub async fn place(self: &Arc<Self>) -> Result<Place, Error> {
-        match self.room.try_acquire() {
-            Ok(place) => place.forget(),
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(self.closed()),
-            Err(tokio::sync::TryAcquireError::NoPermits) => {
-                self.shared.hurry.notify_one();
-                let mut trouble = self.shared.trouble.subscribe();
-                tokio::select! {
-                    failed = trouble.wait_for(Option::is_some) => {
-                        return Err(failed.map_or(Error::Closed, |why| Error::Unavailable(why.clone().unwrap_or_default())));
-                    }
-                    place = self.room.acquire() => place.map_err(|_| self.closed())?.forget(),
-                }
-            }
-        }
-        Ok(Place(Some(Arc::clone(self))))
-    }
-
-    /// Records `event`; the number of its entry. Returns when it is durable, where its class asks for that.
-    pub async fn record(self: &Arc<Self>, event: &Event<'_>) -> Result<u64, Error> {
-        if event.class() == Class::Soon {
-            return self.place().await?.record(event);
-        }
-        let mut trouble = self.shared.trouble.subscribe();
-        let failing = trouble.borrow_and_update().clone();
-        if let Some(why) = failing {
-            return Err(Error::Unavailable(why));
-        }
-        let mut progress = self.progress.subscribe();
-        let number = self.place().await?.record(event)?;
-        if self.shared.store.is_none() {
-            return Ok(number);
-        }
-        self.shared.hurry.notify_one();
-        let over = tokio::select! {
-            biased;
-            reached = progress.wait_for(|so_far| so_far.durable > number || so_far.over) => {
-                reached.is_ok_and(|so_far| so_far.durable <= number)
-            }
-            failed = trouble.wait_for(Option::is_some) => {
-                return Err(failed.map_or(Error::Closed, |why| Error::Unavailable(why.clone().unwrap_or_default())));
-            }
-        };
-        if over { Err(self.closed()) } else { Ok(number) }
-    }
-
-    /// Chains `event`, and says that it is to be written.
-    fn push(self: &Arc<Self>, event: &Event<'_>, placed: bool) -> Result<u64, TooLarge> {
-        let mut state = self.state();
-        let number = state.chain.append(event)?;
-        if self.shared.store.is_none() {
-            state.chain.forget();
-            self.room.add_permits(usize::from(placed));
-            return Ok(number);
-        }
-        state.used += usize::from(placed);
-        let first = !std::mem::replace(&mut state.dirty, true);
-        drop(state);
-        if first {
-            self.shared.is_dirty(Arc::clone(self));
-        }
-        Ok(number)
-    }
-
-    /// Nothing more is written of this chain.
-    fn close(&self) {
-        self.room.close();
-        self.progress.send_modify(|progress| progress.over = true);
-    }
-
-    fn closed(&self) -> Error {
-        if self.state().changed { Error::Changed(self.subject.clone()) } else { Error::Closed }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
-    /// Records `event` here; the number of its entry.
-    pub fn record(mut self, event: &Event<'_>) -> Result<u64, Error> {
-        let number = self.0.as_ref().ok_or(Error::Closed)?.push(event, true)?;
-        // Given back when the entry is on the disk.
-        self.0 = None;
-        Ok(number)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(log) = &self.0 {
-            log.room.add_permits(1);
-        }
-    }
-}
-
 impl Shared {
-    fn new(store: Option<Arc<dyn Store>>, session: Session) -> Self {
+    fn new(store: Option<Arc<dyn Store>>, settings: Settings, session: Session) -> Self {
         Self {
             store,
+            settings,
             session,
             logs: tokio::sync::Mutex::default(),
             dirty: Mutex::default(),
+            summing: Mutex::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
             stop: Notify::new(),

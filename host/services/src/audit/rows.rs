@@ -15,12 +15,15 @@ pub(super) const SEGMENTS: Space = Space::new("audit");
 /// Where each chain ends.
 pub(super) const HEADS: Space = Space::new("audit-heads");
 /// The one row about the host that writes.
-const SESSIONS: Space = Space::new("audit-session");
+pub(super) const SESSIONS: Space = Space::new("audit-session");
 
 /// Segments in one page of a scan: less than a megabyte.
 const PAGE: usize = 16;
-/// The form of these rows. Another one gets another number.
-const VERSION: u8 = 1;
+/// The form of a session's row. Another one gets another number.
+const SESSION: u8 = 1;
+/// The form of an end's row, and the one before it, which did not say how many bytes there are.
+const END: u8 = 2;
+const END_WITHOUT_BYTES: u8 = 1;
 
 /// One host's time of writing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -34,12 +37,34 @@ pub(super) struct Session {
     open: bool,
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+/// Where a chain ends.
 struct End {
-    version: u8,
     head: Head,
     /// The session that wrote it.
     session: u64,
+    /// How many bytes its segments take, with their keys; not known where the row is an older one.
+    bytes: Option<u64>,
+}
+
+impl End {
+    fn parse(row: &[u8]) -> Result<Self, std::io::Error> {
+        let rest = &mut &*row;
+        let version = u8::deserialize(rest)?;
+        let (head, session) = <(Head, u64)>::deserialize(rest)?;
+        let bytes = match version {
+            END_WITHOUT_BYTES => None,
+            END => Some(u64::deserialize(rest)?),
+            _ => return Err(invalid(&format!("it is of form {version}"))),
+        };
+        if !rest.is_empty() {
+            return Err(invalid("there is more than there should be"));
+        }
+        Ok(Self { head, session, bytes })
+    }
+}
+
+fn invalid(what: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, what)
 }
 
 /// Begins a session, and says whether the one before ended without a farewell.
@@ -50,7 +75,7 @@ pub(super) async fn begin(store: &dyn Store) -> Result<(Session, bool), Error> {
         None => Session::default(),
     };
     let unclean = if last.open { last.number } else { last.unclean };
-    let session = Session { version: VERSION, number: last.number.saturating_add(1), unclean, open: true };
+    let session = Session { version: SESSION, number: last.number.saturating_add(1), unclean, open: true };
     let mut batch = Batch::new().only_if(SESSIONS, b"", before);
     batch.put(SESSIONS, b"", written(&session));
     store.apply(batch).await?;
@@ -65,9 +90,38 @@ pub(super) async fn farewell(store: &dyn Store, session: Session) -> Result<(), 
 }
 
 /// Whether a chain, by the row of its end, may have lost entries before this session.
-pub(super) fn lost(session: Session, end: Option<&[u8]>) -> bool {
-    let written = end.and_then(|row| End::try_from_slice(row).ok());
-    written.is_some_and(|end| end.session <= session.unclean)
+pub(super) fn lost(session: Session, end: &[u8]) -> bool {
+    End::parse(end).is_ok_and(|end| end.session <= session.unclean)
+}
+
+/// Begins a chain without entries: its end's row, which is on the disk. Without one, a chain that lost its first entries
+/// would look like one that never had any.
+pub(super) async fn found(store: &dyn Store, subject: &Subject, session: Session) -> Result<Vec<u8>, Error> {
+    let row = end_row(subject.genesis(), session, 0);
+    let mut batch = Batch::new().only_if(HEADS, subject.name().as_bytes(), None);
+    batch.put(HEADS, subject.name().as_bytes(), row.clone());
+    match store.apply(batch).await {
+        Ok(()) => Ok(row),
+        Err(bulkhead_storage::Error::Conflict) => Err(Error::Changed(subject.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many bytes a chain takes, by the row of its end. An older row does not say: then they are counted, once.
+pub(super) async fn bytes(store: &dyn Store, subject: &Subject, end: &[u8]) -> Result<u64, Error> {
+    let end = End::parse(end).map_err(|error| unreadable("end", &error))?;
+    if let Some(bytes) = end.bytes {
+        return Ok(bytes);
+    }
+    let (mut bytes, mut after): (u64, Option<Vec<u8>>) = (0, None);
+    loop {
+        let page = store.scan(SEGMENTS, &prefix(subject), after.as_deref(), PAGE).await?;
+        bytes += page.entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+        after = page.entries.last().map(|(key, _)| key.clone()).or(after);
+        if !page.more {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// The row of a chain's end, as it is, and what it says.
@@ -76,7 +130,7 @@ pub(super) async fn end(store: &dyn Store, subject: &Subject) -> Result<(Option<
     let mut row = store.get(HEADS, name.as_bytes()).await?;
     loop {
         let head = match &row {
-            Some(row) => End::try_from_slice(row).map_err(|error| unreadable("end", &error))?.head,
+            Some(row) => End::parse(row).map_err(|error| unreadable("end", &error))?.head,
             None => subject.genesis(),
         };
         // An end that was put back, or taken away, has segments behind it.
@@ -94,8 +148,8 @@ pub(super) async fn end(store: &dyn Store, subject: &Subject) -> Result<(Option<
 }
 
 /// The row of a chain's end.
-pub(super) fn end_row(head: Head, session: Session) -> Vec<u8> {
-    written(&End { version: VERSION, head, session: session.number })
+pub(super) fn end_row(head: Head, session: Session, bytes: u64) -> Vec<u8> {
+    written(&(END, head, session.number, bytes))
 }
 
 /// The key of the segment that begins with the entry of this number.

@@ -51,6 +51,15 @@ impl Meter {
         self.denied.increment(used.denied);
         self.bytes_out.increment(used.bytes_out);
         self.bytes_in.increment(used.bytes_in);
+        self.count(outcome);
+    }
+
+    /// Counts a call that was turned away with this code: it used nothing.
+    pub(super) fn turned_away(&self, outcome: &'static str) {
+        self.count(outcome);
+    }
+
+    fn count(&self, outcome: &'static str) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, counter)) = calls.iter().find(|(known, _)| *known == outcome) {
             counter.increment(1);

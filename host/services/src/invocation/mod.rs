@@ -1,24 +1,27 @@
 //! Runs the calls of a connection: the one way in for services and for the command line.
 //!
-//! *Why one*: each call has an id, is metered, and leaves exactly one record in its tenant's audit log, whoever made it.
-//! *Invariants*: 1. nothing runs without a place for its record; 2. the record is made when the call ends, also when it is
-//! dropped half-way, with what it used so far; 3. the record holds counts and codes, never what was passed in or came out.
+//! *Why one*: each call that runs has an id, is metered, and leaves exactly one record in its tenant's audit log, whoever made
+//! it. One that is turned away is counted there (`audit::Turned`).
+//! *Invariants*: 1. nothing runs without a place for its record: the place comes first, and is held while the call waits for its
+//! instance; 2. whoever waits for a place waits no longer than its connection's generation goes on; 3. the record is made when the
+//! call ends, also when it is dropped half-way, with what it used so far; 4. it holds counts and codes, never what was passed in
+//! or came out.
 //! *Callers → here → callees*: `sync`, `cli/*` → here → `runtime::Connection`, `audit`, `meter.rs`.
 
 mod meter;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_capabilities::journal::Record;
 use bulkhead_core::Blame;
 use bulkhead_core::audit::{Event, Finished, Subject, Used, What, Word};
 use bulkhead_core::id::{Digest, InvocationId};
 use bulkhead_runtime::types::{Page, Selection, StreamDefinition};
-use bulkhead_runtime::{Connection, Outcome, Refusal, Tally, Usage};
+use bulkhead_runtime::{Connection, Failure, Outcome, Refusal, Tally, Usage};
 
-use crate::audit::{self, Audit, Log, Place};
+use crate::audit::{self, Audit, Log, Place, Turned};
 use meter::Meter;
 
 /// How a call ended that gave a value.
@@ -46,6 +49,8 @@ struct Inner {
     log: Arc<Log>,
     /// From the first call on: a connection that is never called costs no metrics.
     meter: OnceLock<Meter>,
+    /// From the first call on that is turned away.
+    turned: OnceLock<Arc<Turned>>,
 }
 
 /// A call that ended.
@@ -68,7 +73,6 @@ struct Call<'a> {
     of: &'a Inner,
     id: InvocationId,
     name: Word,
-    began: Instant,
     tally: Tally,
     /// Where it is recorded; nothing once it was.
     place: Option<Place>,
@@ -79,7 +83,7 @@ impl Invocations {
     pub async fn new(connection: Connection, release: Digest, audit: &Audit) -> Result<Self, audit::Error> {
         let subject = Subject::Tenant(connection.client.owner().tenant.clone());
         let log = audit.log(&subject).await?;
-        Ok(Self(Arc::new(Inner { connection, release, log, meter: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { connection, release, log, meter: OnceLock::new(), turned: OnceLock::new() })))
     }
 
     /// What is called.
@@ -135,7 +139,19 @@ impl Inner {
         name: &'static str,
         work: impl Future<Output = Result<Outcome<T>, Refusal>>,
     ) -> Result<Called<T>, Error> {
-        let mut call = Call::begin(self, Word::new(name)).await?;
+        let id = InvocationId::new(audit::now() / 1000, rand::random());
+        let place = match self.place().await {
+            Ok(Ok(place)) => place,
+            Ok(Err(failure)) => {
+                self.turn_away(failure.code(), Some(failure.blame()), None);
+                return Ok(Called { id, outcome: Outcome::refused(failure) });
+            }
+            Err(error) => {
+                self.turn_away(error.code(), Some(error.blame()), None);
+                return Err(error.into());
+            }
+        };
+        let mut call = Call { of: self, id, name: Word::new(name), tally: Tally::default(), place: Some(place) };
         let tally = call.tally.clone();
         match tally.watch(work).await {
             Ok(outcome) => {
@@ -149,21 +165,47 @@ impl Inner {
             }
         }
     }
-}
 
-impl<'a> Call<'a> {
-    async fn begin(of: &'a Inner, name: Word) -> Result<Self, audit::Error> {
-        let place = Some(of.log.place().await?);
-        let id = InvocationId::new(audit::now() / 1000, rand::random());
-        Ok(Self { of, id, name, began: Instant::now(), tally: Tally::default(), place })
+    /// Where a call is recorded, or why the connection does not go on.
+    async fn place(&self) -> Result<Result<Place, Failure>, audit::Error> {
+        if let Some(place) = self.log.place_now()? {
+            return Ok(Ok(place));
+        }
+        let generation = match self.connection.generation() {
+            Ok(generation) => generation,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        match generation.outlast(self.log.place()).await {
+            Ok(place) => Ok(Ok(place?)),
+            Err(reason) => Ok(Err(Failure::unrun(reason))),
+        }
     }
 
+    /// Counts a call of which nothing ran.
+    fn turn_away(&self, outcome: &'static str, blame: Option<Blame>, place: Option<Place>) {
+        let owner = self.connection.client.owner();
+        self.meter().turned_away(outcome);
+        tracing::debug!(code = "turned-away", %owner, outcome, "a call was turned away");
+        let turned = self.turned.get_or_init(|| Turned::new(Arc::clone(&self.log), owner.connection.clone()));
+        turned.add(outcome, blame, audit::now(), place);
+    }
+
+    fn meter(&self) -> &Meter {
+        self.meter.get_or_init(|| Meter::new(Arc::clone(self.connection.client.owner())))
+    }
+}
+
+impl Call<'_> {
     fn end<T>(&mut self, outcome: &Outcome<T>) {
         let (code, blame) = match &outcome.result {
             Ok(_) => (OK, None),
             Err(failure) => (failure.code(), Some(failure.blame())),
         };
-        self.record(code, blame, used(outcome.usage, &outcome.record));
+        if outcome.is_unrun() {
+            self.of.turn_away(code, blame, self.place.take());
+        } else {
+            self.record(code, blame, used(outcome.usage, &outcome.record));
+        }
     }
 
     /// Records the call, unless that was done.
@@ -182,7 +224,7 @@ impl<'a> Call<'a> {
         if let Err(error) = place.record(&Event { at: audit::now(), what: What::Finished(finished) }) {
             tracing::error!(%owner, invocation = %self.id, code = error.code(), %error, "an invocation was not recorded");
         }
-        self.of.meter.get_or_init(|| Meter::new(Arc::clone(owner))).add(outcome, &used);
+        self.of.meter().add(outcome, &used);
         tracing::info!(
             code = "invocation",
             tenant = %owner.tenant,
@@ -206,9 +248,11 @@ impl<'a> Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if self.place.is_some() {
-            let waited = || (Usage { time: self.began.elapsed(), ..Usage::default() }, Record::default());
-            let (usage, record) = self.tally.take().unwrap_or_else(waited);
-            self.record(CANCELLED, None, used(usage, &record));
+            match self.tally.take() {
+                Some((usage, record)) => self.record(CANCELLED, None, used(usage, &record)),
+                // It was given up while it waited for its turn.
+                None => self.of.turn_away(CANCELLED, None, self.place.take()),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Why: records must neither be lost nor doubled when a run is killed. Invariants: 1. a page's state is stored only after
 //! the sink took the page; 2. a run resumes from the last stored state, in a fresh instance; 3. only what the connector
-//! calls transient or rate-limited, and a busy host, is tried again, at most [`MOST_ATTEMPTS`] times in a row.
+//! calls transient or rate-limited, and a busy host or log, is tried again, at most [`MOST_ATTEMPTS`] times in a row.
 
 mod state;
 
@@ -12,7 +12,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
 use bulkhead_runtime::{Connection, Failure, Outcome};
 
-use crate::invocation::{self, Invocations, Reader};
+use crate::audit;
+use crate::invocation::{self, Called, Invocations, Reader};
 pub use state::{Checkpoint, StateFile};
 
 /// Most attempts in a row that brought no page.
@@ -58,6 +59,27 @@ pub enum Error {
     State(#[from] state::Error),
 }
 
+impl Error {
+    /// Whether it is worth another try, and when, where somebody says so.
+    fn again(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Connector(Failure::Reported(error)) if matches!(error.kind, Kind::Transient | Kind::RateLimited) => {
+                Some(error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())))
+            }
+            Self::Connector(Failure::Busy(busy)) => Some(Some(busy.retry_after)),
+            Self::Call(invocation::Error::Audit(audit::Error::Busy { retry_after, .. })) => Some(Some(*retry_after)),
+            _ => None,
+        }
+    }
+}
+
+/// What a call gave, when whoever watches was told of it.
+fn called<T>(called: Result<Called<T>, invocation::Error>, watch: &mut impl Watch) -> Result<T, Error> {
+    let outcome = called?.outcome;
+    watch.called(&outcome);
+    outcome.result.map_err(Error::Connector)
+}
+
 /// Refuses a page whose records are not JSON, before any of it is passed on.
 fn judge(page: &Page) -> Result<(), Failure> {
     for entry in &page.entries {
@@ -97,19 +119,11 @@ pub async fn run(
     let mut reader: Option<Reader> = None;
     loop {
         let result = match &mut reader {
-            Some(open) => {
-                let outcome = open.next(PAGE_ENTRIES, PAGE_BYTES).await?.outcome;
-                watch.called(&outcome);
-                outcome.result.map(Some)
-            }
-            None => {
-                let outcome = calls.open(selections, state.current()).await?.outcome;
-                watch.called(&outcome);
-                outcome.result.map(|opened| {
-                    reader = Some(opened);
-                    None
-                })
-            }
+            Some(open) => called(open.next(PAGE_ENTRIES, PAGE_BYTES).await, watch).map(Some),
+            None => called(calls.open(selections, state.current()).await, watch).map(|opened| {
+                reader = Some(opened);
+                None
+            }),
         };
         match result {
             Ok(None) => {}
@@ -131,24 +145,17 @@ pub async fn run(
                     pause(calls.connection(), asked.max(least), "the connector has nothing yet", watch).await?;
                 }
             }
-            Err(failure) => {
+            Err(error) => {
                 // The next attempt starts over from the last stored state.
                 reader = None;
-                let asked = match &failure {
-                    Failure::Reported(error) if matches!(error.kind, Kind::Transient | Kind::RateLimited) => {
-                        error.retry_after_ms.map(|ms| Duration::from_millis(ms.into()))
-                    }
-                    Failure::Busy(busy) => Some(busy.retry_after),
-                    _ => return Err(Error::Connector(failure)),
-                };
-                let Some(step) = backoff.next() else {
-                    return Err(Error::Connector(failure));
+                let (Some(asked), Some(step)) = (error.again(), backoff.next()) else {
+                    return Err(error);
                 };
                 summary.retries += 1;
                 pause(
                     calls.connection(),
                     asked.unwrap_or(step).max(Duration::from_millis(1)),
-                    &failure.to_string(),
+                    &error.to_string(),
                     watch,
                 )
                 .await?;
