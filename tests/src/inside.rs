@@ -10,7 +10,7 @@ use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::id::{Digest, Owner};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_runtime::compile::{Compiler, Quota};
-use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
+use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings, Tenant};
 use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -93,6 +93,14 @@ pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow
     let release = open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
+}
+
+/// Connects the connector in `laid` for `tenant`.
+pub fn connection_of(tenant: &Arc<Tenant>, laid: &Laid) -> anyhow::Result<Connection> {
+    let release = open(tenant.runtime(), laid.path(), None)?;
+    let grant = Grant::parse(&laid.aimed.read("grant.toml")?, &release.manifest)?;
+    let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
+    Ok(connect(tenant, "guest".parse()?, &release, &grant, &config, Secrets::default(), transport(None, None)?)?)
 }
 
 /// The same over this transport.

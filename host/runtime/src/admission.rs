@@ -282,6 +282,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_is_let_in_where_there_is_no_memory() {
+        let without = Allowance { memory: Some(0), ..Allowance::DEFAULT };
+        let tenant = host(9).tenant("acme".parse().unwrap(), without);
+        assert_eq!(Entry::new(tenant).admit().await.unwrap_err().whose, Whose::Tenant);
+    }
+
+    #[tokio::test]
     async fn a_queue_has_an_end_and_whoever_leaves_it_makes_room() {
         let tenant = tenant(&host(9), 1, 9, 2);
         let entry = Arc::new(Entry::new(tenant));

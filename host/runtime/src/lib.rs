@@ -43,7 +43,6 @@ pub use quarantine::Thresholds;
 pub use roles::{Role, types};
 pub use standing::Standing;
 pub use tally::Tally;
-pub use turns::workers;
 
 use std::time::Duration;
 

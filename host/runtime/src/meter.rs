@@ -62,12 +62,11 @@ impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Exhausted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut turn = ready!(self.poll_turn(cx));
+        let turn = ready!(self.poll_turn(cx));
         let before = thread_time();
         let polled = self.inner.as_mut().poll(cx);
         let spent = thread_time().saturating_sub(before);
-        self.turns.1.note(turn.as_mut(), spent);
-        drop(turn);
+        self.turns.1.done(turn, spent);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -85,7 +84,7 @@ fn thread_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turns::FIRST;
+    use crate::turns::INSTANT;
 
     #[tokio::test]
     async fn waiting_is_free_and_computing_is_not() {
@@ -109,15 +108,15 @@ mod tests {
     async fn whoever_computed_for_a_while_waits_for_a_turn_and_whoever_has_begun_does_not() {
         let (cores, tenant) = (Cores::new(), Turns::default());
         let limit = Duration::from_secs(9);
-        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, FIRST)?.ok()).collect();
+        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, 2 * INSTANT)?.ok()).collect();
         let mut used = Duration::ZERO;
         assert!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)).await.is_ok());
-        used = FIRST;
+        used = 2 * INSTANT;
         let mut late = std::pin::pin!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)));
         let waits = std::future::poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
         assert!(waits);
         drop(held);
         assert!(late.await.is_ok());
-        assert!(tenant.ask(&cores, FIRST).unwrap().is_ok(), "the turn was given back");
+        assert!(tenant.ask(&cores, 2 * INSTANT).unwrap().is_ok(), "the turn was given back");
     }
 }

@@ -1,12 +1,11 @@
 //! Whose turn it is on a core.
 //!
-//! Why: a guest that has just begun should find a core at once, and one that computes must not keep it from having one. An
-//! executor serves whoever is ready first come, first served, so whoever has most that is ready would have it.
-//! Invariants: 1. a guest that has used up its first slice runs only while it holds a turn, of which there are fewer than cores;
-//! 2. so does one whose tenant's guests have lately run for longer than an instant at once, of as many turns as there are
-//! cores; 3. both go round between tenants, and a turn that took longer than a slice is charged as several; 4. a turn lasts one
-//! poll, and nobody holds one while waiting.
-//! For the second to hold, the executor needs more threads than there are turns: [`workers`].
+//! Why: a small call should find a core at once, and whoever computes must not keep it from having one. An executor serves whoever
+//! is ready first come, first served, so whoever has most that is ready would have it.
+//! Invariants: 1. a guest that computes for longer than an instant runs only while it holds a turn, of which there are fewer than
+//! cores: one is left to small calls and to the host itself; 2. a guest that has just begun is taken for a small call, unless
+//! one of its tenant's lately was not; 3. turns go round between tenants, and one that took longer than a slice is charged as
+//! several; 4. a turn lasts one poll, and nobody holds one while waiting.
 //! Callers: `meter.rs` → here → `fair.rs`.
 
 use std::num::NonZeroUsize;
@@ -17,77 +16,58 @@ use std::time::Duration;
 use crate::engine::SLICE;
 use crate::fair::{Fair, Party, Place, Waiting};
 
-/// What a guest may compute before it is no longer one that has just begun: several times what a page of records takes, and less
-/// than a slice, so that its second slice never comes before a turn does.
-pub(crate) const FIRST: Duration = Duration::from_millis(3);
-/// What a guest may compute at once without its tenant's next ones having to ask: some ten times a small call. A thousand of these are
-/// over before anybody notices.
-const INSTANT: Duration = Duration::from_micros(200);
-/// How many polls of a tenant ask after one that took longer: more than one tenant has calls at once by default.
-const ASKING: u32 = 256;
+/// What a small call computes at most: some ten times the smallest. A thousand of these are over before anybody notices.
+pub(crate) const INSTANT: Duration = Duration::from_micros(200);
+/// How many polls of a tenant need a turn after one that took longer: more than one tenant has calls at once by default.
+const WATCHED: u32 = 256;
 
 /// The turns of all tenants.
 #[derive(Debug)]
-pub(crate) struct Cores {
-    begun: Arc<Fair>,
-    going_on: Arc<Fair>,
-}
+pub(crate) struct Cores(Arc<Fair>);
 
 /// One tenant's part in them.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    begun: Arc<Party>,
-    going_on: Arc<Party>,
-    /// How many more of its polls have to ask.
-    asking: AtomicU32,
-}
-
-/// How many threads an executor should have that runs guests: one for each core, and one that sees to it, while guests have all
-/// cores, that whoever comes waits for its turn and not in the executor's queue.
-pub fn workers() -> usize {
-    cores() + 1
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    party: Arc<Party>,
+    /// How many more of its polls need one although they may be small calls.
+    watched: AtomicU32,
 }
 
 impl Cores {
     pub(crate) fn new() -> Self {
-        // One core is left to those who have only begun, and to the host itself.
-        Self { begun: Fair::new(cores(), 0), going_on: Fair::new((cores() - 1).max(1), 0) }
+        Self(Fair::new(turns(), 0))
     }
+}
+
+fn turns() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores - 1).max(1)
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { begun: Party::new(usize::MAX), going_on: Party::new(usize::MAX), asking: AtomicU32::new(0) }
+        Self { party: Party::new(usize::MAX), watched: AtomicU32::new(0) }
     }
 }
 
 impl Turns {
-    /// A turn of `cores` for a guest that used so much CPU, where it needs one.
+    /// A turn on `cores` for a guest that used so much CPU, where it needs one.
     pub(crate) fn ask(&self, cores: &Cores, used: Duration) -> Option<Result<Place, Waiting>> {
-        if used >= FIRST {
-            Some(cores.going_on.ask(&self.going_on))
-        } else if self.asking.load(Ordering::Relaxed) > 0 {
-            Some(cores.begun.ask(&self.begun))
-        } else {
-            None
-        }
+        let small = used <= INSTANT && self.watched.load(Ordering::Relaxed) == 0;
+        (!small).then(|| cores.0.ask(&self.party))
     }
 
-    /// Notes how much a guest used at once, on the turn that it had.
-    pub(crate) fn note(&self, turn: Option<&mut Place>, spent: Duration) {
-        if let Some(turn) = turn {
+    /// Notes how much a guest used at once, and gives back the turn that it had.
+    pub(crate) fn done(&self, turn: Option<Place>, spent: Duration) {
+        if let Some(mut turn) = turn {
             turn.charge(u64::try_from(spent.as_nanos() / SLICE.as_nanos()).unwrap_or(u64::MAX));
         }
         // Two at the same time may count as one, or one as two: it is about the order of magnitude.
-        let asking = self.asking.load(Ordering::Relaxed);
+        let watched = self.watched.load(Ordering::Relaxed);
         if spent > INSTANT {
-            self.asking.store(ASKING, Ordering::Relaxed);
-        } else if asking > 0 {
-            self.asking.store(asking - 1, Ordering::Relaxed);
+            self.watched.store(WATCHED, Ordering::Relaxed);
+        } else if watched > 0 {
+            self.watched.store(watched - 1, Ordering::Relaxed);
         }
     }
 }
@@ -97,25 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_that_has_just_begun_asks_only_after_one_of_its_tenants_that_took_long() {
-        let (cores, turns, other) = (Cores::new(), Turns::default(), Turns::default());
-        assert!(turns.ask(&cores, Duration::ZERO).is_none());
-        turns.note(None, INSTANT + Duration::from_micros(1));
-        for _ in 0..ASKING {
-            assert!(turns.ask(&cores, Duration::ZERO).is_some());
-            turns.note(None, INSTANT);
+    fn a_guest_that_has_just_begun_needs_a_turn_only_after_one_of_its_tenants_that_took_long() {
+        let (cores, tenant, other) = (Cores::new(), Turns::default(), Turns::default());
+        assert!(tenant.ask(&cores, Duration::ZERO).is_none());
+        tenant.done(None, INSTANT + Duration::from_micros(1));
+        for _ in 0..WATCHED {
+            let turn = tenant.ask(&cores, Duration::ZERO).unwrap().unwrap();
+            tenant.done(Some(turn), INSTANT);
         }
-        assert!(turns.ask(&cores, Duration::ZERO).is_none());
+        assert!(tenant.ask(&cores, Duration::ZERO).is_none());
         assert!(other.ask(&cores, Duration::ZERO).is_none(), "another tenant has nothing to do with it");
-        assert!(turns.ask(&cores, FIRST).is_some());
+        assert!(tenant.ask(&cores, INSTANT + Duration::from_micros(1)).is_some());
     }
 
     #[test]
-    fn those_who_go_on_leave_a_core_where_there_are_two() {
-        let (cores, turns) = (Cores::new(), Turns::default());
-        let held: Vec<Place> = std::iter::from_fn(|| turns.ask(&cores, FIRST)?.ok()).collect();
-        assert_eq!(held.len(), (super::cores() - 1).max(1));
-        turns.note(None, FIRST);
-        assert!(turns.ask(&cores, Duration::ZERO).unwrap().is_ok());
+    fn a_core_is_left_where_there_are_two() {
+        let (cores, tenant) = (Cores::new(), Turns::default());
+        let long = 2 * INSTANT;
+        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, long)?.ok()).collect();
+        assert_eq!(held.len(), turns());
+        assert!(turns() < std::thread::available_parallelism().unwrap().get() || turns() == 1);
     }
 }
