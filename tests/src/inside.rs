@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::{Digest, Owner};
+use bulkhead_core::id::{Digest, Owner, TenantId};
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::compile::{Compiler, Quota};
+use bulkhead_runtime::compile::Compiler;
 use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
 use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
@@ -211,9 +211,10 @@ impl Reach {
 
 /// Opens a release, and blocks until it is compiled: on a thread of its own, so that tests which are not async can.
 pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> anyhow::Result<Release> {
+    let tenant = runtime.tenant(TenantId::local(), Allowance::DEFAULT);
     let opened = || {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(executor.block_on(Release::open(runtime, &Quota::default(), folder, component))?)
+        Ok(executor.block_on(Release::open(&tenant, folder, component))?)
     };
     std::thread::scope(|scope| scope.spawn(opened).join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
 }

@@ -15,6 +15,7 @@ use bulkhead_core::id::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Runtime;
+use crate::compile::{Quota, Share};
 use crate::engine::Settings;
 use crate::fair::{Fair, Party, Place};
 
@@ -34,12 +35,15 @@ pub struct Allowance {
     pub waiting: usize,
     /// Longest wait.
     pub patience: Duration,
+    /// What may be compiled for it.
+    pub compiling: Quota,
 }
 
 impl Allowance {
     /// A quarter of a server for one tenant; some dozens of calls at once on one connection; a queue that such a tenant works
     /// off within seconds; and a wait that ends before callers commonly give up.
-    pub const DEFAULT: Self = Self { running: 250, each: 64, waiting: 1000, patience: Duration::from_secs(10) };
+    pub const DEFAULT: Self =
+        Self { running: 250, each: 64, waiting: 1000, patience: Duration::from_secs(10), compiling: Quota::DEFAULT };
 }
 
 /// What all tenants share.
@@ -57,6 +61,7 @@ pub struct Tenant {
     instances: Arc<Party>,
     turns: Arc<Party>,
     waiting: AtomicUsize,
+    compiling: Share,
 }
 
 /// One connection's way in.
@@ -131,6 +136,7 @@ impl Tenant {
             instances: Party::new(allowance.running),
             turns: Party::new(usize::MAX),
             waiting: AtomicUsize::new(0),
+            compiling: Share::new(allowance.compiling),
         })
     }
 
@@ -142,6 +148,11 @@ impl Tenant {
     /// Its name.
     pub fn id(&self) -> &TenantId {
         &self.id
+    }
+
+    /// Its share of the compiler.
+    pub(crate) fn share(&self) -> &Share {
+        &self.compiling
     }
 
     /// Where its guests ask for turns on a core, and as whom.
@@ -239,7 +250,7 @@ mod tests {
     }
 
     fn tenant(host: &Runtime, running: usize, each: usize, waiting: usize) -> Arc<Tenant> {
-        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30) };
+        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30), ..Allowance::DEFAULT };
         host.tenant("acme".parse().unwrap(), allowance)
     }
 
