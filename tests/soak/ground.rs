@@ -27,7 +27,8 @@ pub(crate) const TENANTS: usize = 8;
 const ALLOWANCE: Allowance =
     Allowance { running: 16, each: 16, waiting: 0, patience: Duration::ZERO, ..Allowance::DEFAULT };
 /// Room for all of them: fewer than a server's, so that a slot that is not given back is missed soon.
-const SETTINGS: Settings = Settings { guests: NonZeroU32::MIN.saturating_add(TENANTS as u32 * 16 * 8 / 7), warm: 16 };
+const SETTINGS: Settings =
+    Settings { guests: NonZeroU32::MIN.saturating_add(TENANTS as u32 * 16 * 8 / 7), warm: 16, memory: None };
 /// How the guest that takes all it can is limited.
 const GREEDY: &str = "[limits]\ncpu = \"20ms\"\ntime = \"400ms\"\nmemory = \"4MiB\"\nlog-bytes = \"8KiB\"";
 /// How those that send requests are limited: short beside what an upstream's death may take.

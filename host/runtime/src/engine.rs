@@ -53,13 +53,15 @@ pub struct Settings {
     pub guests: NonZeroU32,
     /// Memories that stay set up for the connector that last used them; each keeps up to 2 MiB resident.
     pub warm: u32,
+    /// Memory of all guests together, in bytes; without it half of the machine's.
+    pub memory: Option<usize>,
 }
 
 impl Settings {
     /// For a server: a thousand guests.
-    pub const SERVER: Self = Self { guests: count(1000), warm: 100 };
+    pub const SERVER: Self = Self { guests: count(1000), warm: 100, memory: None };
     /// For one connector that is run by hand.
-    pub const SINGLE: Self = Self { guests: count(16), warm: 4 };
+    pub const SINGLE: Self = Self { guests: count(16), warm: 4, memory: None };
 
     /// Address space that is set aside, in bytes.
     fn address_space(self) -> u64 {
@@ -241,9 +243,12 @@ mod tests {
 
     #[test]
     fn too_little_address_space_is_said_with_what_to_do() {
-        let error = Runtime::new(Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0 }, Compiler::default())
-            .err()
-            .unwrap();
+        let error = Runtime::new(
+            Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0, memory: None },
+            Compiler::default(),
+        )
+        .err()
+        .unwrap();
         let text = error.to_string();
         assert!(text.contains("address space for 100000 guests") && text.contains("ulimit -v"), "{text}");
     }
@@ -259,7 +264,7 @@ mod tests {
 
     #[test]
     fn slots_that_are_being_handed_back_are_not_missed_by_those_who_may_run() {
-        let settings = Settings { guests: NonZeroU32::new(4 * threads()).unwrap(), warm: 0 };
+        let settings = Settings { guests: NonZeroU32::new(4 * threads()).unwrap(), warm: 0, memory: None };
         assert!(settings.batch() > 1, "nothing is handed back by others than those who have it");
         let mut config = compilation();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));

@@ -21,6 +21,7 @@ mod inert;
 mod invoke;
 mod limiter;
 mod link;
+mod memory;
 mod meter;
 mod outcome;
 mod prepare;
@@ -29,6 +30,7 @@ mod roles;
 mod shelf;
 mod standing;
 mod tally;
+mod turns;
 mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
@@ -41,6 +43,7 @@ pub use quarantine::Thresholds;
 pub use roles::{Role, types};
 pub use standing::Standing;
 pub use tally::Tally;
+pub use turns::workers;
 
 use std::time::Duration;
 

@@ -62,7 +62,7 @@ impl Marks {
             Err(Failure::Trap(_) | Failure::Malformed { .. }) => marks.crashes = 1,
             Err(Failure::Leak(_)) => marks.leaks = 1,
             Err(Failure::Denied | Failure::Inert) => marks.stops = 1,
-            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_)) => {}
+            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_) | Failure::Crowded(_)) => {}
             Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Memory(_) | Failure::Output(_)) => {}
             Err(Failure::Stack | Failure::Handles) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}

@@ -64,6 +64,7 @@ pub(crate) fn main() -> ExitCode {
     leave_no_memory();
     open_many_files();
     let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(bulkhead_runtime::workers())
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Host, format!("the executor could not start: {error}")))

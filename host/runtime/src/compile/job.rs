@@ -68,8 +68,8 @@ impl Job {
                 Stage::Begun => drop(stage.changed().await),
                 Stage::Wanted if began => return Err(Failure::Crashed("it broke off".to_owned()).into()),
                 Stage::Wanted => {
-                    let ticket = tenant.share().ticket().map_err(busy)?;
-                    let place = timeout_at(turn_until, works.place(tenant.share()));
+                    let ticket = tenant.compiling().ticket().map_err(busy)?;
+                    let place = timeout_at(turn_until, works.place(tenant.compiling()));
                     tokio::select! {
                         place = place => {
                             let place = place.map_err(|_| busy(works.compiler.limits.time))?;

@@ -86,7 +86,7 @@ impl Limits {
 
 impl Default for Compiler {
     /// The running program, without a cache. Its file is named by what runs and not by its path: after an upgrade, another
-    /// version lies there, whose artifacts do not fit. Half of the memory that this process can have is for compiling.
+    /// version lies there, whose artifacts do not fit. A quarter of the memory that this process can have is for compiling.
     fn default() -> Self {
         Self {
             program: PathBuf::from("/proc/self/exe"),
@@ -174,7 +174,7 @@ pub(crate) async fn compiled(tenant: &Tenant, digest: Digest, bytes: Vec<u8>) ->
     if let Some(compiled) = works.compiled.get(&digest) {
         return Ok(compiled);
     }
-    let _under_way = tenant.share().enter(bytes.len()).map_err(|after| Refusal::Busy { after })?;
+    let _under_way = tenant.compiling().enter(bytes.len()).map_err(|after| Refusal::Busy { after })?;
     let job = works.jobs.get_or(digest, || Job::new(digest, bytes));
     let longest = works.compiler.patience.saturating_add(works.compiler.limits.time);
     let result = tokio::time::timeout(longest, job.result(tenant)).await;
@@ -211,8 +211,8 @@ async fn from_cache(runtime: &Runtime, digest: Digest) -> Option<Compiled> {
 /// Compiles `bytes` for `tenant` alone, when it is its turn.
 pub(crate) async fn artifact(tenant: &Tenant, bytes: &[u8]) -> Result<Artifact, Refusal> {
     let works = &tenant.runtime().works;
-    let ticket = tenant.share().ticket().map_err(|after| Refusal::Busy { after })?;
-    let waited = tokio::time::timeout(works.compiler.patience, works.place(tenant.share())).await;
+    let ticket = tenant.compiling().ticket().map_err(|after| Refusal::Busy { after })?;
+    let waited = tokio::time::timeout(works.compiler.patience, works.place(tenant.compiling())).await;
     let _place = waited.map_err(|_| Refusal::Busy { after: works.compiler.limits.time })?;
     ticket.spend();
     machine_code(works, bytes).await

@@ -10,8 +10,9 @@ use std::path::Path;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
-/// Of the machine's memory, one part in so many is for compiling: the rest is for guests, who are many and were here first.
-const PART: u64 = 2;
+/// Of the memory there is, one part in so many is for compiling: half of it is for guests (`memory.rs`), and what then is left
+/// for the host itself and its disk's cache.
+const PART: u64 = 4;
 /// Longest of the kernel's files that are read here, in bytes: a line or a few.
 const LONGEST: u64 = 4096;
 
@@ -26,7 +27,7 @@ pub(super) fn slots(memory: u64, each: u64) -> usize {
 /// Bytes of memory that compiling may take altogether: a part of what this process can have.
 pub(super) fn memory() -> u64 {
     let system = rustix::system::sysinfo();
-    let machine = u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit));
+    let machine = system.totalram.saturating_mul(u64::from(system.mem_unit));
     limit_of_group().unwrap_or(u64::MAX).min(machine) / PART
 }
 

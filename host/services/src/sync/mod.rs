@@ -9,7 +9,7 @@ mod state;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
+use bulkhead_runtime::types::{Entry, Kind, Page, Selection};
 use bulkhead_runtime::{Connection, Failure, Outcome};
 
 use crate::invocation::{self, Invocations, Reader};
@@ -58,17 +58,6 @@ pub enum Error {
     State(#[from] state::Error),
 }
 
-/// Refuses a page whose records are not JSON, before any of it is passed on.
-fn judge(page: &Page) -> Result<(), Failure> {
-    for entry in &page.entries {
-        let (Operation::Upsert(record) | Operation::Delete(record)) = &entry.operation;
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(record) {
-            return Err(Failure::Malformed { role: "record", reason: format!("it is not JSON: {error}") });
-        }
-    }
-    Ok(())
-}
-
 fn humantime(duration: &Duration) -> String {
     format!("{} s", duration.as_secs())
 }
@@ -115,7 +104,6 @@ pub async fn run(
             Ok(None) => {}
             Ok(Some(page)) => {
                 backoff = patience();
-                judge(&page).map_err(Error::Connector)?;
                 sink.take(&page.entries).map_err(Error::Sink)?;
                 let Page { entries, state: next, more, wait_ms } = page;
                 state.store(next)?;
@@ -139,6 +127,7 @@ pub async fn run(
                         error.retry_after_ms.map(|ms| Duration::from_millis(ms.into()))
                     }
                     Failure::Busy(busy) => Some(busy.retry_after),
+                    Failure::Crowded(_) => None,
                     _ => return Err(Error::Connector(failure)),
                 };
                 let Some(step) = backoff.next() else {
