@@ -16,6 +16,7 @@ use bulkhead_core::id::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Runtime;
+use crate::compile::{self, Quota};
 use crate::engine::Settings;
 use crate::fair::{Fair, Party, Place};
 use crate::memory::{Pot, Share};
@@ -39,6 +40,8 @@ pub struct Allowance {
     pub waiting: usize,
     /// Longest wait.
     pub patience: Duration,
+    /// What may be compiled for it.
+    pub compiling: Quota,
     /// Memory of all its instances together, in bytes; without it a quarter of the host's.
     pub memory: Option<usize>,
 }
@@ -46,8 +49,14 @@ pub struct Allowance {
 impl Allowance {
     /// A quarter of a server for one tenant; some dozens of calls at once on one connection; a queue that such a tenant works
     /// off within seconds; and a wait that ends before callers commonly give up.
-    pub const DEFAULT: Self =
-        Self { running: 250, each: 64, waiting: 1000, patience: Duration::from_secs(10), memory: None };
+    pub const DEFAULT: Self = Self {
+        running: 250,
+        each: 64,
+        waiting: 1000,
+        patience: Duration::from_secs(10),
+        memory: None,
+        compiling: Quota::DEFAULT,
+    };
 }
 
 /// What all tenants share.
@@ -67,6 +76,7 @@ pub struct Tenant {
     turns: Turns,
     memory: Arc<Share>,
     waiting: AtomicUsize,
+    compiling: compile::Share,
 }
 
 /// One connection's way in.
@@ -142,6 +152,7 @@ impl Tenant {
             turns: Turns::default(),
             memory: Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host }),
             waiting: AtomicUsize::new(0),
+            compiling: compile::Share::new(allowance.compiling),
             runtime,
         })
     }
@@ -154,6 +165,11 @@ impl Tenant {
     /// Its name.
     pub fn id(&self) -> &TenantId {
         &self.id
+    }
+
+    /// Its share of the compiler.
+    pub(crate) fn compiling(&self) -> &compile::Share {
+        &self.compiling
     }
 
     /// The cores that its guests take turns on, and its part in that.
@@ -256,13 +272,13 @@ mod tests {
     fn host(guests: u32) -> Runtime {
         Runtime::new(
             Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0, memory: None },
-            crate::compile::Compiler::default(),
+            compile::Compiler::default(),
         )
         .unwrap()
     }
 
     fn tenant(host: &Runtime, running: usize, each: usize, waiting: usize) -> Arc<Tenant> {
-        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30), memory: None };
+        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30), ..Allowance::DEFAULT };
         host.tenant("acme".parse().unwrap(), allowance)
     }
 
