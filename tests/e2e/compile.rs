@@ -1,19 +1,21 @@
 //! Compiling: in a process that has nothing, within limits, once, and kept where nobody can slip in something else.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bulkhead_capabilities::Capability;
-use bulkhead_core::id::Digest;
+use bulkhead_core::id::{Digest, TenantId};
 use bulkhead_core::limits::Limits as CallLimits;
 use bulkhead_core::{Grant, Manifest, Power};
 use bulkhead_runtime::compile::{Compiler, Failure, Limits, Origin, Quota, VERB};
-use bulkhead_runtime::{Candidate, Import, Prepared, Refusal, Runtime, Settings, Status};
+use bulkhead_runtime::{Allowance, Candidate, Import, Prepared, Refusal, Runtime, Settings, Status, Tenant};
 use bulkhead_tests::aimed::{ACME, MINIMAL, PLAIN, Shipped};
 use bulkhead_tests::hard;
 use bulkhead_tests::outside::{Ended, Laid, bulkhead, end};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{crafted, inside};
@@ -36,8 +38,15 @@ async fn with_cache(folder: &Path) -> anyhow::Result<Runtime> {
 }
 
 async fn compile(runtime: &Runtime, bytes: Vec<u8>) -> Result<Candidate, Refusal> {
-    Candidate::compile(runtime, &Quota::default(), bytes).await
+    Candidate::compile(&tenant(runtime, "acme", Quota::DEFAULT), bytes).await
 }
+
+fn tenant(runtime: &Runtime, id: &str, compiling: Quota) -> Arc<Tenant> {
+    runtime.tenant(id.parse().unwrap_or_else(|_| TenantId::local()), Allowance { compiling, ..Allowance::DEFAULT })
+}
+
+/// One compilation in an hour.
+const ONE: Quota = Quota { at_once: 1, an_hour: NonZeroU32::MIN };
 
 /// How compiling `bytes` fails within these limits. The same runtime compiles a good component afterwards.
 async fn failure(limits: Limits, bytes: Vec<u8>) -> anyhow::Result<Failure> {
@@ -240,16 +249,15 @@ async fn failure_without_counterpart(limits: Limits) -> anyhow::Result<Failure> 
 #[tokio::test]
 async fn a_tenant_whose_quota_is_spent_is_told_when_to_come_back_and_others_are_not() -> anyhow::Result<()> {
     let runtime = runtime(ROOMY)?;
-    let once = || Quota::new(1, std::num::NonZeroU32::MIN);
-    let (one, other) = (once(), once());
-    let minimal = Candidate::compile(&runtime, &one, bytes(MINIMAL)?).await?;
-    match Candidate::compile(&runtime, &one, bytes(PLAIN)?).await {
+    let (one, other) = (tenant(&runtime, "one", ONE), tenant(&runtime, "other", ONE));
+    let minimal = Candidate::compile(&one, bytes(MINIMAL)?).await?;
+    match Candidate::compile(&one, bytes(PLAIN)?).await {
         Err(Refusal::Busy { after }) => ensure!(after > Duration::from_secs(60 * 50), "{after:?}"),
         _ => anyhow::bail!("it was not too much"),
     }
     // What is in use costs nothing, and another tenant's quota is its own.
-    Candidate::compile(&runtime, &one, bytes(MINIMAL)?).await?;
-    Candidate::compile(&runtime, &other, bytes(PLAIN)?).await?;
+    Candidate::compile(&one, bytes(MINIMAL)?).await?;
+    Candidate::compile(&other, bytes(PLAIN)?).await?;
     drop(minimal);
     Ok(())
 }
@@ -258,8 +266,8 @@ async fn a_tenant_whose_quota_is_spent_is_told_when_to_come_back_and_others_are_
 async fn the_same_component_asked_for_at_once_is_compiled_once_and_shared() -> anyhow::Result<()> {
     let runtime = runtime(ROOMY)?;
     // One compilation is all that this quota has.
-    let quota = Quota::new(1, std::num::NonZeroU32::MIN);
-    let ask = || Candidate::compile(&runtime, &quota, bytes(ACME).unwrap_or_default());
+    let tenant = tenant(&runtime, "acme", ONE);
+    let ask = || Candidate::compile(&tenant, bytes(ACME).unwrap_or_default());
     let (one, two, three) = tokio::join!(ask(), ask(), ask());
     let (one, two) = (one?, two?);
     three?;
@@ -275,6 +283,151 @@ async fn the_same_component_asked_for_at_once_is_compiled_once_and_shared() -> a
     // A connection keeps its component where others find it.
     let again = ask().await?;
     ensure!(Arc::ptr_eq(&first, &prepare(&again, &power(&sending("api.example.com"))?)?));
+    Ok(())
+}
+
+/// A runtime that compiles one component at a time.
+fn one_at_a_time(limits: Limits, patience: Duration) -> anyhow::Result<Runtime> {
+    Ok(Runtime::new(Settings::SINGLE, Compiler { limits, memory: 0, patience, ..inside::compiler()? })?)
+}
+
+/// Waits until as many processes as that compile with so many bytes of memory.
+async fn until_there_are(number: usize, memory: u64) -> anyhow::Result<()> {
+    let there = async {
+        while started_with(memory)?.len() != number {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), there).await.with_context(|| format!("never {number} of them"))?
+}
+
+#[tokio::test]
+async fn whoever_asked_first_may_give_up_without_ending_what_another_waits_for() -> anyhow::Result<()> {
+    let limits = Limits { memory: ROOMY.memory + 4 * 4096, ..ROOMY };
+    let runtime = one_at_a_time(limits, ROOMY.time)?;
+    // Who waits has nothing left to have it compiled anew with.
+    let (first, second) = (tenant(&runtime, "first", ONE), tenant(&runtime, "second", ONE));
+    Candidate::compile(&second, bytes_of_a_small_one()?).await?;
+    let component = || hard::giant_functions(4, 80_000);
+    let mut asked = Box::pin(Candidate::compile(&first, component()));
+    tokio::select! {
+        _ = &mut asked => anyhow::bail!("it was too quick"),
+        begun = until_there_are(1, limits.memory) => begun?,
+    }
+    let mut waits = Box::pin(Candidate::compile(&second, component()));
+    tokio::select! {
+        _ = &mut waits => anyhow::bail!("it does not wait for what was begun"),
+        () = std::future::ready(()) => {}
+    }
+    // Long enough to find what was begun; it has nothing else to do.
+    let joined = tokio::time::timeout(Duration::from_millis(50), &mut waits).await;
+    ensure!(joined.is_err(), "it was too quick, or refused");
+    let process = started_with(limits.memory)?;
+    drop(asked);
+    ensure!(started_with(limits.memory)? == process, "it was ended, or begun anew");
+    waits.await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wait_for_others_ends_in_time_and_leaves_the_compiler_as_it_was() -> anyhow::Result<()> {
+    let limits = Limits { memory: ROOMY.memory + 5 * 4096, ..ROOMY };
+    let runtime = one_at_a_time(limits, Duration::from_millis(200))?;
+    let (slow, other) = (tenant(&runtime, "slow", ONE), tenant(&runtime, "other", ONE));
+    let mut compiles = Box::pin(Candidate::compile(&slow, hard::giant_functions(8, 900_000)));
+    tokio::select! {
+        _ = &mut compiles => anyhow::bail!("it was too quick"),
+        begun = until_there_are(1, limits.memory) => begun?,
+    }
+    let waited = tokio::select! {
+        _ = &mut compiles => anyhow::bail!("it was too quick"),
+        waited = Candidate::compile(&other, bytes_of_a_small_one()?) => waited,
+    };
+    ensure!(matches!(waited, Err(Refusal::Busy { after }) if after == limits.time), "{:?}", waited.err());
+    drop(compiles);
+    // What it did not come to was not counted.
+    Candidate::compile(&other, bytes_of_a_small_one()?).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_tenants_flood_of_components_delays_anothers_by_its_turn() -> anyhow::Result<()> {
+    let limits = Limits { memory: ROOMY.memory + 6 * 4096, ..ROOMY };
+    let runtime = one_at_a_time(limits, ROOMY.time)?;
+    let (flood, calm) = (tenant(&runtime, "flood", Quota::DEFAULT), tenant(&runtime, "calm", Quota::DEFAULT));
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let floods = async {
+        let one = async |number: usize| {
+            Candidate::compile(&flood, hard::giant_function(50_000 + 100 * number)).await?;
+            done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            anyhow::Ok(())
+        };
+        tokio::try_join!(one(0), one(1), one(2), one(3), one(4), one(5), one(6), one(7))
+    };
+    let one_among_them = async {
+        until_there_are(1, limits.memory).await?;
+        // One that the flood asks for as well, far behind in its own queue.
+        Candidate::compile(&calm, hard::giant_function(50_700)).await?;
+        anyhow::Ok(done.load(std::sync::atomic::Ordering::Relaxed))
+    };
+    let (_, before) = tokio::try_join!(floods, one_among_them)?;
+    ensure!(before <= 3, "{before} of the flood came first");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_is_killed_leaves_no_compiling_process() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("hard.wasm"), hard::giant_functions(8, 900_000))?;
+    let mut host = tokio::process::Command::new(inside::compiler()?.program);
+    host.args(["inspect", "hard.wasm", "--no-cache"]).current_dir(folder.path()).env_clear().kill_on_drop(true);
+    let mut host = host.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?;
+    let number = host.id().context("it has ended")?.to_string();
+    // Its last argument is who started it.
+    let started = || -> anyhow::Result<Vec<String>> {
+        let end = [b"\0".as_slice(), number.as_bytes(), b"\0"].concat();
+        let is_of_host = |process: &String| {
+            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            line.ends_with(&end) && status.contains("Seccomp:\t2")
+        };
+        Ok(started_with(ROOMY.memory)?.into_iter().filter(is_of_host).collect())
+    };
+    let wait = async |wanted: usize| loop {
+        let found = started()?;
+        if found.len() == wanted {
+            return anyhow::Ok(found);
+        }
+        tokio::task::yield_now().await;
+    };
+    let compiles = tokio::time::timeout(Duration::from_secs(10), wait(1)).await.context("it compiles nothing")??;
+    let process = compiles.first().and_then(|process| Pid::from_raw(process.parse().ok()?)).context("no process")?;
+    // It is not to end by itself meanwhile.
+    kill_process(process, Signal::STOP)?;
+    host.start_kill()?;
+    host.wait().await?;
+    let gone = tokio::time::timeout(Duration::from_secs(5), wait(0)).await;
+    if gone.is_err() {
+        kill_process(process, Signal::KILL)?;
+    }
+    gone.context("it is still there")??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_whose_host_is_gone_when_it_begins_does_nothing() -> anyhow::Result<()> {
+    let ended = async |parent: u32| {
+        let mut command = tokio::process::Command::new(inside::compiler()?.program);
+        command.arg(VERB).args([ROOMY.memory.to_string(), "60".to_owned(), parent.to_string()]);
+        anyhow::Ok(command.env_clear().stdin(std::process::Stdio::null()).output().await?)
+    };
+    let orphan = ended(std::process::id() + 1).await?;
+    ensure!(!orphan.status.success() && orphan.stdout.is_empty(), "{orphan:?}");
+    ensure!(String::from_utf8_lossy(&orphan.stderr).contains("whoever started this process is gone"), "{orphan:?}");
+    // The same from whoever it says confines itself, and finds no component to compile.
+    let own = ended(std::process::id()).await?;
+    ensure!(own.status.success() && !own.stdout.is_empty(), "{own:?}");
     Ok(())
 }
 

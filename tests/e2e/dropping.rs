@@ -40,7 +40,8 @@ async fn polled<T>(future: impl Future<Output = T>, mut times: usize) -> Option<
 /// An engine with room for as many guests as are answered together, and not for one more.
 fn small() -> anyhow::Result<Runtime> {
     let guests = u32::try_from(TOGETHER).ok().and_then(NonZeroU32::new).context("some")?;
-    Runtime::new(Settings { guests, warm: 1 }, inside::compiler()?).map_err(|error| anyhow::anyhow!("{error}"))
+    Runtime::new(Settings { guests, warm: 1, memory: None }, inside::compiler()?)
+        .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// One way to use a connection, which ends.

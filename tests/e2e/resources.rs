@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_runtime::Failure;
+use bulkhead_core::Blame;
+use bulkhead_runtime::types::{Selection, SyncMode};
+use bulkhead_runtime::{Allowance, Connection, Failure, Reader, Runtime, Settings, Whose};
 use bulkhead_tests::aimed::{HOSTILE_RESOURCES, MINIMAL};
 use serde_json::json;
 
@@ -72,6 +74,39 @@ async fn memory_ends_at_its_limit() -> anyhow::Result<()> {
     let outcome = inside::invoke(&connection, "hog", &json!({})).await?;
     assert!(outcome.usage.memory <= 8 << 20, "{} bytes", outcome.usage.memory);
     assert!(outcome.usage.memory > 4 << 20, "{} bytes: it was stopped long before its limit", outcome.usage.memory);
+    Ok(())
+}
+
+/// A sync that holds some 22 MiB from its opening on.
+async fn hoarder(connection: &Connection) -> anyhow::Result<Result<Reader, Failure>> {
+    let selection = Selection { name: "none".to_owned(), mode: SyncMode::FullRefresh, fields: Vec::new() };
+    Ok(connection.open(&[selection], None).await?.result)
+}
+
+#[tokio::test]
+async fn what_guests_hold_together_is_bounded_for_a_tenant_and_for_all() -> anyhow::Result<()> {
+    let settings = Settings { memory: Some(96 << 20), ..Settings::SERVER };
+    let runtime = Runtime::new(settings, inside::compiler()?)?;
+    let laid = greedy("memory = \"64MiB\"")?;
+    laid.aimed.write("config.json", r#"{ "moment": "open", "action": "hog", "amount": 20 }"#)?;
+    let connection = |name: &str, most: usize| {
+        let tenant = runtime.tenant(name.parse()?, Allowance { memory: Some(most << 20), ..Allowance::DEFAULT });
+        inside::connection_of(&tenant, &laid)
+    };
+    let (one, other) = (connection("one", 64)?, connection("other", 96)?);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(hoarder(&one).await??);
+    }
+    let refused = hoarder(&one).await?.err();
+    assert!(matches!(refused, Some(Failure::Crowded(Whose::Tenant))), "{refused:?}");
+    let _others = (hoarder(&other).await??, hoarder(&other).await??);
+    let refused = hoarder(&other).await?.err();
+    assert!(matches!(refused, Some(Failure::Crowded(Whose::Host))), "{refused:?}");
+    assert_eq!(refused.map(|failure| (failure.code(), failure.blame())), Some(("memory-taken", Blame::Host)));
+    drop(held);
+    hoarder(&other).await??;
+    hoarder(&one).await??;
     Ok(())
 }
 

@@ -1,13 +1,10 @@
-//! 300 spinning and 300 waiting guests of one tenant, and what another tenant's calls take beside them.
+//! Six hundred guests of one tenant, and what another tenant's calls take beside them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bulkhead_capabilities::credentials::Secrets;
-use bulkhead_core::Grant;
-use bulkhead_runtime::{Allowance, Connection, Runtime, Tenant};
-use bulkhead_services::connect;
+use bulkhead_runtime::{Allowance, Connection, Tenant};
 use bulkhead_tests::aimed::{HOSTILE_RESOURCES, MINIMAL, Shipped};
 use bulkhead_tests::inside;
 use bulkhead_tests::outside::Laid;
@@ -22,50 +19,95 @@ const CALLS: usize = 1000;
 const ROUNDS: usize = 3;
 /// How many times its p99 alone a healthy tenant's p99 may become.
 const FACTOR: f64 = 2.0;
+/// How much a brief guest computes: less than a slice.
+const BRIEF: Duration = Duration::from_millis(2);
+/// What all guests together use until each of them has begun: the first slice of each, and a third more.
+const BEGUN: Duration = Duration::from_secs(2);
+/// What is computed to see how long it takes.
+const PROBE: u64 = 1_000_000;
 
-/// Measures the healthy tenant alone and beside the crowd, in turns.
-pub(crate) async fn crowd() -> anyhow::Result<String> {
-    let runtime = inside::runtime()?;
-    let crowd = Allowance { running: 2 * EACH, each: 2 * EACH, ..Allowance::DEFAULT };
-    let crowd = connection(
-        &runtime,
-        &runtime.tenant("crowd".parse()?, crowd),
-        HOSTILE_RESOURCES,
-        "time = \"120s\"\ncpu = \"60s\"",
-    )?;
-    let calm = connection(&runtime, &runtime.tenant("calm".parse()?, Allowance::DEFAULT), MINIMAL, "")?;
-    calls(&calm).await?;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        alone.extend(calls(&calm).await?);
-        let mut guests = JoinSet::new();
-        for number in 0..2 * EACH {
-            let (connection, action) = (crowd.clone(), if number < EACH { "spin" } else { "spin-wait" });
-            guests.spawn(async move { inside::invoke(&connection, action, &json!({})).await });
-        }
-        // So that all of them have begun.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let (began, used) = (Instant::now(), processor_time()?);
-        beside.extend(calls(&calm).await?);
-        let share = (processor_time()? - used).as_secs_f64() / began.elapsed().as_secs_f64();
-        ensure!(share > 0.5, "the spinning guests had {share:.2} of a core, so nothing was shown");
-        ensure!(guests.try_join_next().is_none(), "a guest of the crowd ended, so nothing was shown");
-        guests.shutdown().await;
-    }
-    let (alone, beside) = (p99(&mut alone)?, p99(&mut beside)?);
+/// Guests that compute or wait for as long as they are left to.
+pub(crate) async fn endless() -> anyhow::Result<String> {
+    let ground = Ground::new()?;
+    let (alone, beside) = ground
+        .measure(|crowd, number| async move {
+            let action = if number < EACH { "spin" } else { "spin-wait" };
+            inside::invoke(&crowd, action, &json!({})).await.map(drop)
+        })
+        .await?;
+    judged(alone, beside)
+}
+
+/// Guests that are called again and again, and are done each time before they have to take turns with those that go on.
+pub(crate) async fn brief() -> anyhow::Result<String> {
+    let ground = Ground::new()?;
+    let probe = inside::invoke(&ground.crowd, "spin", &json!({ "amount": PROBE })).await?.usage.cpu;
+    let amount = (PROBE as f64 * BRIEF.as_secs_f64() / probe.as_secs_f64()) as u64;
+    let (alone, beside) = ground
+        .measure(|crowd, _| async move {
+            let input = json!({ "amount": amount });
+            while inside::invoke(&crowd, "spin", &input).await?.result.is_ok() {}
+            Ok(())
+        })
+        .await?;
+    judged(alone, beside)
+}
+
+fn judged(alone: Duration, beside: Duration) -> anyhow::Result<String> {
     let ratio = beside.as_secs_f64() / alone.as_secs_f64();
     let text = format!("p99 {:.2} ms alone, {:.2} ms beside: {ratio:.2} ×", ms(alone), ms(beside));
     ensure!(ratio <= FACTOR, "more than {FACTOR} ×: {text}");
     Ok(text)
 }
 
-fn connection(runtime: &Runtime, tenant: &Arc<Tenant>, connector: Shipped, limits: &str) -> anyhow::Result<Connection> {
+/// A tenant with a crowd of guests, and one whose calls are small.
+struct Ground {
+    crowd: Connection,
+    calm: Connection,
+}
+
+impl Ground {
+    fn new() -> anyhow::Result<Self> {
+        let runtime = inside::runtime()?;
+        let crowd = Allowance { running: 2 * EACH, each: 2 * EACH, ..Allowance::DEFAULT };
+        let crowd = runtime.tenant("crowd".parse()?, crowd);
+        let crowd = connection(&crowd, HOSTILE_RESOURCES, "time = \"120s\"\ncpu = \"60s\"")?;
+        let calm = runtime.tenant("calm".parse()?, Allowance::DEFAULT);
+        Ok(Self { crowd, calm: connection(&calm, MINIMAL, "")? })
+    }
+
+    /// The small calls' p99 alone and beside twice [`EACH`] of `guest`, in turns.
+    async fn measure<F>(&self, guest: impl Fn(Connection, usize) -> F) -> anyhow::Result<(Duration, Duration)>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        calls(&self.calm).await?;
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            alone.extend(calls(&self.calm).await?);
+            let mut guests = JoinSet::new();
+            for number in 0..2 * EACH {
+                guests.spawn(guest(self.crowd.clone(), number));
+            }
+            let before = processor_time()?;
+            while processor_time()? - before < BEGUN {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let (began, used) = (Instant::now(), processor_time()?);
+            beside.extend(calls(&self.calm).await?);
+            let share = (processor_time()? - used).as_secs_f64() / began.elapsed().as_secs_f64();
+            ensure!(share > 0.5, "the crowd had {share:.2} of a core, so nothing was shown");
+            ensure!(guests.try_join_next().is_none(), "a guest of the crowd ended, so nothing was shown");
+            guests.shutdown().await;
+        }
+        Ok((p99(&mut alone)?, p99(&mut beside)?))
+    }
+}
+
+fn connection(tenant: &Arc<Tenant>, connector: Shipped, limits: &str) -> anyhow::Result<Connection> {
     let laid = Laid::new(connector, 1, &json!({}))?;
     laid.append("connector.toml", &format!("[limits]\n{limits}"))?;
-    let release = inside::open(runtime, laid.path(), None)?;
-    let grant = Grant::parse(&laid.aimed.read("grant.toml")?, &release.manifest)?;
-    let transport = inside::transport(None, None)?;
-    Ok(connect(tenant, "guest".parse()?, &release, &grant, &json!({}), Secrets::default(), transport)?)
+    inside::connection_of(tenant, &laid)
 }
 
 /// Calls one after the other, as a task, so that they need a worker like everything else.

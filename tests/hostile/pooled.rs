@@ -50,7 +50,7 @@ struct Component {
 
 /// Looks for what was left, in every order of components and ends.
 pub(crate) async fn searched() -> anyhow::Result<()> {
-    let one = Settings { guests: NonZeroU32::MIN, warm: 1 };
+    let one = Settings { guests: NonZeroU32::MIN, warm: 1, memory: None };
     let runtime = Runtime::new(one, inside::compiler()?).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut components = Vec::new();
     for pages in SIZES {

@@ -24,9 +24,11 @@ use crate::records::Records;
 /// Tenants.
 pub(crate) const TENANTS: usize = 8;
 /// Instances at once of one tenant, and as many of one connection. Nobody waits, so that a place that is not given back shows.
-const ALLOWANCE: Allowance = Allowance { running: 16, each: 16, waiting: 0, patience: Duration::ZERO };
+const ALLOWANCE: Allowance =
+    Allowance { running: 16, each: 16, waiting: 0, patience: Duration::ZERO, ..Allowance::DEFAULT };
 /// Room for all of them: fewer than a server's, so that a slot that is not given back is missed soon.
-const SETTINGS: Settings = Settings { guests: NonZeroU32::MIN.saturating_add(TENANTS as u32 * 16 * 8 / 7), warm: 16 };
+const SETTINGS: Settings =
+    Settings { guests: NonZeroU32::MIN.saturating_add(TENANTS as u32 * 16 * 8 / 7), warm: 16, memory: None };
 /// How the guest that takes all it can is limited.
 const GREEDY: &str = "[limits]\ncpu = \"20ms\"\ntime = \"400ms\"\nmemory = \"4MiB\"\nlog-bytes = \"8KiB\"";
 /// How those that send requests are limited: short beside what an upstream's death may take.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::egress::{Resolver, Transport};
-use bulkhead_core::id::{Digest, Owner};
+use bulkhead_core::id::{Digest, Owner, TenantId};
 use bulkhead_core::{Grant, Manifest};
-use bulkhead_runtime::compile::{Compiler, Quota};
-use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings};
+use bulkhead_runtime::compile::Compiler;
+use bulkhead_runtime::{Allowance, Connection, Outcome, Runtime, Settings, Tenant};
 use bulkhead_services::{Audit, Invocations, Release, connect};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -93,6 +93,14 @@ pub fn connection(runtime: &Runtime, laid: &Laid, token: Option<&str>) -> anyhow
     let release = open(runtime, laid.path(), None)?;
     let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
     connected(runtime, &release, &laid.aimed.read("grant.toml")?, &config, token, &Network::default())
+}
+
+/// Connects the connector in `laid` for `tenant`.
+pub fn connection_of(tenant: &Arc<Tenant>, laid: &Laid) -> anyhow::Result<Connection> {
+    let release = open_of(tenant, laid.path(), None)?;
+    let grant = Grant::parse(&laid.aimed.read("grant.toml")?, &release.manifest)?;
+    let config = serde_json::from_str(&laid.aimed.read("config.json")?)?;
+    Ok(connect(tenant, "guest".parse()?, &release, &grant, &config, Secrets::default(), transport(None, None)?)?)
 }
 
 /// The same over this transport.
@@ -211,9 +219,14 @@ impl Reach {
 
 /// Opens a release, and blocks until it is compiled: on a thread of its own, so that tests which are not async can.
 pub fn open(runtime: &Runtime, folder: &Path, component: Option<&Path>) -> anyhow::Result<Release> {
+    open_of(&runtime.tenant(TenantId::local(), Allowance::DEFAULT), folder, component)
+}
+
+/// The same for `tenant`.
+fn open_of(tenant: &Arc<Tenant>, folder: &Path, component: Option<&Path>) -> anyhow::Result<Release> {
     let opened = || {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(executor.block_on(Release::open(runtime, &Quota::default(), folder, component))?)
+        Ok(executor.block_on(Release::open(tenant, folder, component))?)
     };
     std::thread::scope(|scope| scope.spawn(opened).join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
 }

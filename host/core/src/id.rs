@@ -135,7 +135,7 @@ pub struct Owner {
 impl Owner {
     /// Whoever runs a connector from its folder: one tenant, with a connection named like the connector.
     pub fn local(connector: &ConnectorName) -> Self {
-        Self { tenant: TenantId("local".to_owned()), connection: ConnectionId(connector.name.clone()) }
+        Self { tenant: TenantId::local(), connection: ConnectionId(connector.name.clone()) }
     }
 }
 
@@ -146,6 +146,11 @@ impl fmt::Display for Owner {
 }
 
 impl TenantId {
+    /// Whoever runs the program by hand.
+    pub fn local() -> Self {
+        Self("local".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

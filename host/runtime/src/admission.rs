@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bulkhead_core::Blame;
@@ -15,11 +16,16 @@ use bulkhead_core::id::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Runtime;
+use crate::compile::{self, Quota};
 use crate::engine::Settings;
 use crate::fair::{Fair, Party, Place};
+use crate::memory::{Pot, Share};
+use crate::turns::{Cores, Turns};
 
 /// Of the host's places, one in so many is kept for tenants that hold none.
 const KEPT: usize = 8;
+/// Of the host's memory, one tenant has one part in so many unless it is said.
+const PART: usize = 4;
 /// Longest time that someone who is turned away is told to stay away.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -34,19 +40,31 @@ pub struct Allowance {
     pub waiting: usize,
     /// Longest wait.
     pub patience: Duration,
+    /// What may be compiled for it.
+    pub compiling: Quota,
+    /// Memory of all its instances together, in bytes; without it a quarter of the host's.
+    pub memory: Option<usize>,
 }
 
 impl Allowance {
     /// A quarter of a server for one tenant; some dozens of calls at once on one connection; a queue that such a tenant works
     /// off within seconds; and a wait that ends before callers commonly give up.
-    pub const DEFAULT: Self = Self { running: 250, each: 64, waiting: 1000, patience: Duration::from_secs(10) };
+    pub const DEFAULT: Self = Self {
+        running: 250,
+        each: 64,
+        waiting: 1000,
+        patience: Duration::from_secs(10),
+        memory: None,
+        compiling: Quota::DEFAULT,
+    };
 }
 
 /// What all tenants share.
 #[derive(Debug)]
 pub(crate) struct Host {
     instances: Arc<Fair>,
-    turns: Arc<Fair>,
+    cores: Cores,
+    memory: Arc<Pot>,
 }
 
 /// A customer of the operator, as far as it uses the host. One value for all of its connections.
@@ -55,8 +73,10 @@ pub struct Tenant {
     runtime: Runtime,
     allowance: Allowance,
     instances: Arc<Party>,
-    turns: Arc<Party>,
+    turns: Turns,
+    memory: Arc<Share>,
     waiting: AtomicUsize,
+    compiling: compile::Share,
 }
 
 /// One connection's way in.
@@ -82,7 +102,7 @@ pub struct Busy {
     pub retry_after: Duration,
 }
 
-/// Whose places are taken.
+/// Whose places, or whose memory, are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// One connection's.
@@ -116,21 +136,24 @@ impl std::fmt::Display for Whose {
 impl Host {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let guests = settings.guests.get() as usize;
-        // One core is left to those who have only begun, and to the host itself.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Arc::new(Self { instances: Fair::new(guests, guests / KEPT), turns: Fair::new((cores - 1).max(1), 0) })
+        let memory = settings.memory.map_or_else(Pot::of_the_machine, Pot::new);
+        Arc::new(Self { instances: Fair::new(guests, guests / KEPT), cores: Cores::new(), memory: Arc::new(memory) })
     }
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, runtime: Runtime, allowance: Allowance) -> Arc<Self> {
+        let host = Arc::clone(&runtime.host.memory);
+        let tenant = allowance.memory.unwrap_or(host.all() / PART);
         Arc::new(Self {
             id,
-            runtime,
             allowance,
             instances: Party::new(allowance.running),
-            turns: Party::new(usize::MAX),
+            turns: Turns::default(),
+            memory: Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host }),
             waiting: AtomicUsize::new(0),
+            compiling: compile::Share::new(allowance.compiling),
+            runtime,
         })
     }
 
@@ -144,9 +167,19 @@ impl Tenant {
         &self.id
     }
 
-    /// Where its guests ask for turns on a core, and as whom.
-    pub(crate) fn turns(&self) -> (&Arc<Fair>, &Arc<Party>) {
-        (&self.runtime.host.turns, &self.turns)
+    /// Its share of the compiler.
+    pub(crate) fn compiling(&self) -> &compile::Share {
+        &self.compiling
+    }
+
+    /// The cores that its guests take turns on, and its part in that.
+    pub(crate) fn turns(&self) -> (&Cores, &Turns) {
+        (&self.runtime.host.cores, &self.turns)
+    }
+
+    /// What its guests may take of the host's memory.
+    pub(crate) fn memory(&self) -> &Arc<Share> {
+        &self.memory
     }
 }
 
@@ -163,50 +196,56 @@ impl Entry {
 
     /// Waits for leave to run one instance.
     pub(crate) async fn admit(&self) -> Result<Admitted, Busy> {
-        let Tenant { allowance, runtime, instances, .. } = &*self.tenant;
-        let host = &runtime.host;
-        if let Ok(connection) = Arc::clone(&self.places).try_acquire_owned() {
-            match host.instances.ask(instances) {
-                Ok(instance) => return Ok(Admitted { _instance: instance, _connection: connection }),
-                Err(waiting) => {
-                    let _queued = self.queue()?;
-                    let instance = tokio::time::timeout(allowance.patience, waiting).await;
-                    let instance = instance.map_err(|_| self.busy())?;
-                    return Ok(Admitted { _instance: instance, _connection: connection });
-                }
+        let mut places = std::pin::pin!(self.places());
+        let admitted = match std::future::poll_fn(|cx| Poll::Ready(places.as_mut().poll(cx))).await {
+            Poll::Ready(admitted) => admitted,
+            Poll::Pending => {
+                let _queued = self.queue()?;
+                tokio::time::timeout(self.tenant.allowance.patience, places).await.ok().flatten()
             }
-        }
-        let _queued = self.queue()?;
-        let both = async {
-            // The semaphore is never closed.
-            let connection = Arc::clone(&self.places).acquire_owned().await.ok()?;
-            let instance = match host.instances.ask(instances) {
-                Ok(instance) => instance,
-                Err(waiting) => waiting.await,
-            };
-            Some(Admitted { _instance: instance, _connection: connection })
         };
-        tokio::time::timeout(allowance.patience, both).await.ok().flatten().ok_or_else(|| self.busy())
+        let admitted = admitted.ok_or_else(|| self.busy(self.whose()))?;
+        match self.tenant.memory.lacking() {
+            Some(whose) => Err(self.busy(whose)),
+            None => Ok(admitted),
+        }
+    }
+
+    /// A place of the connection's, and then one of the host's. Nothing is not to be had but by waiting.
+    async fn places(&self) -> Option<Admitted> {
+        let connection = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(connection) => connection,
+            Err(_) => Arc::clone(&self.places).acquire_owned().await.ok()?,
+        };
+        let instance = match self.tenant.runtime.host.instances.ask(&self.tenant.instances) {
+            Ok(instance) => instance,
+            Err(waiting) => waiting.await,
+        };
+        Some(Admitted { _instance: instance, _connection: connection })
     }
 
     /// A place in the tenant's queue.
     fn queue(&self) -> Result<Queued<'_>, Busy> {
         let queued = Queued(&self.tenant.waiting);
         if self.tenant.waiting.fetch_add(1, Ordering::Relaxed) >= self.tenant.allowance.waiting {
-            return Err(self.busy());
+            return Err(self.busy(self.whose()));
         }
         Ok(queued)
     }
 
-    fn busy(&self) -> Busy {
-        let Tenant { id, allowance, instances, waiting, .. } = &*self.tenant;
-        let whose = if self.places.available_permits() == 0 {
+    /// Whose places are taken.
+    fn whose(&self) -> Whose {
+        if self.places.available_permits() == 0 {
             Whose::Connection
-        } else if instances.is_full() {
+        } else if self.tenant.instances.is_full() {
             Whose::Tenant
         } else {
             Whose::Host
-        };
+        }
+    }
+
+    fn busy(&self, whose: Whose) -> Busy {
+        let Tenant { id, allowance, waiting, .. } = &*self.tenant;
         metrics::counter!("bulkhead_busy_total", "tenant" => id.to_string()).increment(1);
         // As long as it takes when each of those who run takes a second.
         let rounds = waiting.load(Ordering::Relaxed).div_ceil(allowance.running.max(1)).max(1);
@@ -232,14 +271,14 @@ mod tests {
 
     fn host(guests: u32) -> Runtime {
         Runtime::new(
-            Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0 },
-            crate::compile::Compiler::default(),
+            Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0, memory: None },
+            compile::Compiler::default(),
         )
         .unwrap()
     }
 
     fn tenant(host: &Runtime, running: usize, each: usize, waiting: usize) -> Arc<Tenant> {
-        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30) };
+        let allowance = Allowance { running, each, waiting, patience: Duration::from_millis(30), ..Allowance::DEFAULT };
         host.tenant("acme".parse().unwrap(), allowance)
     }
 
@@ -256,6 +295,13 @@ mod tests {
         assert_eq!(busy(9, 9, 1).await, Whose::Connection);
         assert_eq!(busy(9, 1, 9).await, Whose::Tenant);
         assert_eq!(busy(1, 9, 9).await, Whose::Host);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_let_in_where_there_is_no_memory() {
+        let without = Allowance { memory: Some(0), ..Allowance::DEFAULT };
+        let tenant = host(9).tenant("acme".parse().unwrap(), without);
+        assert_eq!(Entry::new(tenant).admit().await.unwrap_err().whose, Whose::Tenant);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Machine code that this host had made: named, sealed for the disk, and loaded. The one place with `unsafe`.
 //!
 //! *Why a seal*: loading machine code is running it, and nothing in an artifact itself shows who made it. So it is kept
-//! together with a code (BLAKE3, keyed) that only whoever has the host's key can make, over its name and its content.
+//! together with a code (BLAKE3, keyed) that only whoever has the host's key can make, over its name, its owner and its content.
 //!
 //! *Invariants*: 1. an [`Artifact`] is made by a process that this host started, or was opened with the host's key under the
 //! very name that was asked for; there is no other way to have one; 2. a name stands for one component, one configuration of
@@ -10,27 +10,33 @@
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use bulkhead_core::id::Digest;
+use bulkhead_core::id::{Digest, TenantId};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use zeroize::Zeroizing;
 
-use crate::compile::{self, Quota};
-use crate::{Refusal, Runtime};
+use crate::{Refusal, Runtime, Tenant, compile};
 
 /// What a sealed artifact begins with. Another way of sealing or naming gets another number.
-const MARK: &[u8; 16] = b"bulkhead code 1\n";
-/// Bytes before the machine code: the mark, and the code over all the rest.
-pub(crate) const SEAL: usize = MARK.len() + blake3::OUT_LEN;
+const MARK: &[u8; 16] = b"bulkhead code 2\n";
+/// Bytes of an owner.
+const OWNER: usize = 16;
+/// Bytes before the machine code: the mark, the owner, and the code over all the rest.
+pub(crate) const SEAL: usize = MARK.len() + OWNER + blake3::OUT_LEN;
 
 /// The host's key for artifacts. Whoever has it can make the host run anything.
 pub struct Key(Zeroizing<[u8; blake3::KEY_LEN]>);
 
 /// What an artifact is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Name([u8; blake3::OUT_LEN]);
+
+/// For whom an artifact was made first, as far as it takes to tell one tenant from another; others may use it too. Whoever
+/// has no key cannot tell which tenant it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Owner([u8; OWNER]);
 
 /// Machine code of one component, made by this host.
 pub struct Artifact {
@@ -69,10 +75,20 @@ impl Key {
         self.0.as_slice()
     }
 
-    fn code(&self, name: Name, content: &[u8]) -> blake3::Hash {
+    /// How this tenant is written down in artifacts.
+    pub(crate) fn owner(&self, tenant: &TenantId) -> Owner {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        // As long as no mark is.
+        hasher.update(b"owner\n").update(tenant.to_string().as_bytes());
+        let hash = hasher.finalize();
+        zeroize::Zeroize::zeroize(&mut hasher);
+        Owner(hash.as_bytes().first_chunk().copied().unwrap_or_default())
+    }
+
+    fn code(&self, name: Name, owner: Owner, content: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         // All but the last have a fixed length, so that no byte can move from one to the next.
-        hasher.update(MARK).update(&name.0).update(content);
+        hasher.update(MARK).update(&name.0).update(&owner.0).update(content);
         let code = hasher.finalize();
         zeroize::Zeroize::zeroize(&mut hasher);
         code
@@ -106,10 +122,17 @@ impl Name {
     }
 }
 
+impl Owner {
+    /// The owner in the head of a sealed artifact, as it says: whoever changed it gets no artifact to open.
+    pub(crate) fn said(head: &[u8]) -> Option<Self> {
+        head.strip_prefix(MARK)?.first_chunk().copied().map(Self)
+    }
+}
+
 impl Artifact {
-    /// Compiles a component, whatever is in use or in the cache: for measuring. Counts against `quota`.
-    pub async fn compile(runtime: &Runtime, quota: &Quota, component: &[u8]) -> Result<Self, Refusal> {
-        compile::artifact(&runtime.works, quota, component).await
+    /// Compiles a component, whatever is in use or in the cache: for measuring. Counts against the tenant's quota.
+    pub async fn compile(tenant: &Tenant, component: &[u8]) -> Result<Self, Refusal> {
+        compile::artifact(tenant, component).await
     }
 
     /// How long loading it takes by itself, so that what everything around it adds can be measured.
@@ -140,9 +163,10 @@ impl Artifact {
         if mark != MARK {
             return Err(Unsealed::Mark);
         }
+        let (owner, rest) = rest.split_first_chunk().ok_or(Unsealed::Code)?;
         let (code, content) = rest.split_first_chunk().ok_or(Unsealed::Code)?;
         // Comparing these takes as long wherever they differ.
-        if key.code(name, content) != blake3::Hash::from_bytes(*code) {
+        if key.code(name, Owner(*owner), content) != blake3::Hash::from_bytes(*code) {
             return Err(Unsealed::Code);
         }
         Ok(Self { bytes: sealed, begin: SEAL })
@@ -154,10 +178,10 @@ impl Artifact {
     }
 
     /// What to write before the machine code, so that it opens under `name` with `key`.
-    pub(crate) fn seal(&self, key: &Key, name: Name) -> [u8; SEAL] {
+    pub(crate) fn seal(&self, key: &Key, name: Name, owner: Owner) -> [u8; SEAL] {
         let mut seal = [0; SEAL];
-        let code = key.code(name, self.content());
-        for (to, from) in seal.iter_mut().zip(MARK.iter().chain(code.as_bytes())) {
+        let code = key.code(name, owner, self.content());
+        for (to, from) in seal.iter_mut().zip(MARK.iter().chain(&owner.0).chain(code.as_bytes())) {
             *to = *from;
         }
         seal
@@ -210,7 +234,7 @@ mod tests {
 
     fn sealed(key: &Key, name: Name, content: &[u8]) -> Vec<u8> {
         let artifact = Artifact::from_own_process(content.to_vec());
-        [&artifact.seal(key, name), content].concat()
+        [&artifact.seal(key, name, key.owner(&"acme".parse().unwrap())), content].concat()
     }
 
     #[test]
@@ -221,6 +245,16 @@ mod tests {
         assert_eq!(open(&key(1), name(b"a")), Ok(b"machine code".to_vec()));
         assert_eq!(open(&key(2), name(b"a")), Err(Unsealed::Code), "another key");
         assert_eq!(open(&key(1), name(b"b")), Err(Unsealed::Code), "another name");
+    }
+
+    #[test]
+    fn an_owner_is_told_from_others_by_whoever_has_the_key() {
+        let (one, other) = ("acme".parse().unwrap(), "rival".parse().unwrap());
+        assert_eq!(Owner::said(&sealed(&key(1), name(b"a"), b"x")[..SEAL]), Some(key(1).owner(&one)));
+        assert_ne!(key(1).owner(&one), key(1).owner(&other));
+        assert_ne!(key(1).owner(&one), key(2).owner(&one));
+        assert_eq!(Owner::said(&[0; SEAL]), None);
+        assert_eq!(Owner::said(MARK), None);
     }
 
     #[test]

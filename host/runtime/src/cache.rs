@@ -4,22 +4,30 @@
 //!
 //! *Invariants*: 1. the folder is reached through a handle on it, and no link in it is followed; 2. an entry that is not
 //! exactly what the host wrote is discarded, said (`artifact-refused`) and made anew: the cache can be deleted, copied or
-//! tampered with at any time, and all that is lost is time; 3. the entries together and each alone have a largest size.
+//! tampered with at any time, and all that is lost is time; 3. the entries together and each alone have a largest size, and
+//! no tenant pushes out what others have that have less (`cache/room.rs`).
 //!
 //! Several processes may share a folder: an entry is replaced whole, and one that goes while it is looked for was not there.
 //! Nothing is flushed to the disk: what a power cut leaves torn does not open.
 
+mod room;
+
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::time::{Duration, SystemTime};
 
+use bulkhead_core::id::TenantId;
 use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 use cap_tempfile::TempFile;
 
-use crate::artifact::{Artifact, Key, Name, SEAL};
+use crate::artifact::{Artifact, Key, Name, Owner, SEAL};
 use crate::compile::LARGEST_ARTIFACT;
+use room::Entry;
 
-/// Most bytes of all entries together: a thousand connectors in Rust, or thirty interpreters. Those not used longest go.
+/// Most bytes of all entries together: a thousand connectors in Rust, or thirty interpreters.
 const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
+/// Of that, one entry has at the most one part in so many: keeping it is not to cost all others theirs.
+const PART: u64 = 8;
 /// After so long, a file that was not finished was left behind by a process that is gone.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
@@ -43,7 +51,7 @@ impl Cache {
     /// The cache in `dir`, which belongs to this user alone, sealed with `key`.
     pub fn new(dir: Dir, key: Key) -> Self {
         let cache = Self { dir, key, largest: LARGEST };
-        cache.make_room(0);
+        cache.make_room(Owner::default(), 0, HashSet::new);
         cache
     }
 
@@ -72,9 +80,16 @@ impl Cache {
         }
     }
 
-    /// Keeps `artifact`. That it cannot is said, and no reason to fail.
-    pub(crate) fn write(&self, name: Name, artifact: &Artifact) {
-        if let Err(error) = self.put(name, artifact) {
+    /// Keeps `artifact`, which was made for `tenant`. That it cannot is said, and no reason to fail. Where another has to go
+    /// for it, those `in_use` count as used now: what is in memory is read from here no more.
+    pub(crate) fn write(
+        &self,
+        name: Name,
+        tenant: &TenantId,
+        artifact: &Artifact,
+        in_use: impl FnOnce() -> HashSet<Name>,
+    ) {
+        if let Err(error) = self.put(name, tenant, artifact, in_use) {
             tracing::warn!(code = "artifact-unkept", artifact = name.file(), %error, "an artifact could not be kept");
         }
     }
@@ -96,21 +111,17 @@ impl Cache {
 
     fn open(&self, name: Name) -> Result<Option<Artifact>, Reason> {
         let failed = |error: io::Error| error.to_string();
-        let mut options = OpenOptions::new();
-        // A link is not followed, and a pipe is not waited for.
-        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = match self.dir.open_with(name.file(), &options) {
+        let file = match self.file(&name.file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed)?,
         };
-        let metadata = file.metadata().map_err(failed)?;
+        let metadata = Metadata::from_file(&file).map_err(failed)?;
         is_own(&metadata)?;
         let most = LARGEST_ARTIFACT + SEAL as u64;
         if metadata.len() > most {
             return Err(format!("it is larger than {most} bytes"));
         }
         let length = usize::try_from(metadata.len()).unwrap_or_default();
-        let file = file.into_std();
         let mut bytes = Vec::with_capacity(length.saturating_add(1));
         (&file).take(most).read_to_end(&mut bytes).map_err(failed)?;
         let artifact = Artifact::open(&self.key, name, bytes).map_err(|error| error.to_string())?;
@@ -119,44 +130,74 @@ impl Cache {
         Ok(Some(artifact))
     }
 
-    fn put(&self, name: Name, artifact: &Artifact) -> io::Result<()> {
+    fn file(&self, name: &str) -> io::Result<std::fs::File> {
+        let mut options = OpenOptions::new();
+        // A link is not followed, and a pipe is not waited for.
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        Ok(self.dir.open_with(name, &options)?.into_std())
+    }
+
+    fn put(
+        &self,
+        name: Name,
+        tenant: &TenantId,
+        artifact: &Artifact,
+        in_use: impl FnOnce() -> HashSet<Name>,
+    ) -> io::Result<()> {
         let content = artifact.content();
         let length = (SEAL + content.len()) as u64;
-        if length > self.largest {
+        if content.len() as u64 > self.largest / PART {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.make_room(length);
+        let owner = self.key.owner(tenant);
+        self.make_room(owner, length, in_use);
         let mut file = TempFile::new(&self.dir)?;
         file.as_file().set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(&artifact.seal(&self.key, name))?;
+        file.write_all(&artifact.seal(&self.key, name, owner))?;
         file.write_all(content)?;
         file.replace(name.file())
     }
 
-    /// Removes what was used longest ago until `more` bytes fit, and what was never finished.
-    fn make_room(&self, more: u64) {
+    /// Removes what has to go until `more` bytes of `owner` fit, and what was never finished.
+    fn make_room(&self, owner: Owner, more: u64, in_use: impl FnOnce() -> HashSet<Name>) {
         let now = SystemTime::now();
-        let mut entries = Vec::new();
+        let mut found = Vec::new();
         for entry in self.dir.entries().into_iter().flatten().flatten() {
-            let Some((name, used, length)) = looked_at(&entry) else { continue };
-            match Name::of_file(&name) {
-                Some(_) => entries.push((used, name, length)),
-                None if is_unfinished(&name) && now.duration_since(used).is_ok_and(|age| age > ABANDONED) => {
-                    let _ = self.dir.remove_file(&name);
+            let Some((file, used, length)) = looked_at(&entry) else { continue };
+            match Name::of_file(&file) {
+                Some(name) => found.push((name, used, length)),
+                None if is_unfinished(&file) && now.duration_since(used).is_ok_and(|age| age > ABANDONED) => {
+                    let _ = self.dir.remove_file(&file);
                 }
                 None => {}
             }
         }
-        entries.sort_unstable();
-        let mut sum = entries.iter().fold(more, |sum, (_, _, length)| sum.saturating_add(*length));
-        for (_, name, length) in entries {
-            if sum <= self.largest {
-                break;
-            }
+        if found.iter().fold(more, |sum, (_, _, length)| sum.saturating_add(*length)) <= self.largest {
+            return;
+        }
+        let in_use = in_use();
+        let entries = found.into_iter().map(|(name, used, length)| {
+            let (owner, used) = self.whose(name, in_use.contains(&name).then_some(now).ok_or(used));
+            Entry { used, name: name.file(), length, owner }
+        });
+        for name in room::leaving(entries.collect(), owner, more, self.largest) {
             // Another process may have been faster.
             let _ = self.dir.remove_file(&name);
-            sum = sum.saturating_sub(length);
         }
+    }
+
+    /// Whose an entry is, and when it was used last. Where that is now, it is written down.
+    fn whose(&self, name: Name, used: Result<SystemTime, SystemTime>) -> (Owner, SystemTime) {
+        let mut head = [0; SEAL];
+        let read = self.file(&name.file()).and_then(|mut file| {
+            if let Ok(now) = used {
+                file.set_modified(now)?;
+            }
+            file.read_exact(&mut head)
+        });
+        // What cannot be read is nobody's.
+        let owner = read.ok().and_then(|()| Owner::said(&head)).unwrap_or_default();
+        (owner, used.unwrap_or_else(|before| before))
     }
 }
 

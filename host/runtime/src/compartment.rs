@@ -68,7 +68,7 @@ impl Compartment {
             Arc::clone(&connection.client),
             journal.clone(),
         );
-        let limiter = Limiter::new(limits.memory.as_usize());
+        let limiter = Limiter::new(limits.memory.as_usize(), Arc::clone(connection.entry.tenant().memory()));
         Self { table, wasi, http, gate, placeholders, log, output, journal, limiter }
     }
 }

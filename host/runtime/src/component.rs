@@ -9,9 +9,9 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::artifact::Artifact;
-use crate::compile::{Origin, Quota};
+use crate::compile::Origin;
 use crate::roles::{self, Role};
-use crate::{Refusal, Runtime, compile, link};
+use crate::{Refusal, Runtime, Tenant, compile, link};
 
 /// Largest component, in bytes. Guests of interpreted languages are some 20 MiB.
 pub(crate) const LARGEST: usize = 64 * 1024 * 1024;
@@ -52,13 +52,14 @@ pub enum Status {
 }
 
 impl Candidate {
-    /// The component in `bytes`: the one that is in use, the one in the cache, or one that is compiled now, which counts
-    /// against `quota`.
+    /// The component in `bytes`: the one that is in use, the one in the cache, or one that is compiled now, in `tenant`'s
+    /// turn and within its quota. Whoever asks for the same at the same time gets the same.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when the quota is spent, [`Refusal::Compiler`] when a limit was reached, and what is wrong with the
-    /// component. Dropping the future ends the compilation.
-    pub async fn compile(runtime: &Runtime, quota: &Quota, bytes: Vec<u8>) -> Result<Self, Refusal> {
+    /// [`Refusal::Busy`] when the quota is spent, or its turn did not come in time; [`Refusal::Compiler`] when a limit was
+    /// reached; and what is wrong with the component. It takes no longer than [`Compiler::patience`](compile::Compiler::patience)
+    /// and what one compilation may take. Dropping the future ends the compilation if nobody else waits for it.
+    pub async fn compile(tenant: &Tenant, bytes: Vec<u8>) -> Result<Self, Refusal> {
         match bytes.as_slice() {
             // The preamble: magic, version, layer (component model binary format).
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
@@ -70,7 +71,7 @@ impl Candidate {
             return Err(Refusal::TooMuch(format!("it has {} bytes, at most {LARGEST}", bytes.len())));
         }
         let (digest, bytes) = compile::blocking(move || (Digest::of(&[&bytes]), bytes)).await?;
-        Ok(Self(compile::compiled(runtime, quota, digest, &bytes).await?))
+        Ok(Self(compile::compiled(tenant, digest, bytes).await?))
     }
 
     /// Where its machine code came from when it was loaded.

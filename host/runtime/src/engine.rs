@@ -39,8 +39,8 @@ const MOST_ELEMENTS: usize = 100_000;
 const MEMORY_KEPT: usize = 2 * 1024 * 1024;
 /// The same of a table.
 const TABLE_KEPT: usize = 64 * 1024;
-/// How many slots are handed back to the kernel together.
-const BATCH: usize = 64;
+/// Most slots that are handed back to the kernel together.
+const BATCH: u32 = 64;
 
 /// Address space that one memory's slot takes, in bytes: 32 bits' worth, so that code needs no bounds checks, and a guard.
 const RESERVATION: u64 = (4 << 30) + GUARD;
@@ -53,19 +53,39 @@ pub struct Settings {
     pub guests: NonZeroU32,
     /// Memories that stay set up for the connector that last used them; each keeps up to 2 MiB resident.
     pub warm: u32,
+    /// Memory of all guests together, in bytes; without it half of the machine's.
+    pub memory: Option<usize>,
 }
 
 impl Settings {
     /// For a server: a thousand guests.
-    pub const SERVER: Self = Self { guests: count(1000), warm: 100 };
+    pub const SERVER: Self = Self { guests: count(1000), warm: 100, memory: None };
     /// For one connector that is run by hand.
-    pub const SINGLE: Self = Self { guests: count(16), warm: 4 };
+    pub const SINGLE: Self = Self { guests: count(16), warm: 4, memory: None };
 
     /// Address space that is set aside, in bytes.
     fn address_space(self) -> u64 {
-        let guests = u64::from(self.guests.get());
-        guests * u64::from(MOST_MEMORIES) * RESERVATION + guests * ASYNC_STACK as u64
+        let (guests, spare) = (u64::from(self.guests.get()), u64::from(self.spare()));
+        (guests * u64::from(MOST_MEMORIES) + spare) * RESERVATION + (guests + spare) * ASYNC_STACK as u64
     }
+
+    /// Slots that are handed back to the kernel together. What is handed back in all, at one moment, is at the most as many
+    /// as the guests can have: the pool at most doubles.
+    fn batch(self) -> u32 {
+        (self.guests.get().saturating_mul(MOST_MEMORIES) / threads()).clamp(1, BATCH)
+    }
+
+    /// Slots beyond those that guests can have. Wasmtime hands freed slots back in batches, and one that is short of slots does
+    /// so at once; but those that another thread is handing back at that moment are in no list, and it does not wait for them
+    /// (wasmtime 48, `PoolingInstanceAllocator::with_flush_and_retry`). Each thread that runs guests has one batch at hand.
+    fn spare(self) -> u32 {
+        self.batch().saturating_mul(threads())
+    }
+}
+
+/// Threads that run guests: the executor has one for each processor.
+fn threads() -> u32 {
+    std::thread::available_parallelism().map_or(1, |threads| u32::try_from(threads.get()).unwrap_or(u32::MAX))
 }
 
 const fn count(number: u32) -> NonZeroU32 {
@@ -150,13 +170,13 @@ pub(crate) fn compilation() -> Config {
 }
 
 fn pool(settings: Settings) -> PoolingAllocationConfig {
-    let guests = settings.guests.get();
+    let (guests, spare) = (settings.guests.get(), settings.spare());
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(MOST_INSTANCES))
-        .total_memories(guests.saturating_mul(MOST_MEMORIES))
-        .total_tables(guests.saturating_mul(MOST_TABLES))
-        .total_stacks(guests)
+        .total_memories(guests.saturating_mul(MOST_MEMORIES).saturating_add(spare))
+        .total_tables(guests.saturating_mul(MOST_TABLES).saturating_add(spare))
+        .total_stacks(guests.saturating_add(spare))
         .max_core_instances_per_component(MOST_INSTANCES)
         .max_memories_per_component(MOST_MEMORIES)
         .max_tables_per_component(MOST_TABLES)
@@ -167,7 +187,7 @@ fn pool(settings: Settings) -> PoolingAllocationConfig {
         .max_unused_warm_slots(settings.warm)
         .linear_memory_keep_resident(MEMORY_KEPT)
         .table_keep_resident(TABLE_KEPT)
-        .decommit_batch_size(BATCH)
+        .decommit_batch_size(settings.batch() as usize)
         .pagemap_scan(Enabled::Auto);
     pool
 }
@@ -204,6 +224,7 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -222,9 +243,12 @@ mod tests {
 
     #[test]
     fn too_little_address_space_is_said_with_what_to_do() {
-        let error = Runtime::new(Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0 }, Compiler::default())
-            .err()
-            .unwrap();
+        let error = Runtime::new(
+            Settings { guests: NonZeroU32::new(100_000).unwrap(), warm: 0, memory: None },
+            Compiler::default(),
+        )
+        .err()
+        .unwrap();
         let text = error.to_string();
         assert!(text.contains("address space for 100000 guests") && text.contains("ulimit -v"), "{text}");
     }
@@ -232,5 +256,45 @@ mod tests {
     #[test]
     fn a_server_fits_into_half_of_what_a_process_can_address() {
         assert!(Settings::SERVER.address_space() < 1 << 46);
+    }
+
+    /// A module that fills 4 MiB when it is instantiated: more than stays resident, so that its slot is handed back.
+    const FILLS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x40\x08\x01\0\
+        \x0a\x10\x01\x0e\0\x41\0\x41\x01\x41\x80\x80\x80\x02\xfc\x0b\0\x0b";
+
+    #[test]
+    fn slots_that_are_being_handed_back_are_not_missed_by_those_who_may_run() {
+        let settings = Settings { guests: NonZeroU32::new(4 * threads()).unwrap(), warm: 0, memory: None };
+        assert!(settings.batch() > 1, "nothing is handed back by others than those who have it");
+        let mut config = compilation();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+        let engine = Engine::new(&config).unwrap();
+        let module = wasmtime::Module::new(&engine, FILLS).unwrap();
+        // Each thread takes what is left of all that guests may have, one after the other, and gives it all back when it has
+        // most of it, or there is no more.
+        let most = (settings.guests.get() * MOST_MEMORIES) as usize;
+        let left = Mutex::new(most);
+        let run = || {
+            let mut kept = Vec::new();
+            for _ in 0..1000 {
+                let taken = kept.len() < most * 3 / 4 && {
+                    let mut left = left.lock().unwrap();
+                    let some = *left > 0;
+                    *left = left.saturating_sub(1);
+                    some
+                };
+                if taken {
+                    let mut store = wasmtime::Store::new(&engine, ());
+                    store.set_epoch_deadline(u64::from(u32::MAX));
+                    wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+                    kept.push(store);
+                } else {
+                    let given_back = kept.len();
+                    kept.clear();
+                    *left.lock().unwrap() += given_back;
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..threads()).for_each(|_| drop(scope.spawn(run))));
     }
 }

@@ -1,13 +1,16 @@
 //! Hands out a fixed number of places, in fair order between parties.
 //!
 //! Why: a queue that is first come, first served belongs to whoever asks most. Here whoever waits is served in rounds: one
-//! place for each party that waits, then the next round. Within a party it is first come, first served.
+//! place for each party that waits, then the next round. A place that was held for long can be charged as several, and its party
+//! then sits out as many rounds. Within a party it is first come, first served. (Start-time fair queuing: Goyal, Vin and Cheng,
+//! SIGCOMM 1996.)
 //! Invariants: 1. a place that is given back goes to the next in turn before anyone who comes later; 2. whoever stops waiting
 //! takes nothing along, not even a place that was handed over at that moment; 3. one party never holds more than its most;
 //! 4. of the places, some are kept for parties that hold none.
-//! Callers: `admission.rs` (instances), `meter.rs` (turns on a core) → here.
+//! Callers: `admission.rs` (instances), `turns.rs` (time on a core) → here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -25,9 +28,16 @@ struct State {
     free: usize,
     /// How many of them are only for parties that hold none.
     kept: usize,
-    /// The parties that wait, each once, the next one first.
-    round: VecDeque<Arc<Party>>,
+    /// The parties that wait, each once, the next one first: by the round that each has come to, and then by who waits longest.
+    round: BTreeMap<Key, Arc<Party>>,
+    /// The latest round in which someone was served. Whoever begins to wait begins here, and not with rounds long gone.
+    now: u64,
+    /// How many began to wait.
+    began: u64,
 }
+
+/// A round, and a number that tells those apart who have come to it.
+type Key = (u64, u64);
 
 /// One of those who share.
 #[derive(Debug)]
@@ -42,11 +52,19 @@ pub(crate) struct Party {
 struct Standing {
     held: usize,
     waiting: VecDeque<oneshot::Sender<Place>>,
+    /// The round that it may be served in next.
+    come: u64,
+    /// Where it waits.
+    waits: Option<Key>,
 }
 
 /// A place. Dropping it gives it to the next in turn.
 #[derive(Debug)]
-pub(crate) struct Place(Option<(Arc<Fair>, Arc<Party>)>);
+pub(crate) struct Place {
+    of: Option<(Arc<Fair>, Arc<Party>)>,
+    /// What it costs its party besides a round.
+    rounds: u64,
+}
 
 /// A future of a place. Dropping it leaves the queue.
 #[derive(Debug)]
@@ -76,7 +94,7 @@ impl Party {
 impl Fair {
     /// `places` places, of which `kept` are only for parties that hold none.
     pub(crate) fn new(places: usize, kept: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { free: places, kept, round: VecDeque::new() }) })
+        Arc::new(Self { state: Mutex::new(State { free: places, kept, round: BTreeMap::new(), now: 0, began: 0 }) })
     }
 
     /// A place for `party` at once, or its turn in the queue.
@@ -85,13 +103,12 @@ impl Fair {
         let mut standing = party.standing();
         // Whoever may take one now and is not behind others of its own party is behind nobody: the others could not take it.
         if standing.waiting.is_empty() && party.may_take(&standing, state.free, state.kept) {
-            standing.held += 1;
-            state.free -= 1;
+            state.serve(&mut standing);
             return Ok(self.place(party));
         }
         let (sender, receiver) = oneshot::channel();
         if standing.waiting.is_empty() {
-            state.round.push_back(Arc::clone(party));
+            state.line_up(party, &mut standing);
         }
         // Those who left from the middle are cleared away now and then, so that they do not pile up.
         if standing.waiting.len().is_power_of_two() {
@@ -102,49 +119,42 @@ impl Fair {
     }
 
     fn place(self: &Arc<Self>, party: &Arc<Party>) -> Place {
-        Place(Some((Arc::clone(self), Arc::clone(party))))
+        Place { of: Some((Arc::clone(self), Arc::clone(party))), rounds: 0 }
     }
 
-    /// Takes back a place of `party`, and gives out what may be given out now.
-    fn take_back(self: &Arc<Self>, party: &Arc<Party>) {
+    /// Takes back a place of `party` that cost it `rounds` more, and gives out what may be given out now.
+    fn take_back(self: &Arc<Self>, party: &Arc<Party>, rounds: u64) {
         let mut unwanted = Vec::new();
         let mut state = self.state();
         state.free += 1;
         {
             let mut standing = party.standing();
             standing.held = standing.held.saturating_sub(1);
+            state.charge(&mut standing, rounds);
         }
-        // Each party is looked at once; one that got a place goes to the end of the round.
-        let mut passed = 0;
-        while state.free > 0 && passed < state.round.len() {
-            let Some(next) = state.round.pop_front() else { break };
+        let mut passed = Bound::Unbounded;
+        while state.free > 0 {
+            let next = state.round.range((passed, Bound::Unbounded)).next().map(|(key, next)| (*key, Arc::clone(next)));
+            let Some((key, next)) = next else { break };
             let mut standing = next.standing();
             while standing.waiting.front().is_some_and(oneshot::Sender::is_closed) {
                 standing.waiting.pop_front();
             }
-            if standing.waiting.is_empty() {
+            if !standing.waiting.is_empty() && !next.may_take(&standing, state.free, state.kept) {
+                passed = Bound::Excluded(key);
                 continue;
             }
-            if !next.may_take(&standing, state.free, state.kept) {
-                drop(standing);
-                state.round.push_back(next);
-                passed += 1;
-                continue;
-            }
-            let Some(sender) = standing.waiting.pop_front() else { continue };
-            match sender.send(self.place(&next)) {
-                Ok(()) => {
-                    standing.held += 1;
-                    state.free -= 1;
-                    passed = 0;
+            state.round.remove(&key);
+            standing.waits = None;
+            if let Some(sender) = standing.waiting.pop_front() {
+                match sender.send(self.place(&next)) {
+                    Ok(()) => state.serve(&mut standing),
+                    // It went away this very moment. Its place was never counted.
+                    Err(place) => unwanted.push(place),
                 }
-                // It went away this very moment. Its place was never counted.
-                Err(place) => unwanted.push(place),
             }
-            let more = !standing.waiting.is_empty();
-            drop(standing);
-            if more {
-                state.round.push_back(next);
+            if !standing.waiting.is_empty() {
+                state.line_up(&next, &mut standing);
             }
         }
         drop(state);
@@ -156,17 +166,54 @@ impl Fair {
     }
 }
 
+impl State {
+    /// Counts a place that is given out.
+    fn serve(&mut self, standing: &mut Standing) {
+        standing.held += 1;
+        self.free -= 1;
+        self.now = self.now.max(standing.come);
+        standing.come = self.now.saturating_add(1);
+    }
+
+    /// Has a party wait that does not.
+    fn line_up(&mut self, party: &Arc<Party>, standing: &mut Standing) {
+        self.began += 1;
+        standing.come = standing.come.max(self.now);
+        let key = (standing.come, self.began);
+        standing.waits = Some(key);
+        self.round.insert(key, Arc::clone(party));
+    }
+
+    /// Has a party sit out so many rounds, of those that others wait in.
+    fn charge(&mut self, standing: &mut Standing, rounds: u64) {
+        if rounds == 0 {
+            return;
+        }
+        standing.come = standing.come.saturating_add(rounds);
+        if let Some((key, party)) = standing.waits.and_then(|key| Some((key, self.round.remove(&key)?))) {
+            let later = (key.0.saturating_add(rounds), key.1);
+            standing.waits = Some(later);
+            self.round.insert(later, party);
+        }
+    }
+}
+
 impl Place {
+    /// Has it cost its party so many rounds besides the one that every place costs.
+    pub(crate) fn charge(&mut self, rounds: u64) {
+        self.rounds = rounds;
+    }
+
     /// Without giving it back.
     fn forget(mut self) {
-        self.0 = None;
+        self.of = None;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some((fair, party)) = self.0.take() {
-            fair.take_back(&party);
+        if let Some((fair, party)) = self.of.take() {
+            fair.take_back(&party, self.rounds);
         }
     }
 }
@@ -213,7 +260,7 @@ mod tests {
             floods.retain(|waiting| !waiting.0.is_terminated());
             others.retain(|waiting| !waiting.0.is_terminated());
         }
-        assert_eq!(order.iter().collect::<String>(), "fofoff");
+        assert_eq!(order.iter().collect::<String>(), "ofofff");
     }
 
     #[test]
@@ -230,6 +277,35 @@ mod tests {
         let capped = Party::new(1);
         let _one = fair.ask(&capped).unwrap();
         assert!(fair.ask(&capped).is_err());
+    }
+
+    /// Who gets the next places, one after the other, of two who wait for many each.
+    fn served(fair: &Arc<Fair>, held: Place, parties: [&Arc<Party>; 2], each: usize, of_first: u64) -> String {
+        let mut waiting: Vec<(Waiting, usize)> = Vec::new();
+        for _ in 0..each {
+            waiting.extend((0..2).map(|who| (fair.ask(parties[who]).unwrap_err(), who)));
+        }
+        drop(held);
+        let mut order = String::new();
+        while let Some((at, place)) = waiting.iter_mut().enumerate().find_map(|(at, (it, _))| Some((at, poll(it)?))) {
+            let (_, who) = waiting.remove(at);
+            let mut place = place;
+            if who == 0 {
+                place.charge(of_first);
+            }
+            order.push(['a', 'b'][who]);
+        }
+        order
+    }
+
+    #[test]
+    fn whoever_held_a_place_for_long_sits_out_as_many_rounds() {
+        let fair = Fair::new(1, 0);
+        let (long, short) = (Party::new(9), Party::new(9));
+        let held = fair.ask(&short).unwrap();
+        assert_eq!(served(&fair, held, [&long, &short], 5, 2), "abbabbbaaa");
+        let held = fair.ask(&long).unwrap();
+        assert_eq!(served(&fair, held, [&long, &short], 2, 0), "baba", "nobody waits for what is long gone");
     }
 
     #[test]

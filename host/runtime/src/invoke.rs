@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
-use bulkhead_capabilities::journal::Exit;
+use bulkhead_capabilities::journal::{Exit, Journal};
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
+use bulkhead_core::limits::Limits;
+use serde::de::IgnoredAny;
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::{Admitted, Entry};
@@ -24,6 +26,8 @@ use crate::{Refusal, Role, tally};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
 const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
+/// How many bytes of records are looked through at once: some tenth of a millisecond.
+const LOOKED_THROUGH: usize = 64 * 1024;
 /// Longest text of a connector's error, in bytes: one or two sentences, twenty times over.
 const LONGEST_MESSAGE: usize = 4 * 1024;
 
@@ -228,7 +232,7 @@ struct Run {
     entry: Arc<Entry>,
     standing: Arc<Standing>,
     guard: Arc<Guard>,
-    limits: bulkhead_core::limits::Limits,
+    limits: Limits,
     /// When the call in progress ends at the latest.
     deadline: Instant,
     cpu: Duration,
@@ -278,37 +282,29 @@ impl Run {
         Usage { time, cpu: self.cpu, memory: self.store.data().limiter.peak() }
     }
 
-    /// Runs `call` under the limits on wall clock and CPU, and says what a trap means.
+    /// Runs `call` under the limits on wall clock and CPU, looks through what it returned, and says what a trap means.
     async fn plain<T: Weight>(
         &mut self,
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
-        let limits = self.limits;
-        let journal = self.store.data().journal.clone();
-        let metered =
-            Metered::new(call(&mut self.store), &mut self.cpu, limits.cpu.duration(), self.entry.tenant().turns());
+        let Self { store, guard, limits, cpu, .. } = self;
+        let journal = store.data().journal.clone();
+        let work = async {
+            let value = call(store).await?;
+            Ok(looked_through(value, limits, guard, &journal).await)
+        };
+        let metered = Metered::new(work, cpu, limits.cpu.duration(), self.entry.tenant().turns());
         let ended = tokio::select! {
             biased;
             overrun = journal.overrun() => return Err(overrun.into()),
             ended = tokio::time::timeout_at(self.deadline.into(), metered) => ended,
         };
         match ended {
-            Err(_) => Err(Failure::Time(limits.time)),
-            Ok(Err(_)) => Err(Failure::Cpu(limits.cpu)),
-            Ok(Ok(Ok(value))) if value.bytes() > limits.output_bytes.as_usize() => {
-                Err(Failure::Output(limits.output_bytes))
-            }
-            Ok(Ok(Ok(mut value))) => {
-                let mut leak = false;
-                value.texts(&mut |text| leak |= self.guard.mask_text(text).leak);
-                if leak {
-                    journal.leak(value.exit());
-                }
-                Ok(value)
-            }
+            Err(_) => Err(Failure::Time(self.limits.time)),
+            Ok(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),
+            Ok(Ok(Ok(value))) => value,
             Ok(Ok(Err(error))) => {
-                let refused = self.store.data().limiter.refused();
-                Err(match outcome::of_trap(&error, refused.then_some(limits.memory), limits.output_bytes) {
+                Err(match outcome::of_trap(&error, self.store.data().limiter.refused(), &self.limits) {
                     Failure::Trap(text) => {
                         journal.leaks(Exit::Trap, text.as_bytes());
                         Failure::Trap(self.guard.masked(&text))
@@ -349,6 +345,35 @@ impl Run {
         self.standing.judge(Marks::of(&outcome));
         outcome
     }
+}
+
+/// `value` as it may be handed on, if it may. Others have their turn in between.
+async fn looked_through<T: Weight>(
+    mut value: T,
+    limits: &Limits,
+    guard: &Guard,
+    journal: &Journal,
+) -> Result<T, Failure> {
+    if value.bytes() > limits.output_bytes.as_usize() {
+        return Err(Failure::Output(limits.output_bytes));
+    }
+    let mut since = 0;
+    for record in value.records() {
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(record) {
+            return Err(Failure::Malformed { role: "record", reason: format!("it is not JSON: {error}") });
+        }
+        since += record.len();
+        if since > LOOKED_THROUGH {
+            since = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut texts = Vec::new();
+    value.texts(&mut texts);
+    if guard.mask_texts(texts).await.leak {
+        journal.leak(value.exit());
+    }
+    Ok(value)
 }
 
 impl Outcome<()> {

@@ -21,6 +21,8 @@ mod inert;
 mod invoke;
 mod limiter;
 mod link;
+mod machine;
+mod memory;
 mod meter;
 mod outcome;
 mod prepare;
@@ -29,6 +31,7 @@ mod roles;
 mod shelf;
 mod standing;
 mod tally;
+mod turns;
 mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
@@ -45,7 +48,7 @@ pub use tally::Tally;
 use std::time::Duration;
 
 /// Why a component was not loaded. Nothing of it has run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum Refusal {
     #[error("this is not WebAssembly: it does not begin with the bytes `\\0asm`")]

@@ -1,31 +1,26 @@
 //! Measures the CPU time that a guest uses, has it take turns with others, and ends it at its limit.
 //!
 //! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time of
-//! this thread around each poll is the guest's, to within one slice. What host calls leave to other tasks (connections,
-//! masking of answers as they arrive) is bounded by their own limits and is not counted here.
-//! Invariants: 1. a guest that has used up its first slice runs only while it holds a turn, of which there are fewer than
-//! cores and which go round between tenants; so whoever has only begun finds a core; 2. a turn lasts one poll, and nobody
-//! holds one while waiting.
+//! this thread around each poll is the guest's, to within one slice. So is what the host does with what it returned, since that
+//! is part of the same future. What host calls leave to other tasks (connections, masking of answers as they arrive) is bounded by
+//! their own limits and is not counted here.
+//! Invariants: 1. a guest that needs a turn (`turns.rs`) is polled only while it holds one; 2. a turn lasts one poll.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::fair::{Fair, Party, Place, Waiting};
-
-/// What a guest may compute before it has to take turns: several times what a page of records takes, and less than a slice, so
-/// that its second slice never comes before a turn does.
-const FIRST: Duration = Duration::from_millis(3);
+use crate::fair::{Place, Waiting};
+use crate::turns::{Cores, Turns};
 
 /// A future under a CPU limit.
 pub(crate) struct Metered<'a, F> {
     inner: Pin<Box<F>>,
     used: &'a mut Duration,
     limit: Duration,
-    turns: (&'a Arc<Fair>, &'a Arc<Party>),
+    turns: (&'a Cores, &'a Turns),
     waiting: Option<Waiting>,
 }
 
@@ -33,24 +28,27 @@ pub(crate) struct Metered<'a, F> {
 pub(crate) struct Exhausted;
 
 impl<'a, F: Future> Metered<'a, F> {
-    /// Adds to `used`, up to `limit`, and takes turns of `turns` as this party.
-    pub(crate) fn new(
-        inner: F,
-        used: &'a mut Duration,
-        limit: Duration,
-        turns: (&'a Arc<Fair>, &'a Arc<Party>),
-    ) -> Self {
+    /// Adds to `used`, up to `limit`, and takes turns on these cores.
+    pub(crate) fn new(inner: F, used: &'a mut Duration, limit: Duration, turns: (&'a Cores, &'a Turns)) -> Self {
         Self { inner: Box::pin(inner), used, limit, turns, waiting: None }
     }
 }
 
 impl<F> Metered<'_, F> {
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Place> {
-        let (fair, party) = self.turns;
-        match self.waiting.take().map_or_else(|| fair.ask(party), Err) {
-            Ok(turn) => Poll::Ready(turn),
+    /// A turn, where one is needed.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Place>> {
+        let (cores, turns) = self.turns;
+        let asked = match self.waiting.take() {
+            Some(waiting) => Err(waiting),
+            None => match turns.ask(cores, *self.used) {
+                Some(asked) => asked,
+                None => return Poll::Ready(None),
+            },
+        };
+        match asked {
+            Ok(turn) => Poll::Ready(Some(turn)),
             Err(waiting) => {
-                let polled = Pin::new(self.waiting.insert(waiting)).poll(cx);
+                let polled = Pin::new(self.waiting.insert(waiting)).poll(cx).map(Some);
                 if polled.is_ready() {
                     self.waiting = None;
                 }
@@ -64,11 +62,11 @@ impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Exhausted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = if *self.used < FIRST { None } else { Some(ready!(self.poll_turn(cx))) };
+        let turn = ready!(self.poll_turn(cx));
         let before = thread_time();
         let polled = self.inner.as_mut().poll(cx);
         let spent = thread_time().saturating_sub(before);
-        drop(turn);
+        self.turns.1.done(turn, spent);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -86,13 +84,14 @@ fn thread_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turns::INSTANT;
 
     #[tokio::test]
     async fn waiting_is_free_and_computing_is_not() {
         let mut used = Duration::ZERO;
         let limit = Duration::from_millis(40);
-        let (fair, party) = (Fair::new(1, 0), Party::new(1));
-        let turns = (&fair, &party);
+        let (cores, tenant) = (Cores::new(), Turns::default());
+        let turns = (&cores, &tenant);
         assert!(Metered::new(tokio::time::sleep(Duration::from_millis(80)), &mut used, limit, turns).await.is_ok());
         assert!(used < limit, "{used:?}");
         let spin = async {
@@ -107,17 +106,17 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_computed_for_a_while_waits_for_a_turn_and_whoever_has_begun_does_not() {
-        let (fair, party) = (Fair::new(1, 0), Party::new(1));
-        let (limit, begun) = (Duration::from_secs(9), Duration::ZERO);
-        let turn = fair.ask(&party).unwrap();
-        let mut used = begun;
-        assert!(Metered::new(async {}, &mut used, limit, (&fair, &party)).await.is_ok());
-        used = FIRST;
-        let mut late = std::pin::pin!(Metered::new(async {}, &mut used, limit, (&fair, &party)));
+        let (cores, tenant) = (Cores::new(), Turns::default());
+        let limit = Duration::from_secs(9);
+        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, 2 * INSTANT)?.ok()).collect();
+        let mut used = Duration::ZERO;
+        assert!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)).await.is_ok());
+        used = 2 * INSTANT;
+        let mut late = std::pin::pin!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)));
         let waits = std::future::poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
         assert!(waits);
-        drop(turn);
+        drop(held);
         assert!(late.await.is_ok());
-        assert!(fair.ask(&party).is_ok(), "the turn was given back");
+        assert!(tenant.ask(&cores, 2 * INSTANT).unwrap().is_ok(), "the turn was given back");
     }
 }

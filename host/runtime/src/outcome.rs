@@ -6,12 +6,13 @@ use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record};
 use bulkhead_capabilities::life::{Pause, Reason};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
-use bulkhead_core::limits::{Size, Time};
+use bulkhead_core::limits::{Limits, Size, Time};
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 
-use crate::admission::Busy;
+use crate::admission::{Busy, Whose};
 use crate::inert::Touched;
+use crate::limiter::Refused;
 use crate::roles::types::Error as GuestError;
 
 /// What came of one call into a guest.
@@ -52,6 +53,8 @@ pub enum Failure {
     Cpu(Time),
     #[error("the connector needed more than {0} of memory")]
     Memory(Size),
+    #[error("the connector was stopped for want of memory: {0} as much in use as may be; try again later")]
+    Crowded(Whose),
     #[error("the connector returned more than {0}")]
     Output(Size),
     #[error("the connector recursed too deeply")]
@@ -88,7 +91,7 @@ impl Failure {
                 Kind::Transient | Kind::RateLimited | Kind::Permanent => Blame::Upstream,
                 Kind::Internal => Blame::Guest,
             },
-            Self::Busy(busy) => busy.whose.blame(),
+            Self::Busy(Busy { whose, .. }) | Self::Crowded(whose) => whose.blame(),
             Self::Paused(pause) => Reason::Paused(*pause).blame(),
             Self::Ended(reason) => reason.blame(),
             Self::Host(_) => Blame::Host,
@@ -103,6 +106,7 @@ impl Failure {
             Self::Time(_) => "limit-time",
             Self::Cpu(_) => "limit-cpu",
             Self::Memory(_) => "limit-memory",
+            Self::Crowded(_) => "memory-taken",
             Self::Output(_) => "limit-output",
             Self::Stack => "limit-stack",
             Self::Handles => "limit-handles",
@@ -155,8 +159,8 @@ impl From<Overrun> for Failure {
     }
 }
 
-/// What a guest's trap means. `memory` is the limit when growth was refused, `output` the one on returned bytes.
-pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Size) -> Failure {
+/// What a guest's trap means, of which growth was `refused` if it was.
+pub(crate) fn of_trap(error: &wasmtime::Error, refused: Option<Refused>, limits: &Limits) -> Failure {
     if error.is::<Touched>() {
         return Failure::Inert;
     }
@@ -164,8 +168,10 @@ pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Siz
         return Failure::Trap(format!("it called exit({})", exit.0));
     }
     // A language runtime that gets no memory stops in its own way; the refusal tells why.
-    if let Some(limit) = memory {
-        return Failure::Memory(limit);
+    match refused {
+        Some(Refused::Own) => return Failure::Memory(limits.memory),
+        Some(Refused::Shared(whose)) => return Failure::Crowded(whose),
+        None => {}
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return Failure::Handles;
@@ -173,7 +179,7 @@ pub(crate) fn of_trap(error: &wasmtime::Error, memory: Option<Size>, output: Siz
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Failure::Stack,
         Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
-        None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(output),
+        None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(limits.output_bytes),
         None if error.root_cause().to_string().contains(HANDLES_EXHAUSTED) => Failure::Handles,
         // Nothing of the guest was running: the host could not give it what it is owed.
         None if is_the_hosts(error) => Failure::Host(format!("{error:#}")),

@@ -68,7 +68,7 @@ impl Marks {
             Err(Failure::Memory(_) | Failure::Stack | Failure::Handles) => marks.crashes = 1,
             Err(Failure::Leak(_)) => marks.leaks = 1,
             Err(Failure::Denied | Failure::Inert) => marks.stops = 1,
-            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_)) => {}
+            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_) | Failure::Crowded(_)) => {}
             Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Output(_)) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}
         }

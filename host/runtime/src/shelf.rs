@@ -45,6 +45,15 @@ impl<K: Eq + Hash, V> Shelf<K, V> {
         })
     }
 
+    /// The names of all things that somebody holds.
+    pub(crate) fn held(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let held = |(name, thing): (&K, &Weak<V>)| (thing.strong_count() > 0).then(|| name.clone());
+        self.with(|shelf| shelf.entries.iter().filter_map(held).collect())
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Entries<K, V>) -> T) -> T {
         // Nothing here is left half done.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -70,7 +79,9 @@ mod tests {
         let shelf = Shelf::default();
         let one = shelf.get_or(1, || Arc::new("one"));
         assert!(Arc::ptr_eq(&one, &shelf.get_or(1, || Arc::new("another"))));
+        assert_eq!(shelf.held(), [1]);
         drop(one);
+        assert!(shelf.held().is_empty());
         assert_eq!(shelf.get(&1), None);
         assert_eq!(*shelf.get_or(1, || Arc::new("another")), "another");
     }

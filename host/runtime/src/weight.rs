@@ -1,4 +1,5 @@
-//! What a returned value holds: how many bytes, for the limit on output, and which texts, to look for secrets in them.
+//! What a returned value holds: how many bytes, for the limit on output, and which texts, to look for secrets in them,
+//! and which of those are records.
 
 use crate::roles::Opened;
 use crate::roles::types::{Entry, Operation, Page, StreamDefinition};
@@ -9,8 +10,13 @@ pub(crate) trait Weight {
     /// The bytes of its texts.
     fn bytes(&self) -> usize;
 
-    /// Shows each of its texts.
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String));
+    /// Adds each of its texts to `all`.
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>);
+
+    /// Its records, each of which has to be JSON.
+    fn records(&self) -> Vec<&str> {
+        Vec::new()
+    }
 
     /// What kind of a way out it is.
     fn exit(&self) -> Exit {
@@ -23,7 +29,7 @@ impl Weight for () {
         0
     }
 
-    fn texts(&mut self, _show: &mut dyn FnMut(&mut String)) {}
+    fn texts<'a>(&'a mut self, _all: &mut Vec<&'a mut String>) {}
 }
 
 impl Weight for Opened {
@@ -31,7 +37,7 @@ impl Weight for Opened {
         0
     }
 
-    fn texts(&mut self, _show: &mut dyn FnMut(&mut String)) {}
+    fn texts<'a>(&'a mut self, _all: &mut Vec<&'a mut String>) {}
 }
 
 impl Weight for String {
@@ -39,8 +45,8 @@ impl Weight for String {
         self.len()
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
-        show(self);
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
+        all.push(self);
     }
 }
 
@@ -49,8 +55,8 @@ impl<T: Weight> Weight for Vec<T> {
         self.iter().map(Weight::bytes).sum()
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
-        self.iter_mut().for_each(|item| item.texts(show));
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
+        self.iter_mut().for_each(|item| item.texts(all));
     }
 }
 
@@ -59,9 +65,9 @@ impl<T: Weight> Weight for Option<T> {
         self.as_ref().map_or(0, Weight::bytes)
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
         if let Some(value) = self {
-            value.texts(show);
+            value.texts(all);
         }
     }
 }
@@ -71,26 +77,32 @@ impl Weight for StreamDefinition {
         self.name.len() + self.schema.len() + self.primary_key.bytes() + self.cursor.bytes()
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
         let Self { name, schema, modes: _, primary_key, cursor } = self;
-        show(name);
-        show(schema);
-        primary_key.texts(show);
-        cursor.texts(show);
+        all.push(name);
+        all.push(schema);
+        primary_key.texts(all);
+        cursor.texts(all);
     }
 }
 
 impl Weight for Entry {
     fn bytes(&self) -> usize {
-        let (Operation::Upsert(record) | Operation::Delete(record)) = &self.operation;
-        self.stream_name.len() + self.key.len() + record.len()
+        self.stream_name.len() + self.key.len() + self.record().len()
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
         let Self { stream_name, operation: Operation::Upsert(record) | Operation::Delete(record), key } = self;
-        show(stream_name);
-        show(record);
-        show(key);
+        all.push(stream_name);
+        all.push(record);
+        all.push(key);
+    }
+}
+
+impl Entry {
+    fn record(&self) -> &str {
+        let (Operation::Upsert(record) | Operation::Delete(record)) = &self.operation;
+        record
     }
 }
 
@@ -99,10 +111,14 @@ impl Weight for Page {
         self.entries.bytes() + self.state.len()
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
         let Self { entries, state, more: _, wait_ms: _ } = self;
-        entries.texts(show);
-        show(state);
+        entries.texts(all);
+        all.push(state);
+    }
+
+    fn records(&self) -> Vec<&str> {
+        self.entries.iter().map(Entry::record).collect()
     }
 }
 
@@ -114,14 +130,18 @@ impl<T: Weight> Weight for Result<T, crate::roles::types::Error> {
         }
     }
 
-    fn texts(&mut self, show: &mut dyn FnMut(&mut String)) {
+    fn texts<'a>(&'a mut self, all: &mut Vec<&'a mut String>) {
         match self {
-            Ok(value) => value.texts(show),
+            Ok(value) => value.texts(all),
             Err(crate::roles::types::Error { kind: _, message, retry_after_ms: _, stream_name }) => {
-                show(message);
-                stream_name.texts(show);
+                all.push(message);
+                stream_name.texts(all);
             }
         }
+    }
+
+    fn records(&self) -> Vec<&str> {
+        self.as_ref().map(Weight::records).unwrap_or_default()
     }
 
     fn exit(&self) -> Exit {

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_core::Manifest;
 use bulkhead_core::id::Digest;
 use bulkhead_core::text::Problem;
-use bulkhead_runtime::compile::Quota;
-use bulkhead_runtime::{Candidate, Refusal, Runtime};
+use bulkhead_runtime::{Candidate, Refusal, Tenant};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use serde_json::Value;
@@ -62,13 +61,8 @@ pub struct Release {
 impl Release {
     /// Opens the release in `folder`. The component is `component` where given; otherwise `connector.wasm`, or what a
     /// build for wasm32-wasip2 left in the folder's or its parent's `target`.
-    /// What has to be compiled for it counts against `quota`.
-    pub async fn open(
-        runtime: &Runtime,
-        quota: &Quota,
-        folder: &Path,
-        component: Option<&Path>,
-    ) -> Result<Self, Error> {
+    /// What has to be compiled for it is compiled in `tenant`'s turn, and counts against its quota.
+    pub async fn open(tenant: &Tenant, folder: &Path, component: Option<&Path>) -> Result<Self, Error> {
         let dir = open_dir(folder)?;
         let manifest_path = folder.join(MANIFEST);
         let manifest_text = text(&dir, MANIFEST, &manifest_path)?;
@@ -91,7 +85,7 @@ impl Release {
         };
         let bytes = read_component(&path)?;
         let digest = Digest::of(&[&bytes, manifest_text.as_bytes(), schema_text.as_bytes()]);
-        let candidate = Candidate::compile(runtime, quota, bytes).await;
+        let candidate = Candidate::compile(tenant, bytes).await;
         let candidate = candidate.map_err(|source| Error::Component { path, source })?;
         Ok(Self { manifest, candidate, digest, dubious, schema })
     }

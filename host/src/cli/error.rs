@@ -89,7 +89,7 @@ impl Error {
     /// What a failed call means, given whether anything was denied during it.
     pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
         let code = match failure {
-            Failure::Host(_) | Failure::Busy(_) => Code::Host,
+            Failure::Host(_) | Failure::Busy(_) | Failure::Crowded(_) => Code::Host,
             Failure::Leak(_) => Code::Denied,
             Failure::Paused(_) | Failure::Ended(_) => Code::Ended,
             failure if failure.is_limit() => Code::Limit,

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bulkhead_capabilities::Capability;
-use bulkhead_core::id::Digest;
-use bulkhead_runtime::compile::Quota;
-use bulkhead_runtime::{Candidate, Status};
+use bulkhead_core::id::{Digest, TenantId};
+use bulkhead_runtime::{Allowance, Candidate, Status};
 use bulkhead_services::release;
 
 use super::cache::CacheArguments;
@@ -24,8 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let bytes = release::read_component(&arguments.file)?;
     let (digest, length) = (Digest::of(&[&bytes]), bytes.len());
-    let (runtime, quota) = (arguments.cache.runtime().await?, Quota::default());
-    let candidate = report::while_compiling(Candidate::compile(&runtime, &quota, bytes)).await;
+    let tenant = arguments.cache.runtime().await?.tenant(TenantId::local(), Allowance::DEFAULT);
+    let candidate = report::while_compiling(Candidate::compile(&tenant, bytes)).await;
     let candidate =
         candidate.map_err(|refusal| release::Error::Component { path: arguments.file.clone(), source: refusal })?;
     let roles = candidate.roles();

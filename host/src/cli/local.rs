@@ -12,9 +12,9 @@ use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
 use bulkhead_core::id::SecretName;
+use bulkhead_core::id::TenantId;
 use bulkhead_core::manifest::EgressRequest;
-use bulkhead_runtime::compile::Quota;
-use bulkhead_runtime::{Allowance, Import, Refusal, Runtime, Status};
+use bulkhead_runtime::{Allowance, Import, Refusal, Status, Tenant};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{Audit, Invocations, connect, connection};
 use ipnet::IpNet;
@@ -73,15 +73,14 @@ pub(crate) struct Local {
 }
 
 impl Asked {
-    /// The engine.
-    pub(crate) async fn runtime(&self) -> Result<Runtime, Error> {
-        self.cache.runtime().await
+    /// The tenant as whom it is compiled and runs, on an engine of its own.
+    pub(crate) async fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, Error> {
+        Ok(self.cache.runtime().await?.tenant(id, Allowance::DEFAULT))
     }
 
     /// Opens the release, and reads what belongs to it.
-    pub(crate) async fn open(&self, runtime: &Runtime) -> Result<(Release, Grant, Value), Error> {
-        let quota = Quota::default();
-        let opened = Release::open(runtime, &quota, &self.dir, self.component.as_deref());
+    pub(crate) async fn open(&self, tenant: &Tenant) -> Result<(Release, Grant, Value), Error> {
+        let opened = Release::open(tenant, &self.dir, self.component.as_deref());
         let release = report::while_compiling(opened).await?;
         let grant = self.grant(&release)?;
         let config = serde_json::from_str(&self.config.read()?).map_err(|error| {
@@ -107,8 +106,8 @@ impl Local {
             return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
                 .next("name its data folder with --data"));
         }
-        let runtime = self.asked.runtime().await?;
-        let (release, grant, config) = self.asked.open(&runtime).await?;
+        let tenant = self.asked.tenant(self.whose.tenant.clone()).await?;
+        let (release, grant, config) = self.asked.open(&tenant).await?;
         let owner = self.whose.owner(&release.manifest.connector.name);
         let secrets = match &self.data {
             Some(data) => {
@@ -129,7 +128,6 @@ impl Local {
         };
         let transport = Transport::new(self.resolver()?, self.authorities()?)
             .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let tenant = runtime.tenant(owner.tenant, Allowance::DEFAULT);
         let connection = connect(&tenant, owner.connection, &release, &grant, &config, secrets, Arc::new(transport));
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         for (name, _) in connection.secrets.entries().filter(|(name, _)| connection.power.secret(name).is_none()) {

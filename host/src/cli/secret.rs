@@ -93,7 +93,7 @@ impl Enter {
                 "write @FILE, env:VARIABLE or -; values do not belong on the command line, where others can read them";
             Error::new(Code::Usage, format!("--from: {form}"))
         })?;
-        let (release, grant, config) = self.asked.open(&self.asked.runtime().await?).await?;
+        let (release, grant, config) = self.asked.open(&*self.asked.tenant(self.whose.tenant.clone()).await?).await?;
         let power = bulkhead_services::connection::power(&release, &grant, &config)?;
         let Some(secret) = power.secret(&self.name) else {
             let asked = release.manifest.secrets.contains_key(&self.name);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_core::Grant;
+use bulkhead_core::id::TenantId;
 use bulkhead_runtime::compile::Quota;
 use bulkhead_runtime::{Allowance, Connection};
 use bulkhead_services::{Audit, Invocations, Release, connect};
@@ -25,7 +26,7 @@ const CONNECTORS: usize = 1000;
 /// Connections to one release.
 const CONNECTIONS: usize = 10_000;
 /// Compilations at once: the machine's cores are the host's bound anyway.
-const AT_ONCE: u32 = 4;
+const AT_ONCE: usize = 4;
 
 pub(crate) async fn many(report: &mut Report, effort: &Effort) -> anyhow::Result<()> {
     // Each connector's data is a file in memory, so that a thousand need a few thousand descriptors.
@@ -47,19 +48,20 @@ async fn connectors(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let transport = inside::transport(None, None)?;
     let audit = Arc::new(Audit::passing());
-    let quota = Arc::new(Quota::new(AT_ONCE, NonZeroU32::MAX));
+    let compiling = Quota { at_once: AT_ONCE, an_hour: NonZeroU32::MAX };
+    let tenant = runtime.tenant(TenantId::local(), Allowance { compiling, ..Allowance::DEFAULT });
     let before = held()?;
     let (mut under_way, mut kept) = (JoinSet::new(), Vec::with_capacity(count));
     for number in 0..count {
-        if under_way.len() >= AT_ONCE as usize {
+        if under_way.len() >= AT_ONCE {
             kept.extend(under_way.join_next().await.transpose()?.transpose()?);
         }
         let file = folder.path().join(format!("{number}.wasm"));
         std::fs::write(&file, distinct(&component, number))?;
         let (runtime, transport) = (runtime.clone(), Arc::clone(&transport));
-        let (audit, quota) = (Arc::clone(&audit), Arc::clone(&quota));
+        let (audit, tenant) = (Arc::clone(&audit), Arc::clone(&tenant));
         under_way.spawn(async move {
-            let release = Release::open(&runtime, &quota, &repository().join(MINIMAL.folder), Some(&file)).await?;
+            let release = Release::open(&tenant, &repository().join(MINIMAL.folder), Some(&file)).await?;
             std::fs::remove_file(&file)?;
             let calls = connected(&runtime, &release, transport, &audit).await?;
             call(&calls).await?;

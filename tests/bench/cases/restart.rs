@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use bulkhead_runtime::compile::{Compiler, Origin, Quota};
-use bulkhead_runtime::{Runtime, Settings};
+use bulkhead_core::id::TenantId;
+use bulkhead_runtime::compile::{Compiler, Origin};
+use bulkhead_runtime::{Allowance, Runtime, Settings};
 use bulkhead_services::{Audit, Release, cache};
 use bulkhead_tests::aimed::{MINIMAL, repository};
 use bulkhead_tests::inside;
@@ -27,7 +28,8 @@ pub(crate) async fn restart(report: &mut Report, effort: &Effort) -> anyhow::Res
         let runtime = Runtime::new(Settings::SERVER, compiler)?;
         let began = Instant::now();
         let source = repository().join(MINIMAL.folder);
-        let release = Release::open(&runtime, &Quota::default(), &source, Some(&MINIMAL.wasm())).await?;
+        let tenant = runtime.tenant(TenantId::local(), Allowance::DEFAULT);
+        let release = Release::open(&tenant, &source, Some(&MINIMAL.wasm())).await?;
         let calls = connected(&runtime, &release, std::sync::Arc::clone(&transport), &audit).await?;
         call(&calls).await?;
         let took = began.elapsed().as_secs_f64() * 1e3;

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use matcher::Matcher;
+use matcher::{Hit, Matcher};
 pub use stream::{Masking, Passed};
 use views::Views;
 
@@ -39,6 +39,9 @@ const MOST_SPELLINGS: usize = 4 * 1024 * 1024;
 /// How many bytes are looked into at once: what stays in a near cache together with its views. Tests have fewer, so that they
 /// cross its borders.
 const PIECE: usize = if cfg!(test) { 200 } else { 32 * 1024 };
+
+/// What a text costs besides its bytes, as if they were bytes: many short ones are work as well.
+const EACH: usize = 64;
 
 /// Recognises a connection's secrets in the spellings that common software writes: plain, percent-encoded, JSON- and
 /// HTML-escaped in any mixture, also twice; in lower case; base64 (both alphabets, every alignment) and what it decodes to;
@@ -101,24 +104,39 @@ impl Guard {
     /// Masks every spelling in `bytes`.
     pub fn mask(&self, bytes: &mut [u8]) -> Found {
         let (places, leak) = self.find(bytes);
-        for place in &places {
-            if let Some(spelling) = bytes.get_mut(place.clone()) {
-                spelling.fill(MASK);
-            }
-        }
+        fill(bytes, &places);
         Found { count: places.len() as u64, leak }
     }
 
     /// Masks every spelling in `text`.
     pub fn mask_text(&self, text: &mut String) -> Found {
         let (places, leak) = self.find(text.as_bytes());
-        if !places.is_empty() {
-            let mut bytes = std::mem::take(text).into_bytes();
-            self.mask(&mut bytes);
-            *text = String::from_utf8(bytes)
-                .unwrap_or_else(|broken| String::from_utf8_lossy(broken.as_bytes()).into_owned());
-        }
+        fill_text(text, &places);
         Found { count: places.len() as u64, leak }
+    }
+
+    /// Masks every spelling in each of `texts`. Others have their turn in between, after every 32 KiB or so.
+    pub async fn mask_texts(&self, texts: Vec<&mut String>) -> Found {
+        let mut all = Found::default();
+        if self.is_idle() {
+            return all;
+        }
+        let mut since = 0;
+        for text in texts {
+            let mut search = Search::default();
+            while search.step(self, text.as_bytes()) {
+                tokio::task::yield_now().await;
+            }
+            let (places, leak) = search.found();
+            fill_text(text, &places);
+            all = Found { count: all.count + places.len() as u64, leak: all.leak || leak };
+            since += text.len() + EACH;
+            if since > PIECE {
+                since = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        all
     }
 
     /// `text` with every spelling masked.
@@ -135,18 +153,58 @@ impl Guard {
 
     /// Places in `bytes` that hold spellings, apart from each other and in order, and whether there is a leak among them.
     fn find(&self, bytes: &[u8]) -> (Vec<Range<usize>>, bool) {
-        let (mut views, mut hits) = (Views::default(), Vec::new());
-        let (mut from, mut to) = (0, 0);
-        while to < bytes.len() && !self.is_idle() {
-            to = bytes.len().min(to + PIECE.max(self.longest));
-            let piece = bytes.get(from..to).unwrap_or_default();
-            let before = hits.len();
-            let next = views.look(self, piece, to == bytes.len(), &mut hits);
-            hits.iter_mut().skip(before).for_each(|hit| hit.range = hit.range.start + from..hit.range.end + from);
-            from += next;
+        let mut search = Search::default();
+        while search.step(self, bytes) {}
+        search.found()
+    }
+}
+
+/// Where spellings stand in some bytes, as far as was looked.
+#[derive(Default)]
+struct Search {
+    views: Views,
+    hits: Vec<Hit>,
+    from: usize,
+    to: usize,
+}
+
+impl Search {
+    /// Looks into the next piece of `bytes`, which are the same each time. False when nothing is left.
+    fn step(&mut self, guard: &Guard, bytes: &[u8]) -> bool {
+        if guard.is_idle() || self.to == bytes.len() {
+            return false;
         }
-        let leak = hits.iter().any(|hit| hit.leak);
-        (apart(hits.into_iter().map(|hit| hit.range)), leak)
+        self.to = bytes.len().min(self.to + PIECE.max(guard.longest));
+        let piece = bytes.get(self.from..self.to).unwrap_or_default();
+        let before = self.hits.len();
+        let next = self.views.look(guard, piece, self.to == bytes.len(), &mut self.hits);
+        let from = self.from;
+        self.hits.iter_mut().skip(before).for_each(|hit| hit.range = hit.range.start + from..hit.range.end + from);
+        self.from += next;
+        self.to < bytes.len()
+    }
+
+    /// The places, apart from each other and in order, and whether there is a leak among them.
+    fn found(self) -> (Vec<Range<usize>>, bool) {
+        let leak = self.hits.iter().any(|hit| hit.leak);
+        (apart(self.hits.into_iter().map(|hit| hit.range)), leak)
+    }
+}
+
+fn fill(bytes: &mut [u8], places: &[Range<usize>]) {
+    for place in places {
+        if let Some(spelling) = bytes.get_mut(place.clone()) {
+            spelling.fill(MASK);
+        }
+    }
+}
+
+fn fill_text(text: &mut String, places: &[Range<usize>]) {
+    if !places.is_empty() {
+        let mut bytes = std::mem::take(text).into_bytes();
+        fill(&mut bytes, places);
+        *text =
+            String::from_utf8(bytes).unwrap_or_else(|broken| String::from_utf8_lossy(broken.as_bytes()).into_owned());
     }
 }
 
@@ -172,6 +230,7 @@ fn folded(byte: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::Poll;
 
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -343,6 +402,26 @@ mod tests {
         let both = guard.with([&new]).unwrap();
         assert_eq!(guard.masked("old-secret new-secret"), "********** new-secret");
         assert_eq!(both.masked("old-secret new-secret"), "********** **********");
+    }
+
+    #[tokio::test]
+    async fn many_texts_are_masked_with_others_having_their_turn() {
+        let guard = guard();
+        let long = format!("{}{SECRET}", "x".repeat(20 * PIECE));
+        for texts in [vec![long.clone()], vec![format!("a {SECRET}"); 100]] {
+            let (mut left, mut turns) = (texts.clone(), 0);
+            let mut masking = Box::pin(guard.mask_texts(left.iter_mut().collect()));
+            let found = loop {
+                match std::future::poll_fn(|cx| Poll::Ready(masking.as_mut().poll(cx))).await {
+                    Poll::Ready(found) => break found,
+                    Poll::Pending => turns += 1,
+                }
+            };
+            drop(masking);
+            assert!(turns > 10, "{turns}");
+            assert_eq!(found, Found { count: texts.len() as u64, leak: true });
+            assert_eq!(left, texts.iter().map(|text| guard.masked(text)).collect::<Vec<_>>());
+        }
     }
 
     #[test]

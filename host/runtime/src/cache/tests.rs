@@ -29,8 +29,26 @@ fn name(of: &str) -> Name {
     Name::new(&[7; 32], &Digest::of(&[of.as_bytes()]))
 }
 
-fn code(content: &[u8]) -> Artifact {
-    Artifact::from_own_process(content.to_vec())
+fn keep(cache: &Cache, of: &str, content: &[u8]) {
+    let artifact = Artifact::from_own_process(content.to_vec());
+    cache.write(name(of), &"acme".parse().unwrap(), &artifact, HashSet::new);
+}
+
+/// Keeps so many bytes for this tenant, while these are in use.
+fn keep_for(cache: &Cache, tenant: &str, of: &str, length: usize, in_use: &[&str]) {
+    let artifact = Artifact::from_own_process(vec![0; length]);
+    cache.write(name(of), &tenant.parse().unwrap(), &artifact, || in_use.iter().copied().map(name).collect());
+}
+
+/// A cache for eight entries of a hundred bytes.
+fn for_eight(path: &Path) -> Cache {
+    cache(path).with_largest(8 * (SEAL as u64 + 100))
+}
+
+/// Makes it so that an entry was used so many minutes ago.
+fn age(path: &Path, of: &str, minutes: u64) {
+    let file = std::fs::File::open(path.join(name(of).file())).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(60 * minutes)).unwrap();
 }
 
 fn read(cache: &Cache, of: &str) -> Option<Vec<u8>> {
@@ -41,14 +59,14 @@ fn read(cache: &Cache, of: &str) -> Option<Vec<u8>> {
 fn refused(change: impl FnOnce(&Path, &Path)) {
     let (_dir, path) = scratch();
     let cache = cache(&path);
-    cache.write(name("a"), &code(b"one"));
-    cache.write(name("b"), &code(b"two"));
+    keep(&cache, "a", b"one");
+    keep(&cache, "b", b"two");
     assert_eq!(read(&cache, "a"), Some(b"one".to_vec()));
     let entry = path.join(name("a").file());
     change(&entry, &path.join(name("b").file()));
     assert_eq!(read(&cache, "a"), None);
     assert!(entry.symlink_metadata().is_err(), "it is still there");
-    cache.write(name("a"), &code(b"one"));
+    keep(&cache, "a", b"one");
     assert_eq!(read(&cache, "a"), Some(b"one".to_vec()));
     assert_eq!(read(&cache, "b"), Some(b"two".to_vec()), "the other is untouched");
 }
@@ -62,7 +80,7 @@ fn edited(entry: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
 #[test]
 fn what_was_written_is_read_by_another_process_with_the_key() {
     let (_dir, path) = scratch();
-    cache(&path).write(name("a"), &code(b"one"));
+    keep(&cache(&path), "a", b"one");
     assert_eq!(read(&cache(&path), "a"), Some(b"one".to_vec()));
     let metadata = std::fs::metadata(path.join(name("a").file())).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
@@ -90,7 +108,7 @@ fn another_entry_in_its_place_is_refused() {
 fn an_entry_under_another_key_is_refused() {
     refused(|entry, _| {
         let dir = Dir::open_ambient_dir(entry.parent().unwrap(), ambient_authority()).unwrap();
-        Cache::new(dir, key(2)).write(name("a"), &code(b"one"));
+        keep(&Cache::new(dir, key(2)), "a", b"one");
     });
 }
 
@@ -120,22 +138,55 @@ fn a_link_a_folder_and_a_pipe_in_its_place_are_refused() {
 #[test]
 fn what_was_used_longest_ago_goes_first() {
     let (_dir, path) = scratch();
-    let cache = cache(&path).with_largest(3 * (SEAL as u64 + 100));
-    let age = |of: &str, minutes: u64| {
-        let file = std::fs::File::open(path.join(name(of).file())).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60 * minutes)).unwrap();
-    };
-    for of in ["a", "b", "c"] {
-        cache.write(name(of), &code(&[0; 100]));
+    let cache = for_eight(&path);
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for (at, of) in all.iter().enumerate() {
+        keep_for(&cache, "acme", of, 100, &[]);
+        age(&path, of, 100 - at as u64);
     }
-    age("a", 30);
-    age("b", 20);
-    age("c", 10);
     assert!(read(&cache, "a").is_some(), "which makes it the latest");
-    cache.write(name("d"), &code(&[0; 100]));
-    assert_eq!(["a", "b", "c", "d"].map(|of| read(&cache, of).is_some()), [true, false, true, true]);
-    cache.write(name("e"), &code(&[0; 1000]));
-    assert!(read(&cache, "e").is_none(), "larger than all of it may be");
+    keep_for(&cache, "acme", "new", 100, &[]);
+    assert_eq!(all.map(|of| path.join(name(of).file()).exists()), [true, false, true, true, true, true, true, true]);
+    assert!(read(&cache, "new").is_some());
+}
+
+#[test]
+fn what_is_in_use_does_not_go_although_nobody_reads_it() {
+    let (_dir, path) = scratch();
+    let cache = for_eight(&path);
+    for (at, of) in ["a", "b", "c", "d", "e", "f", "g", "h"].iter().enumerate() {
+        keep_for(&cache, "acme", of, 100, &[]);
+        age(&path, of, 100 - at as u64);
+    }
+    keep_for(&cache, "acme", "new", 100, &["a", "b"]);
+    // That is written down: it holds for the next process as well.
+    let again = for_eight(&path);
+    keep_for(&again, "acme", "newer", 100, &[]);
+    assert_eq!(["a", "b", "c", "d", "e"].map(|of| read(&again, of).is_some()), [true, true, false, false, true]);
+}
+
+#[test]
+fn one_tenants_flood_leaves_what_others_have() {
+    let (_dir, path) = scratch();
+    let cache = for_eight(&path);
+    for of in ["a", "b"] {
+        keep_for(&cache, "calm", of, 100, &[]);
+        age(&path, of, 9999);
+    }
+    for number in 0..30 {
+        keep_for(&cache, "flood", &format!("f{number}"), 100, &[]);
+    }
+    assert_eq!(["a", "b", "f29"].map(|of| read(&cache, of).is_some()), [true; 3]);
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 8);
+}
+
+#[test]
+fn one_entry_has_at_the_most_its_part_of_all() {
+    let (_dir, path) = scratch();
+    let cache = cache(&path).with_largest(800);
+    keep_for(&cache, "acme", "fits", 100, &[]);
+    keep_for(&cache, "acme", "too large", 101, &[]);
+    assert_eq!(["fits", "too large"].map(|of| read(&cache, of).is_some()), [true, false]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! *Why a process*: a compiler cannot be cancelled and its memory cannot be counted. A process can be killed, and has limits.
 //!
 //! *Invariants*: 1. it reads no byte of a component before it is confined, and is given none before it said so; 2. it is
-//! started without arguments but its limits, without environment, and with three pipes.
+//! started without arguments but its limits and who starts it, without environment, and with three pipes; 3. it ends when
+//! whoever started it does.
 //!
 //! *Never*: configuration, keys, the data folder, logging. What it has to say to people goes to stderr, which the host reads.
 //!
@@ -25,14 +26,15 @@ pub const VERB: &str = "compile-component";
 /// Threads that compile: more would take memory and processors from those who run, for a component that is kept anyway.
 const MOST_THREADS: usize = 4;
 
-/// What a compiling process does. `arguments` are those behind [`VERB`]: bytes of memory, seconds of CPU time.
+/// What a compiling process does. `arguments` are those behind [`VERB`]: bytes of memory, seconds of CPU time, and the
+/// number of the process that starts it.
 pub fn child(arguments: impl IntoIterator<Item = String>) -> ExitCode {
-    let mut numbers = arguments.into_iter().map(|argument| argument.parse::<u64>());
-    let (Some(Ok(memory)), Some(Ok(cpu)), None) = (numbers.next(), numbers.next(), numbers.next()) else {
-        let _ = writeln!(std::io::stderr(), "{VERB} is for the host: bytes of memory, seconds of CPU time");
+    let numbers: Result<Vec<u64>, _> = arguments.into_iter().map(|argument| argument.parse()).collect();
+    let Ok(&[memory, cpu, parent]) = numbers.as_deref() else {
+        let _ = writeln!(std::io::stderr(), "{VERB} is for the host: bytes of memory, seconds of CPU time, its number");
         return ExitCode::from(2);
     };
-    match answer(memory, cpu) {
+    match confine::end_with(parent).and_then(|()| answer(memory, cpu)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, nice, set_parent_process_death_signal, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter_all_threads,
@@ -24,6 +24,21 @@ use seccompiler::{
 const FILES: u64 = 16;
 /// How far it stands back behind whoever runs guests: half of the way.
 const NICENESS: i32 = 10;
+
+/// Has the kernel end this process with the one that starts it, which is process `parent`: a host that is killed kills nobody
+/// on its way. (What the kernel waits for is the thread that started it: a worker of the host's executor, there to the end.)
+///
+/// # Errors
+/// That process is gone already.
+pub(super) fn end_with(parent: u64) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // In this order: from here on a signal comes. For whoever went before, none does.
+    let now = getppid().map(|process| process.as_raw_nonzero().get());
+    match now.and_then(|now| u64::try_from(now).ok()) {
+        Some(now) if now == parent => Ok(()),
+        _ => Err(io::Error::other("whoever started this process is gone")),
+    }
+}
 
 /// Limits what this process can use: `memory` bytes of address space and `cpu` seconds on all its threads together.
 pub(super) fn limit(memory: u64, cpu: u64) -> io::Result<()> {

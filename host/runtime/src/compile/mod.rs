@@ -14,15 +14,18 @@
 //! *Invariants*: 1. a process is given a component only after it said that it is confined; 2. what it answers is read into
 //! bounded memory, and only a process that then ends well has answered; 3. however it ends, it is gone when the answer is.
 //!
-//! Order: `mod.rs` (from the shelf, the cache or a process) → `process.rs` (starts one) → `child.rs` (what it does) →
-//! `confine.rs`, `scan.rs`; `frame.rs` is what the two say to each other.
+//! Order: `mod.rs` (from the shelf) → `quota.rs` (may this tenant?) → `job.rs` (once for all: from the cache, or in turn from a
+//! process; `slots.rs` says how many) → `process.rs` (starts one) → `child.rs` (what it does) → `confine.rs`, `scan.rs`;
+//! `frame.rs` is what the two say to each other.
 
 mod child;
 mod confine;
 mod frame;
+mod job;
 mod process;
 mod quota;
 mod scan;
+mod slots;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -30,21 +33,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_core::id::Digest;
-use tokio::sync::{Mutex, Semaphore};
 
 pub use child::{VERB, child};
 pub(crate) use frame::LARGEST_ARTIFACT;
 pub use quota::Quota;
+pub(crate) use quota::Share;
 
 use crate::artifact::{Artifact, Name};
 use crate::cache::Cache;
 use crate::component::Compiled;
+use crate::fair::{Fair, Place};
 use crate::shelf::Shelf;
-use crate::{Refusal, Runtime};
+use crate::{Refusal, Runtime, Tenant};
+use job::Job;
 
-/// Longest wait until others have been compiled: what one of them may take at the most, so that whoever waits gets the next slot.
+/// Longest wait for a place: what one compilation may take at the most, so that whoever waits is there for the next turn.
 /// Longer, and whoever asks had better know that the host is busy.
-const LONGEST_WAIT: Duration = Duration::from_secs(125);
+const PATIENCE: Duration = Duration::from_secs(125);
 
 /// How components are compiled.
 #[derive(Debug)]
@@ -55,6 +60,11 @@ pub struct Compiler {
     pub cache: Option<Cache>,
     /// What one compilation may use.
     pub limits: Limits,
+    /// Bytes of memory for all compilations together: so many run at once as have room in it with what one of them may use, one
+    /// at the least, and at the most one for each processor.
+    pub memory: u64,
+    /// Longest wait for a place among them.
+    pub patience: Duration,
 }
 
 /// What one compilation may use.
@@ -76,9 +86,15 @@ impl Limits {
 
 impl Default for Compiler {
     /// The running program, without a cache. Its file is named by what runs and not by its path: after an upgrade, another
-    /// version lies there, whose artifacts do not fit.
+    /// version lies there, whose artifacts do not fit. A quarter of the memory that this process can have is for compiling.
     fn default() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), cache: None, limits: Limits::DEFAULT }
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            cache: None,
+            limits: Limits::DEFAULT,
+            memory: slots::memory(),
+            patience: PATIENCE,
+        }
     }
 }
 
@@ -127,55 +143,42 @@ pub(crate) struct Works {
     compiler: Compiler,
     /// What the engine is, as far as artifacts depend on it.
     engine: [u8; 32],
-    slots: Semaphore,
+    /// Places to compile in.
+    places: Arc<Fair>,
     compiled: Shelf<Digest, Compiled>,
-    turns: Shelf<Digest, Mutex<()>>,
+    jobs: Shelf<Digest, Job>,
 }
 
 impl Works {
     pub(crate) fn new(compiler: Compiler, engine: &wasmtime::Engine) -> Self {
-        // One for each processor, so that a queue does not wait for one that waits for memory.
-        let slots = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = slots::slots(compiler.memory, compiler.limits.memory);
+        // The last one is for a tenant that has none: what one tenant has compiled may take minutes.
+        let places = Fair::new(slots, usize::from(slots > 1));
         let engine = Name::engine(engine);
-        Self { compiler, engine, slots: Semaphore::new(slots), compiled: Shelf::default(), turns: Shelf::default() }
+        Self { compiler, engine, places, compiled: Shelf::default(), jobs: Shelf::default() }
+    }
+
+    /// A place to compile in, when it is this tenant's turn.
+    async fn place(&self, share: &Share) -> Place {
+        match self.places.ask(share.party()) {
+            Ok(place) => place,
+            Err(waiting) => waiting.await,
+        }
     }
 }
 
-/// Component `digest`, whose bytes these are: the one that is in use, the one in the cache, or a fresh one.
-pub(crate) async fn compiled(
-    runtime: &Runtime,
-    quota: &Quota,
-    digest: Digest,
-    bytes: &[u8],
-) -> Result<Arc<Compiled>, Refusal> {
-    let works = &runtime.works;
+/// Component `digest`, whose bytes these are: the one that is in use, the one in the cache, or a fresh one. It takes no
+/// longer than the compiler's patience and one compilation.
+pub(crate) async fn compiled(tenant: &Tenant, digest: Digest, bytes: Vec<u8>) -> Result<Arc<Compiled>, Refusal> {
+    let works = &tenant.runtime().works;
     if let Some(compiled) = works.compiled.get(&digest) {
         return Ok(compiled);
     }
-    // Whoever asks for the same at the same time waits, and finds it done.
-    let turn = works.turns.get_or(digest, || Arc::new(Mutex::new(())));
-    let _turn = turn.lock().await;
-    if let Some(compiled) = works.compiled.get(&digest) {
-        return Ok(compiled);
-    }
-    let name = Name::new(&works.engine, &digest);
-    let compiled = match from_cache(runtime, name, digest).await {
-        Some(compiled) => compiled,
-        None => {
-            let artifact = artifact(works, quota, bytes).await?;
-            let runtime_too = runtime.clone();
-            blocking(move || {
-                if let Some(cache) = &runtime_too.works.compiler.cache {
-                    cache.write(name, &artifact);
-                }
-                Compiled::load(&runtime_too, digest, &artifact, Origin::Compiled)
-            })
-            .await??
-        }
-    };
-    let compiled = Arc::new(compiled);
-    works.compiled.put(digest, &compiled);
-    Ok(compiled)
+    let _under_way = tenant.compiling().enter(bytes.len()).map_err(|after| Refusal::Busy { after })?;
+    let job = works.jobs.get_or(digest, || Job::new(digest, bytes));
+    let longest = works.compiler.patience.saturating_add(works.compiler.limits.time);
+    let result = tokio::time::timeout(longest, job.result(tenant)).await;
+    result.map_err(|_| Refusal::Busy { after: works.compiler.limits.time })?
 }
 
 /// Where a component's machine code came from when it was loaded.
@@ -187,10 +190,11 @@ pub enum Origin {
     Cache,
 }
 
-async fn from_cache(runtime: &Runtime, name: Name, digest: Digest) -> Option<Compiled> {
+async fn from_cache(runtime: &Runtime, digest: Digest) -> Option<Compiled> {
     runtime.works.compiler.cache.as_ref()?;
     let runtime = runtime.clone();
     let found = blocking(move || {
+        let name = Name::new(&runtime.works.engine, &digest);
         let cache = runtime.works.compiler.cache.as_ref()?;
         let artifact = cache.read(name)?;
         match Compiled::load(&runtime, digest, &artifact, Origin::Cache) {
@@ -204,12 +208,18 @@ async fn from_cache(runtime: &Runtime, name: Name, digest: Digest) -> Option<Com
     found.await.ok().flatten()
 }
 
-/// Compiles `bytes`, when it is their turn.
-pub(crate) async fn artifact(works: &Works, quota: &Quota, bytes: &[u8]) -> Result<Artifact, Refusal> {
-    let _share = quota.take().map_err(|after| Refusal::Busy { after })?;
-    let waited = tokio::time::timeout(LONGEST_WAIT, works.slots.acquire()).await;
-    // It is never closed.
-    let _slot = waited.map_err(|_| Refusal::Busy { after: LONGEST_WAIT })?.ok();
+/// Compiles `bytes` for `tenant` alone, when it is its turn.
+pub(crate) async fn artifact(tenant: &Tenant, bytes: &[u8]) -> Result<Artifact, Refusal> {
+    let works = &tenant.runtime().works;
+    let ticket = tenant.compiling().ticket().map_err(|after| Refusal::Busy { after })?;
+    let waited = tokio::time::timeout(works.compiler.patience, works.place(tenant.compiling())).await;
+    let _place = waited.map_err(|_| Refusal::Busy { after: works.compiler.limits.time })?;
+    ticket.spend();
+    machine_code(works, bytes).await
+}
+
+/// Has a process compile `bytes`.
+async fn machine_code(works: &Works, bytes: &[u8]) -> Result<Artifact, Refusal> {
     let begun = Instant::now();
     let result = process::compile(&works.compiler.program, works.compiler.limits, bytes).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -47,6 +47,7 @@ fn start(program: &Path, limits: Limits) -> io::Result<Child> {
     close_fds::set_fds_cloexec_threadsafe(FIRST_OTHER, &[]);
     let mut command = Command::new(program);
     command.arg0("bulkhead").arg(VERB).arg(limits.memory.to_string()).arg(seconds(limits.cpu).to_string());
+    command.arg(std::process::id().to_string());
     command.env_clear().current_dir("/").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }

@@ -2,69 +2,128 @@
 //!
 //! *Why*: compiling is the one thing that takes a whole processor for as long as a component is large, before anyone has
 //! looked at what the component is. A tenant that installs one version after another would have the host to itself.
+//!
+//! *Invariants*: 1. whatever a tenant is refused for, it is refused before it waits for anything; 2. what was not begun is not
+//! counted.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as Rate, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// When to ask again while as many as may be compiled at once are being: about as long as one takes.
+use crate::fair::Party;
+
+/// Components of one tenant that are under way at once, in MiB, each rounded up: two of the largest, or more than a tenant
+/// has. They are in memory until they are compiled.
+const UNDER_WAY: u32 = 128;
+/// When to ask again while as many are under way as may be: about as long as one takes.
 const A_MOMENT: Duration = Duration::from_secs(2);
 
-/// One tenant's quota. What comes from the cache, or is in use already, counts nothing.
-pub struct Quota(Counted<DefaultClock>);
-
-struct Counted<C: Clock> {
-    at_once: Arc<Semaphore>,
-    hourly: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+/// What one tenant may have compiled. What comes from the cache, or is in use already, counts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Compilations at once. Others wait for them.
+    pub at_once: usize,
+    /// Compilations in an hour, which may all come at once.
+    pub an_hour: NonZeroU32,
 }
 
 impl Quota {
-    /// Compilations at once: one that is large, and one for somebody else of the tenant meanwhile.
-    pub const AT_ONCE: u32 = 2;
-    /// Compilations in an hour, which may all come at once: after an upgrade of the host every artifact is made anew, and a
-    /// tenant has some dozens of connectors.
-    pub const AN_HOUR: NonZeroU32 = match NonZeroU32::new(60) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
+    /// One that is large, and one for somebody else of the tenant meanwhile. After an upgrade of the host every artifact is
+    /// made anew, and a tenant has some dozens of connectors.
+    pub const DEFAULT: Self = Self {
+        at_once: 2,
+        an_hour: match NonZeroU32::new(60) {
+            Some(number) => number,
+            None => NonZeroU32::MIN,
+        },
     };
+}
 
-    /// So many at once, and so many in an hour.
-    pub fn new(at_once: u32, an_hour: NonZeroU32) -> Self {
-        Self(Counted::new(at_once, an_hour, DefaultClock::default()))
+/// One tenant's share of the compiler, of which there is one for all its connections.
+pub(crate) struct Share(Counted<DefaultClock>);
+
+struct Counted<C: Clock> {
+    party: Arc<Party>,
+    under_way: Semaphore,
+    hourly: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+    /// Taken from the hour by whoever then did not need it: no more than were under way at once.
+    unused: AtomicU32,
+}
+
+/// One compilation of an hour's. Dropping it gives it back, [`Ticket::spend`] does not.
+pub(super) struct Ticket<'a>(Option<&'a AtomicU32>);
+
+impl Share {
+    /// A share that nothing was taken of.
+    pub(crate) fn new(quota: Quota) -> Self {
+        Self(Counted::new(quota, DefaultClock::default()))
     }
 
-    /// Leave for one compilation, until it is dropped.
+    /// As whom it waits for a place to compile in.
+    pub(super) fn party(&self) -> &Arc<Party> {
+        &self.0.party
+    }
+
+    /// Leave to have a component of so many bytes under way, until it is dropped.
     ///
     /// # Errors
     /// When to ask again.
-    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, Duration> {
-        self.0.take()
+    pub(super) fn enter(&self, length: usize) -> Result<SemaphorePermit<'_>, Duration> {
+        self.0.enter(length)
     }
-}
 
-impl Default for Quota {
-    fn default() -> Self {
-        Self::new(Self::AT_ONCE, Self::AN_HOUR)
+    /// Leave for one compilation.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub(super) fn ticket(&self) -> Result<Ticket<'_>, Duration> {
+        self.0.ticket()
     }
 }
 
 impl<C: Clock> Counted<C> {
-    fn new(at_once: u32, an_hour: NonZeroU32, clock: C) -> Self {
-        let hourly = RateLimiter::direct_with_clock(Rate::per_hour(an_hour), clock);
-        Self { at_once: Arc::new(Semaphore::new(at_once as usize)), hourly }
+    fn new(quota: Quota, clock: C) -> Self {
+        Self {
+            party: Party::new(quota.at_once),
+            under_way: Semaphore::new(UNDER_WAY as usize),
+            hourly: RateLimiter::direct_with_clock(Rate::per_hour(quota.an_hour), clock),
+            unused: AtomicU32::new(0),
+        }
     }
 
-    fn take(&self) -> Result<OwnedSemaphorePermit, Duration> {
-        // In this order: what is not begun is not counted.
-        let place = Arc::clone(&self.at_once).try_acquire_owned().map_err(|_| A_MOMENT)?;
-        self.hourly.check().map_err(|refused| refused.wait_time_from(self.hourly.clock().now()))?;
-        Ok(place)
+    fn enter(&self, length: usize) -> Result<SemaphorePermit<'_>, Duration> {
+        let mebibytes = u32::try_from(length.div_ceil(1 << 20)).unwrap_or(u32::MAX).max(1);
+        self.under_way.try_acquire_many(mebibytes).map_err(|_| A_MOMENT)
+    }
+
+    fn ticket(&self) -> Result<Ticket<'_>, Duration> {
+        let unused = self.unused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |unused| unused.checked_sub(1));
+        if unused.is_err() {
+            self.hourly.check().map_err(|refused| refused.wait_time_from(self.hourly.clock().now()))?;
+        }
+        Ok(Ticket(Some(&self.unused)))
+    }
+}
+
+impl Ticket<'_> {
+    /// It is used up.
+    pub(super) fn spend(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if let Some(unused) = self.0 {
+            unused.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -74,30 +133,44 @@ mod tests {
 
     use super::*;
 
-    fn number(number: u32) -> NonZeroU32 {
-        NonZeroU32::new(number).unwrap()
+    fn two_an_hour(clock: &FakeRelativeClock) -> Counted<FakeRelativeClock> {
+        Counted::new(Quota { at_once: 1, an_hour: NonZeroU32::new(2).unwrap() }, clock.clone())
     }
 
     #[test]
-    fn more_than_so_many_at_once_wait_and_are_not_counted() {
-        let quota = Counted::new(1, number(2), FakeRelativeClock::default());
-        let first = quota.take().unwrap();
-        assert_eq!(quota.take().unwrap_err(), A_MOMENT);
-        assert_eq!(quota.take().unwrap_err(), A_MOMENT);
-        drop(first);
-        drop(quota.take().unwrap());
+    fn no_more_is_under_way_than_its_bytes_allow() {
+        let share = two_an_hour(&FakeRelativeClock::default());
+        let largest = share.enter(crate::component::LARGEST).unwrap();
+        let small: Vec<_> = (0..64).map(|_| share.enter(8).unwrap()).collect();
+        assert_eq!(share.enter(8).unwrap_err(), A_MOMENT);
+        drop(largest);
+        assert!(share.enter(crate::component::LARGEST + 1).is_err(), "a MiB is counted when it is begun");
+        drop(share.enter(crate::component::LARGEST).unwrap());
+        drop(small);
     }
 
     #[test]
     fn more_than_so_many_in_an_hour_are_told_when_to_come_back() {
         let clock = FakeRelativeClock::default();
-        let quota = Counted::new(1, number(2), clock.clone());
-        drop(quota.take().unwrap());
-        drop(quota.take().unwrap());
-        let after = quota.take().unwrap_err();
+        let share = two_an_hour(&clock);
+        share.ticket().unwrap().spend();
+        share.ticket().unwrap().spend();
+        let after = share.ticket().map(drop).unwrap_err();
         assert_eq!(after, Duration::from_secs(30 * 60));
         clock.advance(after);
-        drop(quota.take().unwrap());
-        assert!(quota.take().is_err());
+        share.ticket().unwrap().spend();
+        assert!(share.ticket().is_err());
+    }
+
+    #[test]
+    fn what_was_not_begun_is_not_counted() {
+        let share = two_an_hour(&FakeRelativeClock::default());
+        for _ in 0..10 {
+            let (_one, _other) = (share.ticket().unwrap(), share.ticket().unwrap());
+            assert!(share.ticket().is_err());
+        }
+        share.ticket().unwrap().spend();
+        share.ticket().unwrap().spend();
+        assert!(share.ticket().is_err());
     }
 }

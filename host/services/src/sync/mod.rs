@@ -9,7 +9,7 @@ mod state;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bulkhead_runtime::types::{Entry, Kind, Operation, Page, Selection};
+use bulkhead_runtime::types::{Entry, Kind, Page, Selection};
 use bulkhead_runtime::{Connection, Failure, Outcome};
 
 use crate::audit;
@@ -67,6 +67,7 @@ impl Error {
                 Some(error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())))
             }
             Self::Connector(Failure::Busy(busy)) => Some(Some(busy.retry_after)),
+            Self::Connector(Failure::Crowded(_)) => Some(None),
             Self::Call(invocation::Error::Audit(audit::Error::Busy { retry_after, .. })) => Some(Some(*retry_after)),
             _ => None,
         }
@@ -78,17 +79,6 @@ fn called<T>(called: Result<Called<T>, invocation::Error>, watch: &mut impl Watc
     let outcome = called?.outcome;
     watch.called(&outcome);
     outcome.result.map_err(Error::Connector)
-}
-
-/// Refuses a page whose records are not JSON, before any of it is passed on.
-fn judge(page: &Page) -> Result<(), Failure> {
-    for entry in &page.entries {
-        let (Operation::Upsert(record) | Operation::Delete(record)) = &entry.operation;
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(record) {
-            return Err(Failure::Malformed { role: "record", reason: format!("it is not JSON: {error}") });
-        }
-    }
-    Ok(())
 }
 
 fn humantime(duration: &Duration) -> String {
@@ -129,7 +119,6 @@ pub async fn run(
             Ok(None) => {}
             Ok(Some(page)) => {
                 backoff = patience();
-                judge(&page).map_err(Error::Connector)?;
                 sink.take(&page.entries).map_err(Error::Sink)?;
                 let Page { entries, state: next, more, wait_ms } = page;
                 state.store(next)?;
