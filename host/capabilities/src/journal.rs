@@ -7,7 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
 use bulkhead_core::Denial;
 use bulkhead_core::id::Owner;
@@ -126,11 +129,13 @@ pub struct Record {
 
 /// A shared handle on the record: host futures outlive the borrow of the store.
 #[derive(Clone)]
-pub struct Journal {
-    record: Arc<Mutex<Record>>,
-    overrun: Arc<Notify>,
+pub struct Journal(Arc<Shared>);
+
+struct Shared {
+    record: Mutex<Record>,
+    overrun: Notify,
     /// Where the first leak was. It outlives the record, as nothing of this instance is to be trusted again.
-    leaked: Arc<OnceLock<Exit>>,
+    leaked: OnceLock<Exit>,
     owner: Arc<Owner>,
     guard: Arc<Guard>,
     generation: Generation,
@@ -139,29 +144,30 @@ pub struct Journal {
 impl Journal {
     /// An empty journal of an instance of `owner`, in which secrets are masked. The instance lives in `generation`.
     pub fn new(owner: Arc<Owner>, guard: Arc<Guard>, generation: Generation) -> Self {
-        Self { record: Arc::default(), overrun: Arc::default(), leaked: Arc::default(), owner, guard, generation }
+        let (record, overrun, leaked) = (Mutex::default(), Notify::default(), OnceLock::new());
+        Self(Arc::new(Shared { record, overrun, leaked, owner, guard, generation }))
     }
 
     /// What the instance ends with.
     pub fn generation(&self) -> &Generation {
-        &self.generation
+        &self.0.generation
     }
 
     /// Keeps a denial, and tells the operator's log the first time.
     pub fn deny(&self, denial: Denial) {
         // A guest that was told a secret could name it in a path or a header.
-        let denial = denial.masked(|text| self.guard.masked(text));
+        let denial = denial.masked(|text| self.0.guard.masked(text));
         metrics::counter!(
             "bulkhead_denials_total",
-            "tenant" => self.owner.tenant.to_string(),
-            "connection" => self.owner.connection.to_string(),
+            "tenant" => self.0.owner.tenant.to_string(),
+            "connection" => self.0.owner.connection.to_string(),
             "code" => denial.code(),
         )
         .increment(1);
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = self.record();
         record.denied += 1;
         if record.denied >= MOST_DENIED {
-            self.overrun.notify_one();
+            self.0.overrun.notify_one();
         }
         if let Some(known) = record.denials.iter_mut().find(|known| known.denial == denial) {
             known.times += 1;
@@ -171,11 +177,11 @@ impl Journal {
             record.more_denials += 1;
             if record.more_destinations.len() < MOST_DESTINATIONS && record.more_destinations.insert(denial.destination)
             {
-                tracing::warn!(owner = %self.owner, attempt = %denial.attempt, reason = %denial.reason, "denied");
+                tracing::warn!(owner = %self.0.owner, attempt = %denial.attempt, reason = %denial.reason, "denied");
             }
             return;
         }
-        tracing::warn!(owner = %self.owner, code = denial.code(), attempt = %denial.attempt, reason = %denial.reason, "denied");
+        tracing::warn!(owner = %self.0.owner, code = denial.code(), attempt = %denial.attempt, reason = %denial.reason, "denied");
         record.denials.push(Denied { denial, times: 1 });
     }
 
@@ -183,7 +189,7 @@ impl Journal {
     pub fn fail(&self, error: &crate::egress::Error) {
         // A name that the guest chose stands in the error, and in what the libraries say of it.
         let told = |text: String| {
-            let masked = self.guard.masked(&text);
+            let masked = self.0.guard.masked(&text);
             let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
             let mut short: String = masked.chars().take(LONGEST_FAILURE).map(plain).collect();
             if masked.chars().nth(LONGEST_FAILURE).is_some() {
@@ -193,7 +199,7 @@ impl Journal {
         };
         let text = told(error.to_string());
         let cause = std::error::Error::source(error).map(|cause| told(cause.to_string()));
-        tracing::warn!(owner = %self.owner, code = error.code(), error = text, cause, "request failed");
+        tracing::warn!(owner = %self.0.owner, code = error.code(), error = text, cause, "request failed");
         self.count(|record| record.failure = Some((error.code(), text)));
     }
 
@@ -201,20 +207,20 @@ impl Journal {
     pub(crate) fn hold(&self, held: &Held) {
         self.count(|record| {
             record.held += 1;
-            record.held_because = Some((held.code(), self.guard.masked(&held.to_string())));
+            record.held_because = Some((held.code(), self.0.guard.masked(&held.to_string())));
         });
     }
 
     /// Counts one more permitted request; how many there are now.
     pub(crate) fn permitted(&self) -> u64 {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = self.record();
         record.permitted += 1;
         record.permitted
     }
 
     /// Whether `bytes`, which the guest wrote, hold a secret. Then the invocation has to end.
     pub fn leaks(&self, exit: Exit, bytes: &[u8]) -> bool {
-        let leaks = self.guard.leaks(bytes);
+        let leaks = self.0.guard.leaks(bytes);
         if leaks {
             self.leak(exit);
         }
@@ -225,50 +231,50 @@ impl Journal {
     pub fn leak(&self, exit: Exit) {
         // Together, so that whoever ends the invocation for it finds it in the record. The first one stands.
         let fresh = {
-            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = self.leaked.set(exit);
+            let mut record = self.record();
+            let _ = self.0.leaked.set(exit);
             record.leaks.insert(exit)
         };
-        self.overrun.notify_one();
+        self.0.overrun.notify_one();
         if fresh {
             metrics::counter!(
                 "bulkhead_leaks_total",
-                "tenant" => self.owner.tenant.to_string(),
-                "connection" => self.owner.connection.to_string(),
+                "tenant" => self.0.owner.tenant.to_string(),
+                "connection" => self.0.owner.connection.to_string(),
                 "exit" => exit.code(),
             )
             .increment(1);
-            tracing::warn!(owner = %self.owner, code = "secret-leaked", exit = exit.code(), "a connector let out a secret");
+            tracing::warn!(owner = %self.0.owner, code = "secret-leaked", exit = exit.code(), "a connector let out a secret");
         }
     }
 
     /// Where the guest first tried to let out a secret, if it ever did.
     pub fn leaked(&self) -> Option<Exit> {
-        self.leaked.get().copied()
+        self.0.leaked.get().copied()
     }
 
     /// Tells the operator's log that an answer of `host` repeated a secret in `places`, which were masked.
     pub(crate) fn echoed(&self, host: &str, places: u64) {
         metrics::counter!(
             "bulkhead_secrets_echoed_total",
-            "tenant" => self.owner.tenant.to_string(),
-            "connection" => self.owner.connection.to_string(),
+            "tenant" => self.0.owner.tenant.to_string(),
+            "connection" => self.0.owner.connection.to_string(),
         )
         .increment(places);
-        let host = self.guard.masked(host);
-        tracing::warn!(owner = %self.owner, code = "secret-echoed", host, places, "an upstream repeated a secret");
+        let host = self.0.guard.masked(host);
+        tracing::warn!(owner = %self.0.owner, code = "secret-echoed", host, places, "an upstream repeated a secret");
     }
 
     /// Ready when the invocation may not go on, and why.
     pub async fn overrun(&self) -> Overrun {
         loop {
-            let notified = self.overrun.notified();
+            let notified = self.0.overrun.notified();
             if let Some(overrun) = self.overran() {
                 return overrun;
             }
             tokio::select! {
                 biased;
-                reason = self.generation.ended() => return Overrun::Ended(reason),
+                reason = self.0.generation.ended() => return Overrun::Ended(reason),
                 () = notified => {}
             }
         }
@@ -279,15 +285,30 @@ impl Journal {
         if let Some(exit) = self.leaked() {
             return Some(Overrun::Leaked(exit));
         }
-        if self.record.lock().unwrap_or_else(PoisonError::into_inner).denied >= MOST_DENIED {
+        if self.record().denied >= MOST_DENIED {
             return Some(Overrun::Denied);
         }
-        self.generation.check().err().map(Overrun::Ended)
+        self.0.generation.check().err().map(Overrun::Ended)
+    }
+
+    /// What comes of `work`, unless the invocation may not go on before it.
+    pub async fn outlast<T>(&self, work: impl Future<Output = T>) -> Result<T, Overrun> {
+        let (mut work, mut overrun) = (pin!(work), pin!(self.overrun()));
+        poll_fn(|cx| {
+            if let Some(overrun) = self.overran() {
+                return Poll::Ready(Err(overrun));
+            }
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                Poll::Pending => overrun.as_mut().poll(cx).map(Err),
+            }
+        })
+        .await
     }
 
     /// Changes the counters.
     pub fn count(&self, change: impl FnOnce(&mut Record)) {
-        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.record());
     }
 
     /// What was kept since the last call.
@@ -297,8 +318,12 @@ impl Journal {
 
     /// The same, and where the guest first tried to let out a secret, if it ever did.
     pub fn end(&self) -> (Record, Option<Exit>) {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = self.record();
         (std::mem::take(&mut *record), self.leaked())
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

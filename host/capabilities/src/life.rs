@@ -8,7 +8,10 @@
 //! Callers: the runtime (calls), `egress` (permits, requests, sockets), `journal` → here.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
 use bulkhead_core::Blame;
 use tokio::sync::Notify;
@@ -231,11 +234,18 @@ impl Generation {
 
     /// What comes of `work`, unless the generation ends before it.
     pub async fn outlast<T>(&self, work: impl Future<Output = T>) -> Result<T, Reason> {
-        tokio::select! {
-            biased;
-            reason = self.ended() => Err(reason),
-            done = work => Ok(done),
-        }
+        let (mut work, mut ended) = (pin!(work), pin!(self.ended()));
+        poll_fn(|cx| {
+            if let Err(reason) = self.check() {
+                return Poll::Ready(Err(reason));
+            }
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                // Only what is not done at once waits for the end as well, where all of the generation's calls meet.
+                Poll::Pending => ended.as_mut().poll(cx).map(Err),
+            }
+        })
+        .await
     }
 }
 
@@ -305,9 +315,9 @@ mod tests {
         let life = Life::default();
         let generation = life.current().unwrap();
         let polled = Cell::new(0);
-        let work = std::future::poll_fn(|_| {
+        let work = poll_fn(|_| {
             polled.set(polled.get() + 1);
-            std::task::Poll::<()>::Pending
+            Poll::<()>::Pending
         });
         let mut work = std::pin::pin!(generation.outlast(work));
         assert!(work.as_mut().now_or_never().is_none());

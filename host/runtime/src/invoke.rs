@@ -1,6 +1,9 @@
 //! Calls into a guest: a fresh instance under limits, and what came of it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bulkhead_capabilities::credentials::{Guard, Secrets};
@@ -294,16 +297,12 @@ impl Run {
             Ok(looked_through(value, limits, guard, &journal).await)
         };
         let metered = Metered::new(work, cpu, limits.cpu.duration(), self.entry.tenant().turns());
-        let ended = tokio::select! {
-            biased;
-            overrun = journal.overrun() => return Err(overrun.into()),
-            ended = tokio::time::timeout_at(self.deadline.into(), metered) => ended,
-        };
+        let ended = journal.outlast(before(self.deadline, metered)).await?;
         match ended {
-            Err(_) => Err(Failure::Time(self.limits.time)),
-            Ok(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),
-            Ok(Ok(Ok(value))) => value,
-            Ok(Ok(Err(error))) => {
+            None => Err(Failure::Time(self.limits.time)),
+            Some(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),
+            Some(Ok(Ok(value))) => value,
+            Some(Ok(Err(error))) => {
                 Err(match outcome::of_trap(&error, self.store.data().limiter.refused(), &self.limits) {
                     Failure::Trap(text) => {
                         journal.leaks(Exit::Trap, text.as_bytes());
@@ -345,6 +344,16 @@ impl Run {
         self.standing.judge(Marks::of(&outcome));
         outcome
     }
+}
+
+/// What comes of `work` before the deadline. Most calls never need the timer.
+async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut late) = (pin!(work), pin!(async { tokio::time::sleep_until(deadline.into()).await }));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// `value` as it may be handed on, if it may. Others have their turn in between.

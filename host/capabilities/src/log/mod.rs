@@ -59,8 +59,10 @@ pub struct Line {
 
 /// An instance's log.
 #[derive(Clone)]
-pub struct Log {
-    kept: Arc<Mutex<Kept>>,
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    kept: Mutex<Kept>,
     guard: Arc<Guard>,
     journal: Journal,
 }
@@ -74,18 +76,18 @@ struct Kept {
 impl Log {
     /// An empty log that keeps up to `budget`, and tells `journal` of secrets in it.
     pub fn new(budget: Size, guard: Arc<Guard>, journal: Journal) -> Self {
-        let kept = Kept { lines: VecDeque::new(), budget: budget.bytes(), dropped: 0 };
-        Self { kept: Arc::new(Mutex::new(kept)), guard, journal }
+        let kept = Mutex::new(Kept { lines: VecDeque::new(), budget: budget.bytes(), dropped: 0 });
+        Self(Arc::new(Shared { kept, guard, journal }))
     }
 
     /// Keeps a line, or counts it as dropped when the budget is spent.
     pub fn write(&self, level: Level, context: &str, text: &str) {
-        let [(context, first), (text, second)] = [context, text].map(|text| shown(&self.guard, text, LONGEST_LINE));
+        let [(context, first), (text, second)] = [context, text].map(|text| shown(&self.0.guard, text, LONGEST_LINE));
         if first.leak || second.leak {
-            self.journal.leak(Exit::Log);
+            self.0.journal.leak(Exit::Log);
         }
         let cost = (context.len() + text.len()) as u64 + LINE_COST;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match kept.budget.checked_sub(cost) {
             Some(left) => {
                 kept.budget = left;
@@ -101,7 +103,7 @@ impl Log {
 
     /// The lines since the last call, and how many were dropped since.
     pub fn take(&self) -> (Vec<Line>, u64) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = std::mem::take(&mut kept.dropped);
         (kept.lines.drain(..).collect(), dropped)
     }
@@ -197,7 +199,7 @@ mod tests {
     fn secrets_and_control_characters_do_not_reach_the_reader() {
         let log = log(64);
         log.write(Level::Info, "canary-secret", "a\x1b[2Jcanary-secret\n");
-        assert_eq!(log.journal.leaked(), Some(Exit::Log));
+        assert_eq!(log.0.journal.leaked(), Some(Exit::Log));
         let (lines, _) = log.take();
         assert_eq!(
             (lines[0].context.as_str(), lines[0].text.as_str()),

@@ -51,7 +51,7 @@ impl Capture {
                 _ => (piece, false),
             };
             // One byte over the longest line is kept, so that the log can say it was cut; and a secret that lies across.
-            let room = (LONGEST_LINE + 1 + self.log.guard.longest()).saturating_sub(partial.len());
+            let room = (LONGEST_LINE + 1 + self.log.0.guard.longest()).saturating_sub(partial.len());
             partial.extend(text.iter().take(room));
             if ended {
                 self.line(&partial);
@@ -159,11 +159,11 @@ mod tests {
         let out = Capture::stdout(log.clone());
         out.take("x".repeat(LONGEST_LINE - 3).as_bytes());
         for piece in ["can", "ary-secret and more"] {
-            assert_eq!(log.journal.leaked(), None);
+            assert_eq!(log.0.journal.leaked(), None);
             out.take(piece.as_bytes());
         }
         out.end();
-        assert_eq!(log.journal.leaked(), Some(Exit::Log));
+        assert_eq!(log.0.journal.leaked(), Some(Exit::Log));
         assert!(log.take().0[0].text.ends_with("x*** … (cut)"));
     }
 }
