@@ -290,14 +290,16 @@ impl Run {
         &mut self,
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
-        let Self { store, guard, limits, cpu, .. } = self;
-        let journal = store.data().journal.clone();
-        let work = async {
-            let value = call(store).await?;
-            Ok(looked_through(value, limits, guard, &journal).await)
+        let journal = self.store.data().journal.clone();
+        let ended = {
+            let Self { store, guard, limits, cpu, deadline, entry, .. } = self;
+            let work = pin!(async {
+                let value = call(store).await?;
+                Ok(looked_through(value, limits, guard, &journal).await)
+            });
+            let metered = Metered::new(work, cpu, limits.cpu.duration(), entry.tenant().turns());
+            journal.outlast(before(*deadline, metered)).await?
         };
-        let metered = Metered::new(work, cpu, limits.cpu.duration(), self.entry.tenant().turns());
-        let ended = journal.outlast(before(self.deadline, metered)).await?;
         match ended {
             None => Err(Failure::Time(self.limits.time)),
             Some(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),

@@ -1,14 +1,14 @@
 //! Measures the CPU time that a guest uses, has it take turns with others, and ends it at its limit.
 //!
-//! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time of
-//! this thread around each poll is the guest's, to within one slice. So is what the host does with what it returned, since that
+//! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time around
+//! each poll is the guest's, to within one slice: this thread's, or for a small call's only poll the wall's. So is what the host does with what it returned, since that
 //! is part of the same future. What host calls leave to other tasks (connections, masking of answers as they arrive) is bounded by
 //! their own limits and is not counted here.
 //! Invariants: 1. a guest that needs a turn (`turns.rs`) is polled only while it holds one; 2. a turn lasts one poll.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,7 +17,7 @@ use crate::turns::{Cores, Turns};
 
 /// A future under a CPU limit.
 pub(crate) struct Metered<'a, F> {
-    inner: Pin<Box<F>>,
+    inner: Pin<&'a mut F>,
     used: &'a mut Duration,
     limit: Duration,
     turns: (&'a Cores, &'a Turns),
@@ -29,8 +29,13 @@ pub(crate) struct Exhausted;
 
 impl<'a, F: Future> Metered<'a, F> {
     /// Adds to `used`, up to `limit`, and takes turns on these cores.
-    pub(crate) fn new(inner: F, used: &'a mut Duration, limit: Duration, turns: (&'a Cores, &'a Turns)) -> Self {
-        Self { inner: Box::pin(inner), used, limit, turns, waiting: None }
+    pub(crate) fn new(
+        inner: Pin<&'a mut F>,
+        used: &'a mut Duration,
+        limit: Duration,
+        turns: (&'a Cores, &'a Turns),
+    ) -> Self {
+        Self { inner, used, limit, turns, waiting: None }
     }
 }
 
@@ -63,15 +68,33 @@ impl<F: Future> Future for Metered<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let turn = ready!(self.poll_turn(cx));
-        let before = thread_time();
+        let clock = if turn.is_some() { Clock::Thread(thread_time()) } else { Clock::Wall(Instant::now()) };
         let polled = self.inner.as_mut().poll(cx);
-        let spent = thread_time().saturating_sub(before);
+        let spent = clock.elapsed();
         self.turns.1.done(turn, spent);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
             Poll::Pending if *self.used > self.limit => Poll::Ready(Err(Exhausted)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What a poll is measured by.
+enum Clock {
+    /// The time of this thread. To ask for it is a system call, twice for each poll.
+    Thread(Duration),
+    /// The wall's, for who needs no turn: what takes so little is hardly ever interrupted, and whoever took longer than that is
+    /// measured by the other one for a while (`turns.rs`).
+    Wall(Instant),
+}
+
+impl Clock {
+    fn elapsed(self) -> Duration {
+        match self {
+            Self::Thread(before) => thread_time().saturating_sub(before),
+            Self::Wall(before) => before.elapsed(),
         }
     }
 }
@@ -83,6 +106,8 @@ fn thread_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::turns::INSTANT;
 
@@ -92,14 +117,16 @@ mod tests {
         let limit = Duration::from_millis(40);
         let (cores, tenant) = (Cores::new(), Turns::default());
         let turns = (&cores, &tenant);
-        assert!(Metered::new(tokio::time::sleep(Duration::from_millis(80)), &mut used, limit, turns).await.is_ok());
+        assert!(
+            Metered::new(pin!(tokio::time::sleep(Duration::from_millis(80))), &mut used, limit, turns).await.is_ok()
+        );
         assert!(used < limit, "{used:?}");
-        let spin = async {
+        let spin = pin!(async {
             loop {
                 std::hint::black_box((0..10_000).sum::<u64>());
                 tokio::task::yield_now().await;
             }
-        };
+        });
         assert!(Metered::new(spin, &mut used, limit, turns).await.is_err());
         assert!(used > limit, "{used:?}");
     }
@@ -110,9 +137,9 @@ mod tests {
         let limit = Duration::from_secs(9);
         let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, 2 * INSTANT)?.ok()).collect();
         let mut used = Duration::ZERO;
-        assert!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)).await.is_ok());
+        assert!(Metered::new(pin!(async {}), &mut used, limit, (&cores, &tenant)).await.is_ok());
         used = 2 * INSTANT;
-        let mut late = std::pin::pin!(Metered::new(async {}, &mut used, limit, (&cores, &tenant)));
+        let mut late = pin!(Metered::new(pin!(async {}), &mut used, limit, (&cores, &tenant)));
         let waits = std::future::poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
         assert!(waits);
         drop(held);
