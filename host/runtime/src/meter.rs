@@ -139,7 +139,8 @@ mod tests {
         let mut used = Duration::ZERO;
         assert!(Metered::new(pin!(async {}), &mut used, limit, (&cores, &tenant)).await.is_ok());
         used = 2 * INSTANT;
-        let mut late = pin!(Metered::new(pin!(async {}), &mut used, limit, (&cores, &tenant)));
+        let nothing = pin!(async {});
+        let mut late = pin!(Metered::new(nothing, &mut used, limit, (&cores, &tenant)));
         let waits = std::future::poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
         assert!(waits);
         drop(held);
