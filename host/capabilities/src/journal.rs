@@ -148,6 +148,11 @@ impl Journal {
         Self(Arc::new(Shared { record, overrun, leaked, owner, guard, generation }))
     }
 
+    /// What recognises the secrets.
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.0.guard
+    }
+
     /// What the instance ends with.
     pub fn generation(&self) -> &Generation {
         &self.0.generation

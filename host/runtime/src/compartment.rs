@@ -43,7 +43,7 @@ impl Compartment {
     pub(crate) fn new(connection: &Connection, generation: Generation) -> Self {
         let limits = connection.power.limits();
         let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard), generation);
-        let log = Log::new(limits.log_bytes, Arc::clone(&connection.guard), journal.clone());
+        let log = Log::new(limits.log_bytes, journal.clone());
         let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
         let [stdout, stderr] = output.clone();
         let wasi = WasiCtx::builder()
@@ -62,12 +62,7 @@ impl Compartment {
         http.set_field_size_limit(LARGEST_FIELDS);
         let placeholders = Placeholders::new(Arc::clone(&connection.power), Arc::clone(&connection.secrets));
         let placeholders = Arc::new(placeholders);
-        let gate = Gate::new(
-            Arc::clone(&placeholders),
-            Arc::clone(&connection.guard),
-            Arc::clone(&connection.client),
-            journal.clone(),
-        );
+        let gate = Gate::new(Arc::clone(&placeholders), Arc::clone(&connection.client), journal.clone());
         let limiter = Limiter::new(limits.memory.as_usize(), Arc::clone(connection.entry.tenant().memory()));
         Self { table, wasi, http, gate, placeholders, log, output, journal, limiter }
     }

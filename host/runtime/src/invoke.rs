@@ -180,7 +180,6 @@ impl Connection {
             entry: Arc::clone(&self.entry),
             standing: Arc::clone(&self.standing),
             _admitted: admitted,
-            guard: Arc::clone(&self.guard),
             limits,
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
@@ -234,7 +233,6 @@ struct Run {
     store: Store<Compartment>,
     entry: Arc<Entry>,
     standing: Arc<Standing>,
-    guard: Arc<Guard>,
     limits: Limits,
     /// When the call in progress ends at the latest.
     deadline: Instant,
@@ -292,10 +290,10 @@ impl Run {
     ) -> Result<T, Failure> {
         let journal = self.store.data().journal.clone();
         let ended = {
-            let Self { store, guard, limits, cpu, deadline, entry, .. } = self;
+            let Self { store, limits, cpu, deadline, entry, .. } = self;
             let work = pin!(async {
                 let value = call(store).await?;
-                Ok(looked_through(value, limits, guard, &journal).await)
+                Ok(looked_through(value, limits, &journal).await)
             });
             let metered = Metered::new(work, cpu, limits.cpu.duration(), entry.tenant().turns());
             journal.outlast(before(*deadline, metered)).await?
@@ -308,7 +306,7 @@ impl Run {
                 Err(match outcome::of_trap(&error, self.store.data().limiter.refused(), &self.limits) {
                     Failure::Trap(text) => {
                         journal.leaks(Exit::Trap, text.as_bytes());
-                        Failure::Trap(self.guard.masked(&text))
+                        Failure::Trap(journal.guard().masked(&text))
                     }
                     failure => failure,
                 })
@@ -322,8 +320,9 @@ impl Run {
         call: impl AsyncFnOnce(&mut Store<Compartment>) -> wasmtime::Result<Result<T, GuestError>>,
     ) -> Result<T, Failure> {
         self.plain(call).await?.map_err(|mut error| {
-            error.message = log::presentable(&self.guard, &error.message, LONGEST_MESSAGE);
-            error.stream_name = error.stream_name.map(|name| log::presentable(&self.guard, &name, LONGEST_MESSAGE));
+            let guard = self.store.data().journal.guard();
+            error.message = log::presentable(guard, &error.message, LONGEST_MESSAGE);
+            error.stream_name = error.stream_name.map(|name| log::presentable(guard, &name, LONGEST_MESSAGE));
             Failure::Reported(error)
         })
     }
@@ -359,12 +358,7 @@ async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T
 }
 
 /// `value` as it may be handed on, if it may. Others have their turn in between.
-async fn looked_through<T: Weight>(
-    mut value: T,
-    limits: &Limits,
-    guard: &Guard,
-    journal: &Journal,
-) -> Result<T, Failure> {
+async fn looked_through<T: Weight>(mut value: T, limits: &Limits, journal: &Journal) -> Result<T, Failure> {
     if value.bytes() > limits.output_bytes.as_usize() {
         return Err(Failure::Output(limits.output_bytes));
     }
@@ -381,7 +375,7 @@ async fn looked_through<T: Weight>(
     }
     let mut texts = Vec::new();
     value.texts(&mut texts);
-    if guard.mask_texts(texts).await.leak {
+    if journal.guard().mask_texts(texts).await.leak {
         journal.leak(value.exit());
     }
     Ok(value)

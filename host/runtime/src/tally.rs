@@ -20,8 +20,8 @@ pub struct Tally(Arc<Mutex<Option<(Usage, Record)>>>);
 
 impl Tally {
     /// Does `work`, in which a call that is dropped leaves here what it used.
-    pub async fn watch<T>(&self, work: impl Future<Output = T>) -> T {
-        TALLY.scope(self.clone(), work).await
+    pub fn watch<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        TALLY.scope(self.clone(), work)
     }
 
     /// What a call used that was dropped, if one was.

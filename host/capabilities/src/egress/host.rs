@@ -13,7 +13,7 @@ use super::client::{Company, Failure};
 use super::held::PROXY_STATUS;
 use super::uses::uses;
 use super::{Client, Error, body, vet};
-use crate::credentials::{Guard, Placeholders};
+use crate::credentials::Placeholders;
 use crate::journal::Journal;
 
 /// Largest piece of a request body that a guest hands over at once, in bytes.
@@ -22,7 +22,6 @@ const CHUNK: usize = 64 * 1024;
 /// One instance's way out.
 pub struct Gate {
     placeholders: Arc<Placeholders>,
-    guard: Arc<Guard>,
     client: Arc<Client>,
     journal: Journal,
 }
@@ -31,8 +30,8 @@ type Exchange = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Wa
 
 impl Gate {
     /// A gate for one instance of a connection, which has the power that its placeholders are made under.
-    pub fn new(placeholders: Arc<Placeholders>, guard: Arc<Guard>, client: Arc<Client>, journal: Journal) -> Self {
-        Self { placeholders, guard, client, journal }
+    pub fn new(placeholders: Arc<Placeholders>, client: Arc<Client>, journal: Journal) -> Self {
+        Self { placeholders, client, journal }
     }
 
     fn judge(&self, head: http::request::Parts) -> Result<Permit<Egress>, Denial> {
@@ -93,7 +92,7 @@ impl WasiHttpHooks for Gate {
         };
         let company = Company {
             placeholders: self.placeholders.for_request(),
-            guard: Arc::clone(&self.guard),
+            guard: Arc::clone(self.journal.guard()),
             journal: journal.clone(),
             options: options.unwrap_or_default(),
         };

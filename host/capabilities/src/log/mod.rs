@@ -63,7 +63,6 @@ pub struct Log(Arc<Shared>);
 
 struct Shared {
     kept: Mutex<Kept>,
-    guard: Arc<Guard>,
     journal: Journal,
 }
 
@@ -75,14 +74,15 @@ struct Kept {
 
 impl Log {
     /// An empty log that keeps up to `budget`, and tells `journal` of secrets in it.
-    pub fn new(budget: Size, guard: Arc<Guard>, journal: Journal) -> Self {
+    pub fn new(budget: Size, journal: Journal) -> Self {
         let kept = Mutex::new(Kept { lines: VecDeque::new(), budget: budget.bytes(), dropped: 0 });
-        Self(Arc::new(Shared { kept, guard, journal }))
+        Self(Arc::new(Shared { kept, journal }))
     }
 
     /// Keeps a line, or counts it as dropped when the budget is spent.
     pub fn write(&self, level: Level, context: &str, text: &str) {
-        let [(context, first), (text, second)] = [context, text].map(|text| shown(&self.0.guard, text, LONGEST_LINE));
+        let guard = self.0.journal.guard();
+        let [(context, first), (text, second)] = [context, text].map(|text| shown(guard, text, LONGEST_LINE));
         if first.leak || second.leak {
             self.0.journal.leak(Exit::Log);
         }
@@ -173,7 +173,7 @@ mod tests {
         let secret = "canary-secret".to_owned().into();
         let guard = Arc::new(Guard::new([&secret]).unwrap());
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
-        Log::new(Size::kib(budget), Arc::clone(&guard), Journal::new(owner, guard, crate::life::Generation::default()))
+        Log::new(Size::kib(budget), Journal::new(owner, guard, crate::life::Generation::default()))
     }
 
     #[test]

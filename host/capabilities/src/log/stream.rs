@@ -51,7 +51,7 @@ impl Capture {
                 _ => (piece, false),
             };
             // One byte over the longest line is kept, so that the log can say it was cut; and a secret that lies across.
-            let room = (LONGEST_LINE + 1 + self.log.0.guard.longest()).saturating_sub(partial.len());
+            let room = (LONGEST_LINE + 1 + self.log.0.journal.guard().longest()).saturating_sub(partial.len());
             partial.extend(text.iter().take(room));
             if ended {
                 self.line(&partial);
@@ -128,7 +128,7 @@ mod tests {
         let secret = secret.map(|secret| secret.to_owned().into());
         let guard = Arc::new(Guard::new(&secret).unwrap());
         let owner = Arc::new(Owner::local(&"acme/crm".parse().unwrap()));
-        Log::new(Size::mib(1), Arc::clone(&guard), Journal::new(owner, guard, crate::life::Generation::default()))
+        Log::new(Size::mib(1), Journal::new(owner, guard, crate::life::Generation::default()))
     }
 
     #[test]

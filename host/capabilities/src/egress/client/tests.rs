@@ -121,7 +121,7 @@ async fn an_invocation_whose_generation_ended_gets_no_permit_and_sends_nothing()
     let journal =
         Journal::new(Arc::clone(caller.client.owner()), Arc::clone(&caller.company.guard), life.current().unwrap());
     let Caller { client, company, .. } = caller;
-    let mut gate = Gate::new(company.placeholders, company.guard, Arc::new(client), journal.clone());
+    let mut gate = Gate::new(company.placeholders, Arc::new(client), journal.clone());
     let mut send = || {
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let uri = format!("http://localhost:{port}/");
