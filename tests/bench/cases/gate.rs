@@ -132,7 +132,7 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     let client = Arc::new(Client::new(Arc::clone(&owner), transport, &power));
     let journal = Journal::new(owner, Arc::clone(&guard), Generation::default());
     let placeholders = Placeholders::new(Arc::new(power), Arc::new(Secrets::default()));
-    let gate = Gate::new(Arc::new(placeholders), guard, client, journal);
+    let gate = Gate::new(Arc::new(placeholders), client, journal);
     Ok(std::sync::Mutex::new(gate))
 }
 
