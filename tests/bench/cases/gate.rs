@@ -128,9 +128,8 @@ pub(super) fn through(host: &str, port: u16, guard: Guard) -> anyhow::Result<std
     let power = Power::new(&manifest, &grant, Digest::of(&[]), |_| None, &ceiling)?;
     let transport = Arc::new(Transport::new(Resolver::system(Vec::new())?, [])?);
     let owner = Arc::new(Owner::local(&manifest.connector.name));
-    let guard = Arc::new(guard);
     let client = Arc::new(Client::new(Arc::clone(&owner), transport, &power));
-    let journal = Journal::new(owner, Arc::clone(&guard), Generation::default());
+    let journal = Journal::new(owner, Arc::new(guard), Generation::default());
     let placeholders = Placeholders::new(Arc::new(power), Arc::new(Secrets::default()));
     let gate = Gate::new(Arc::new(placeholders), client, journal);
     Ok(std::sync::Mutex::new(gate))
