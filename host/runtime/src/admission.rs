@@ -94,7 +94,7 @@ pub(crate) struct Admitted {
 
 /// Turned away, with nothing having run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{whose} as many calls under way as it may have, and more are waiting than it can serve soon: try again in {} s", retry_after.as_secs())]
+#[error("{whose} no room for another call now, in calls at once, in memory or in the queue: try again in {} s", retry_after.as_secs())]
 pub struct Busy {
     /// Who has too much to do.
     pub whose: Whose,

@@ -34,7 +34,6 @@ pub(crate) struct Compartment {
     gate: Gate,
     placeholders: Arc<Placeholders>,
     pub(crate) log: Log,
-    pub(crate) output: [Capture; 2],
     pub(crate) journal: Journal,
     pub(crate) limiter: Limiter,
 }
@@ -44,11 +43,9 @@ impl Compartment {
         let limits = connection.power.limits();
         let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard), generation);
         let log = Log::new(limits.log_bytes, journal.clone());
-        let output = [Capture::stdout(log.clone()), Capture::stderr(log.clone())];
-        let [stdout, stderr] = output.clone();
         let wasi = WasiCtx::builder()
-            .stdout(stdout)
-            .stderr(stderr)
+            .stdout(Capture::stdout(log.clone()))
+            .stderr(Capture::stderr(log.clone()))
             .wall_clock(CoarseWallClock)
             .monotonic_clock(CoarseMonotonicClock(Instant::now()))
             .max_random_size(MOST_RANDOM)
@@ -64,7 +61,7 @@ impl Compartment {
         let placeholders = Arc::new(placeholders);
         let gate = Gate::new(Arc::clone(&placeholders), Arc::clone(&connection.client), journal.clone());
         let limiter = Limiter::new(limits.memory.as_usize(), Arc::clone(connection.entry.tenant().memory()));
-        Self { table, wasi, http, gate, placeholders, log, output, journal, limiter }
+        Self { table, wasi, http, gate, placeholders, log, journal, limiter }
     }
 }
 

@@ -86,42 +86,45 @@ impl Connection {
     pub async fn discover(&self) -> Result<Outcome<Vec<StreamDefinition>>, Refusal> {
         self.has(Role::Source)?;
         let Self { prepared, config, .. } = self;
-        let outcome = self.once(async |run: &mut Run| {
-            run.fallible(async |store: &mut Store<Compartment>| {
-                let role = prepared.source(store).await?;
-                role.bulkhead_connector_source().call_discover(store, config).await
+        Ok(self
+            .once(async |run: &mut Run| {
+                run.fallible(async |store: &mut Store<Compartment>| {
+                    let role = prepared.source(store).await?;
+                    role.bulkhead_connector_source().call_discover(store, config).await
+                })
+                .await
             })
-            .await
-        });
-        Ok(outcome.await)
+            .await)
     }
 
     /// `actions.describe`.
     pub async fn describe(&self) -> Result<Outcome<String>, Refusal> {
         self.has(Role::Actions)?;
         let prepared = &self.prepared;
-        let outcome = self.once(async |run: &mut Run| {
-            run.plain(async |store: &mut Store<Compartment>| {
-                let role = prepared.actions(store).await?;
-                role.bulkhead_connector_actions().call_describe(store).await
+        Ok(self
+            .once(async |run: &mut Run| {
+                run.plain(async |store: &mut Store<Compartment>| {
+                    let role = prepared.actions(store).await?;
+                    role.bulkhead_connector_actions().call_describe(store).await
+                })
+                .await
             })
-            .await
-        });
-        Ok(outcome.await)
+            .await)
     }
 
     /// `actions.invoke`.
     pub async fn invoke(&self, name: &str, input: &String, idempotency_key: &str) -> Result<Outcome<String>, Refusal> {
         self.has(Role::Actions)?;
         let Self { prepared, config, .. } = self;
-        let outcome = self.once(async |run: &mut Run| {
-            run.fallible(async |store: &mut Store<Compartment>| {
-                let role = prepared.actions(store).await?;
-                role.bulkhead_connector_actions().call_invoke(store, name, config, input, idempotency_key).await
+        Ok(self
+            .once(async |run: &mut Run| {
+                run.fallible(async |store: &mut Store<Compartment>| {
+                    let role = prepared.actions(store).await?;
+                    role.bulkhead_connector_actions().call_invoke(store, name, config, input, idempotency_key).await
+                })
+                .await
             })
-            .await
-        });
-        Ok(outcome.await)
+            .await)
     }
 
     /// `source.open`: a reader that lives in one instance until it is dropped.
@@ -331,9 +334,7 @@ impl Run {
     fn end<T>(&mut self, result: Result<T, Failure>) -> Outcome<T> {
         let usage = self.used();
         let compartment = self.store.data();
-        for output in &compartment.output {
-            output.end();
-        }
+        compartment.log.end_lines();
         let (lines, dropped_lines) = compartment.log.take();
         // Whatever else came of it: nothing of a guest that let out a secret is handed on.
         let (record, leaked) = compartment.journal.end();

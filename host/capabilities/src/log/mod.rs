@@ -15,6 +15,7 @@ use wasmtime::component::{HasData, Linker};
 
 use crate::credentials::{Found, Guard};
 use crate::journal::{Exit, Journal};
+use stream::Begun;
 pub use stream::Capture;
 
 mod bindings {
@@ -63,6 +64,7 @@ pub struct Log(Arc<Shared>);
 
 struct Shared {
     kept: Mutex<Kept>,
+    begun: Begun,
     journal: Journal,
 }
 
@@ -76,7 +78,7 @@ impl Log {
     /// An empty log that keeps up to `budget`, and tells `journal` of secrets in it.
     pub fn new(budget: Size, journal: Journal) -> Self {
         let kept = Mutex::new(Kept { lines: VecDeque::new(), budget: budget.bytes(), dropped: 0 });
-        Self(Arc::new(Shared { kept, journal }))
+        Self(Arc::new(Shared { kept, begun: Begun::default(), journal }))
     }
 
     /// Keeps a line, or counts it as dropped when the budget is spent.

@@ -1,7 +1,7 @@
 //! Splits what a guest prints into lines.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -18,33 +18,33 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Capture {
     log: Log,
-    level: Level,
-    name: &'static str,
-    /// The line begun and not ended.
-    partial: Arc<Mutex<Vec<u8>>>,
+    of: Printed,
 }
+
+/// Where a guest prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Printed {
+    Stdout,
+    Stderr,
+}
+
+/// The line that was begun and not ended, of stdout and of stderr.
+#[derive(Default)]
+pub(super) struct Begun([Mutex<Vec<u8>>; 2]);
 
 impl Capture {
     /// Lines of stdout, as `info`.
     pub fn stdout(log: Log) -> Self {
-        Self { log, level: Level::Info, name: "stdout", partial: Arc::default() }
+        Self { log, of: Printed::Stdout }
     }
 
     /// Lines of stderr, as `warn`.
     pub fn stderr(log: Log) -> Self {
-        Self { log, level: Level::Warn, name: "stderr", partial: Arc::default() }
-    }
-
-    /// Keeps a last line that no newline ended.
-    pub fn end(&self) {
-        let rest = std::mem::take(&mut *self.partial.lock().unwrap_or_else(PoisonError::into_inner));
-        if !rest.is_empty() {
-            self.line(&rest);
-        }
+        Self { log, of: Printed::Stderr }
     }
 
     fn take(&self, bytes: &[u8]) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partial = self.log.begun(self.of);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match piece.split_last() {
                 Some((b'\n', text)) => (text, true),
@@ -54,14 +54,39 @@ impl Capture {
             let room = (LONGEST_LINE + 1 + self.log.0.journal.guard().longest()).saturating_sub(partial.len());
             partial.extend(text.iter().take(room));
             if ended {
-                self.line(&partial);
+                self.log.line(self.of, &partial);
                 partial.clear();
             }
         }
     }
+}
 
-    fn line(&self, bytes: &[u8]) {
-        self.log.write(self.level, self.name, &String::from_utf8_lossy(bytes));
+impl Log {
+    /// Keeps the last lines of stdout and stderr that no newline ended.
+    pub fn end_lines(&self) {
+        for of in [Printed::Stdout, Printed::Stderr] {
+            let rest = std::mem::take(&mut *self.begun(of));
+            if !rest.is_empty() {
+                self.line(of, &rest);
+            }
+        }
+    }
+
+    fn begun(&self, of: Printed) -> MutexGuard<'_, Vec<u8>> {
+        let Begun([stdout, stderr]) = &self.0.begun;
+        let line = match of {
+            Printed::Stdout => stdout,
+            Printed::Stderr => stderr,
+        };
+        line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, of: Printed, bytes: &[u8]) {
+        let (level, name) = match of {
+            Printed::Stdout => (Level::Info, "stdout"),
+            Printed::Stderr => (Level::Warn, "stderr"),
+        };
+        self.write(level, name, &String::from_utf8_lossy(bytes));
     }
 }
 
@@ -118,6 +143,8 @@ impl AsyncWrite for Capture {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::credentials::Guard;
     use crate::journal::{Exit, Journal};
@@ -138,7 +165,7 @@ mod tests {
         for piece in ["one\ntw", "o\n\nthr", "ee"] {
             out.take(piece.as_bytes());
         }
-        out.end();
+        log.end_lines();
         let texts: Vec<_> = log.take().0.into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["one", "two", "", "three"]);
     }
@@ -150,7 +177,7 @@ mod tests {
         for _ in 0..1000 {
             out.take(&[b'x'; 1000]);
         }
-        assert_eq!(out.partial.lock().unwrap().len(), LONGEST_LINE + 1);
+        assert_eq!(log.begun(Printed::Stderr).len(), LONGEST_LINE + 1);
     }
 
     #[test]
@@ -162,7 +189,7 @@ mod tests {
             assert_eq!(log.0.journal.leaked(), None);
             out.take(piece.as_bytes());
         }
-        out.end();
+        log.end_lines();
         assert_eq!(log.0.journal.leaked(), Some(Exit::Log));
         assert!(log.take().0[0].text.ends_with("x*** … (cut)"));
     }

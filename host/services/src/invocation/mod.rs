@@ -11,6 +11,7 @@
 mod meter;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -93,32 +94,33 @@ impl Invocations {
 
     /// `meta.spec`.
     pub async fn spec(&self) -> Result<Called<String>, Error> {
-        self.0.run("meta.spec", async { Ok(self.0.connection.spec().await) }).await
+        self.0.run("meta.spec", Box::pin(async { Ok(self.0.connection.spec().await) })).await
     }
 
     /// `meta.check`.
     pub async fn check(&self) -> Result<Called<()>, Error> {
-        self.0.run("meta.check", async { Ok(self.0.connection.check().await) }).await
+        self.0.run("meta.check", Box::pin(async { Ok(self.0.connection.check().await) })).await
     }
 
     /// `source.discover`.
     pub async fn discover(&self) -> Result<Called<Vec<StreamDefinition>>, Error> {
-        self.0.run("source.discover", self.0.connection.discover()).await
+        self.0.run("source.discover", Box::pin(self.0.connection.discover())).await
     }
 
     /// `actions.describe`.
     pub async fn describe(&self) -> Result<Called<String>, Error> {
-        self.0.run("actions.describe", self.0.connection.describe()).await
+        self.0.run("actions.describe", Box::pin(self.0.connection.describe())).await
     }
 
     /// `actions.invoke`.
     pub async fn invoke(&self, name: &str, input: &String, idempotency_key: &str) -> Result<Called<String>, Error> {
-        self.0.run("actions.invoke", self.0.connection.invoke(name, input, idempotency_key)).await
+        self.0.run("actions.invoke", Box::pin(self.0.connection.invoke(name, input, idempotency_key))).await
     }
 
     /// `source.open`: a reader that lives in one instance until it is dropped.
     pub async fn open(&self, selections: &[Selection], state: Option<&str>) -> Result<Called<Reader>, Error> {
-        let Called { id, outcome } = self.0.run("source.open", self.0.connection.open(selections, state)).await?;
+        let Called { id, outcome } =
+            self.0.run("source.open", Box::pin(self.0.connection.open(selections, state))).await?;
         let Outcome { result, record, lines, dropped_lines, usage } = outcome;
         let result = result.map(|reader| Reader { reader, of: Arc::clone(&self.0) });
         Ok(Called { id, outcome: Outcome { result, record, lines, dropped_lines, usage } })
@@ -129,7 +131,7 @@ impl Reader {
     /// The next page: at most `max_entries` entries and about `max_bytes` bytes.
     pub async fn next(&mut self, max_entries: u32, max_bytes: u32) -> Result<Called<Page>, Error> {
         let Self { reader, of } = self;
-        of.run("reader.next", async { Ok(reader.next(max_entries, max_bytes).await) }).await
+        of.run("reader.next", Box::pin(async { Ok(reader.next(max_entries, max_bytes).await) })).await
     }
 }
 
@@ -137,7 +139,8 @@ impl Inner {
     async fn run<T>(
         &self,
         name: &'static str,
-        work: impl Future<Output = Result<Outcome<T>, Refusal>>,
+        // What a call keeps while it runs is some kilobytes, which are not to be moved about on the way in.
+        work: Pin<Box<impl Future<Output = Result<Outcome<T>, Refusal>>>>,
     ) -> Result<Called<T>, Error> {
         let id = InvocationId::new(audit::now() / 1000, rand::random());
         let place = match self.place().await {
