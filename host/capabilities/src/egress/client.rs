@@ -42,7 +42,8 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 pub struct Client {
     owner: Arc<Owner>,
     transport: Arc<Transport>,
-    tls: Mutex<Sessions>,
+    /// From the first channel on: a connection that was never used has none.
+    tls: Mutex<Option<Sessions>>,
     pool: Arc<Pool>,
     budgets: Budgets,
     rooms: Rooms,
@@ -51,7 +52,7 @@ pub struct Client {
 
 /// The TLS sessions that a generation remembers.
 struct Sessions {
-    generation: Option<Generation>,
+    generation: Generation,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -81,9 +82,9 @@ pub(super) struct Company {
 impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
-        let tls = Mutex::new(Sessions { generation: None, tls: transport.tls() });
         let budgets = Budgets::new(power);
-        Self { owner, transport, tls, pool: Arc::default(), budgets, rooms: Rooms::new(), trouble: Mutex::default() }
+        let (tls, pool, trouble) = (Mutex::default(), Arc::default(), Mutex::default());
+        Self { owner, transport, tls, pool, budgets, rooms: Rooms::new(), trouble }
     }
 
     /// Whose it is.
@@ -276,10 +277,14 @@ impl Client {
     /// The TLS settings of this generation, which remember no session of an earlier one.
     fn tls(&self, generation: &Generation) -> Arc<rustls::ClientConfig> {
         let mut sessions = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.generation.as_ref() != Some(generation) {
-            *sessions = Sessions { generation: Some(generation.clone()), tls: self.transport.tls() };
+        match &*sessions {
+            Some(known) if known.generation == *generation => Arc::clone(&known.tls),
+            _ => {
+                let tls = self.transport.tls();
+                *sessions = Some(Sessions { generation: generation.clone(), tls: Arc::clone(&tls) });
+                tls
+            }
         }
-        Arc::clone(&sessions.tls)
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
