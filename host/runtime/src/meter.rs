@@ -1,7 +1,7 @@
 //! Measures the CPU time that a guest uses, has it take turns with others, and ends it at its limit.
 //!
-//! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time around
-//! each poll is the guest's, to within one slice: this thread's, or for a small call's only poll the wall's. So is what the host does with what it returned, since that
+//! Why: wasmtime has no CPU meter. A guest runs only while its future is polled, and yields every slice, so the time of
+//! this thread around each poll is the guest's, to within one slice. So is what the host does with what it returned, since that
 //! is part of the same future. What host calls leave to other tasks (connections, masking of answers as they arrive) is bounded by
 //! their own limits and is not counted here.
 //! Invariants: 1. a guest that needs a turn (`turns.rs`) is polled only while it holds one; 2. a turn lasts one poll.
@@ -14,6 +14,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::fair::{Place, Waiting};
 use crate::turns::{Cores, Turns};
+
+/// A poll that is over sooner is measured by the wall's clock: to ask for the thread's is a system call, and once is enough where
+/// both can differ by no more than this.
+const BRIEF: Duration = Duration::from_micros(50);
 
 /// A future under a CPU limit.
 pub(crate) struct Metered<'a, F> {
@@ -68,33 +72,16 @@ impl<F: Future> Future for Metered<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let turn = ready!(self.poll_turn(cx));
-        let clock = if turn.is_some() { Clock::Thread(thread_time()) } else { Clock::Wall(Instant::now()) };
+        let (began, before) = (Instant::now(), thread_time());
         let polled = self.inner.as_mut().poll(cx);
-        let spent = clock.elapsed();
+        let took = began.elapsed();
+        let spent = if took < BRIEF { took } else { thread_time().saturating_sub(before) };
         self.turns.1.done(turn, spent);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
             Poll::Pending if *self.used > self.limit => Poll::Ready(Err(Exhausted)),
             Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-/// What a poll is measured by.
-enum Clock {
-    /// The time of this thread. To ask for it is a system call, twice for each poll.
-    Thread(Duration),
-    /// The wall's, for who needs no turn: what takes so little is hardly ever interrupted, and whoever took longer than that is
-    /// measured by the other one for a while (`turns.rs`).
-    Wall(Instant),
-}
-
-impl Clock {
-    fn elapsed(self) -> Duration {
-        match self {
-            Self::Thread(before) => thread_time().saturating_sub(before),
-            Self::Wall(before) => before.elapsed(),
         }
     }
 }
