@@ -184,6 +184,7 @@ impl Connection {
             standing: Arc::clone(&self.standing),
             _admitted: admitted,
             limits,
+            most_records: usize::MAX,
             deadline: began + limits.time.duration(),
             cpu: Duration::ZERO,
             calling: Some(began),
@@ -209,6 +210,7 @@ impl Reader {
             let unfinished = || Failure::Host("the reader's last call did not come to its end".into());
             return Outcome::refused(overran.unwrap_or_else(unfinished));
         }
+        self.run.most_records = max_entries as usize;
         let Calling(run) = &mut self.run.call();
         let Opened { role, handle } = &self.opened;
         let result = run
@@ -217,18 +219,8 @@ impl Reader {
             })
             .await;
         self.whole = matches!(result, Ok(_) | Err(Failure::Reported(_)));
-        run.end(result.and_then(|page| within(page, max_entries)))
+        run.end(result)
     }
-}
-
-/// A page with no more entries than were asked for.
-fn within(page: Page, max_entries: u32) -> Result<Page, Failure> {
-    let entries = page.entries.len();
-    if entries <= max_entries as usize {
-        return Ok(page);
-    }
-    let reason = format!("it has {entries} entries where at most {max_entries} were asked for");
-    Err(Failure::Malformed { role: "page", reason })
 }
 
 /// An instance and what it has used.
@@ -237,6 +229,8 @@ struct Run {
     entry: Arc<Entry>,
     standing: Arc<Standing>,
     limits: Limits,
+    /// How many records a call may return.
+    most_records: usize,
     /// When the call in progress ends at the latest.
     deadline: Instant,
     cpu: Duration,
@@ -293,10 +287,10 @@ impl Run {
     ) -> Result<T, Failure> {
         let journal = self.store.data().journal.clone();
         let ended = {
-            let Self { store, limits, cpu, deadline, entry, .. } = self;
+            let Self { store, limits, most_records, cpu, deadline, entry, .. } = self;
             let work = pin!(async {
                 let value = call(store).await?;
-                Ok(looked_through(value, limits, &journal).await)
+                Ok(looked_through(value, limits, *most_records, &journal).await)
             });
             let metered = Metered::new(work, cpu, limits.cpu.duration(), entry.tenant().turns());
             journal.outlast(before(*deadline, metered)).await?
@@ -359,12 +353,21 @@ async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T
 }
 
 /// `value` as it may be handed on, if it may. Others have their turn in between.
-async fn looked_through<T: Weight>(mut value: T, limits: &Limits, journal: &Journal) -> Result<T, Failure> {
+async fn looked_through<T: Weight>(
+    mut value: T,
+    limits: &Limits,
+    most_records: usize,
+    journal: &Journal,
+) -> Result<T, Failure> {
     if value.bytes() > limits.output_bytes.as_usize() {
         return Err(Failure::Output(limits.output_bytes));
     }
-    let mut since = 0;
-    for record in value.records() {
+    let (records, mut since) = (value.records(), 0);
+    if records.len() > most_records {
+        let reason = format!("it has {} entries where at most {most_records} were asked for", records.len());
+        return Err(Failure::Malformed { role: "page", reason });
+    }
+    for record in records {
         if let Err(error) = serde_json::from_str::<IgnoredAny>(record) {
             return Err(Failure::Malformed { role: "record", reason: format!("it is not JSON: {error}") });
         }

@@ -4,7 +4,7 @@
 //! is ready first come, first served, so whoever has most that is ready would have it.
 //! Invariants: 1. a guest that computes for longer than an instant runs only while it holds a turn, of which there are fewer than
 //! cores: one is left to small calls and to the host itself; 2. a guest that has just begun is taken for a small call, unless
-//! one of its tenant's lately was not; 3. turns go round between tenants, and one that took longer than a slice is charged as
+//! its tenant's lately were not; 3. turns go round between tenants, and one that took longer than a slice is charged as
 //! several; 4. a turn lasts one poll, and nobody holds one while waiting.
 //! Callers: `meter.rs` → here → `fair.rs`.
 
@@ -16,10 +16,14 @@ use std::time::Duration;
 use crate::engine::SLICE;
 use crate::fair::{Fair, Party, Place, Waiting};
 
-/// What a small call computes at most: some ten times the smallest. A thousand of these are over before anybody notices.
-pub(crate) const INSTANT: Duration = Duration::from_micros(200);
-/// How many polls of a tenant need a turn after one that took longer: more than one tenant has calls at once by default.
-const WATCHED: u32 = 256;
+/// What a small call computes at most: some thirty times the smallest. Hundreds of these are over before anybody notices.
+pub(crate) const INSTANT: Duration = Duration::from_micros(300);
+/// So many instants beyond what small calls take, and a tenant is watched: a call now and then that takes a little longer does
+/// not count, and of calls that take long, two are enough.
+const TOO_MUCH: u32 = 16;
+/// Most that counts against a tenant. Each small call takes off one, so that after this many more than are under way at once by
+/// default it is no longer watched.
+const MOST: u32 = TOO_MUCH + 256;
 
 /// The turns of all tenants.
 #[derive(Debug)]
@@ -29,8 +33,8 @@ pub(crate) struct Cores(Arc<Fair>);
 #[derive(Debug)]
 pub(crate) struct Turns {
     party: Arc<Party>,
-    /// How many more of its polls need one although they may be small calls.
-    watched: AtomicU32,
+    /// How many instants its guests lately took beyond small calls. Above [`TOO_MUCH`], it is watched.
+    beyond: AtomicU32,
 }
 
 impl Cores {
@@ -46,14 +50,14 @@ fn turns() -> usize {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { party: Party::new(usize::MAX), watched: AtomicU32::new(0) }
+        Self { party: Party::new(usize::MAX), beyond: AtomicU32::new(0) }
     }
 }
 
 impl Turns {
     /// A turn on `cores` for a guest that used so much CPU, where it needs one.
     pub(crate) fn ask(&self, cores: &Cores, used: Duration) -> Option<Result<Place, Waiting>> {
-        let small = used <= INSTANT && self.watched.load(Ordering::Relaxed) == 0;
+        let small = used <= INSTANT && self.beyond.load(Ordering::Relaxed) <= TOO_MUCH;
         (!small).then(|| cores.0.ask(&self.party))
     }
 
@@ -63,11 +67,12 @@ impl Turns {
             turn.charge(u64::try_from(spent.as_nanos() / SLICE.as_nanos()).unwrap_or(u64::MAX));
         }
         // Two at the same time may count as one, or one as two: it is about the order of magnitude.
-        let watched = self.watched.load(Ordering::Relaxed);
+        let beyond = self.beyond.load(Ordering::Relaxed);
         if spent > INSTANT {
-            self.watched.store(WATCHED, Ordering::Relaxed);
-        } else if watched > 0 {
-            self.watched.store(watched - 1, Ordering::Relaxed);
+            let instants = u32::try_from(spent.as_nanos() / INSTANT.as_nanos()).unwrap_or(MOST);
+            self.beyond.store(beyond.saturating_add(instants).min(MOST), Ordering::Relaxed);
+        } else if beyond > 0 {
+            self.beyond.store(beyond - 1, Ordering::Relaxed);
         }
     }
 }
@@ -77,17 +82,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_that_has_just_begun_needs_a_turn_only_after_one_of_its_tenants_that_took_long() {
+    fn a_guest_that_has_just_begun_needs_a_turn_only_where_its_tenants_lately_took_long() {
         let (cores, tenant, other) = (Cores::new(), Turns::default(), Turns::default());
-        assert!(tenant.ask(&cores, Duration::ZERO).is_none());
-        tenant.done(None, INSTANT + Duration::from_micros(1));
-        for _ in 0..WATCHED {
+        let is_watched = |tenant: &Turns| tenant.ask(&cores, Duration::ZERO).is_some();
+        assert!(!is_watched(&tenant));
+        tenant.done(None, (TOO_MUCH + 1) * INSTANT);
+        assert!(is_watched(&tenant));
+        tenant.done(None, INSTANT);
+        assert!(!is_watched(&tenant));
+        tenant.done(None, Duration::from_secs(1));
+        for _ in TOO_MUCH..MOST {
             let turn = tenant.ask(&cores, Duration::ZERO).unwrap().unwrap();
             tenant.done(Some(turn), INSTANT);
         }
-        assert!(tenant.ask(&cores, Duration::ZERO).is_none());
-        assert!(other.ask(&cores, Duration::ZERO).is_none(), "another tenant has nothing to do with it");
-        assert!(tenant.ask(&cores, INSTANT + Duration::from_micros(1)).is_some());
+        assert!(!is_watched(&tenant));
+        assert!(!is_watched(&other), "another tenant has nothing to do with it");
+        assert!(tenant.ask(&cores, 2 * INSTANT).is_some());
+    }
+
+    #[test]
+    fn a_call_now_and_then_that_takes_a_little_longer_does_not_count() {
+        let (cores, tenant) = (Cores::new(), Turns::default());
+        for number in 0..10_000 {
+            assert!(tenant.ask(&cores, Duration::ZERO).is_none());
+            tenant.done(None, if number % 3 == 0 { INSTANT * 3 / 2 } else { INSTANT });
+        }
     }
 
     #[test]
