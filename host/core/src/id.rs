@@ -20,6 +20,10 @@ pub enum Error {
     Word(String),
     #[error("not a digest: write `blake3:` and 64 lower-case hexadecimal digits")]
     Digest,
+    #[error(
+        "`{0}` is not a principal: write `tenant/user/name`, `tenant/service-account/name` or `tenant/identity/name`"
+    )]
+    Principal(String),
 }
 
 /// `publisher/name`.
@@ -151,6 +155,16 @@ impl TenantId {
         Self("local".to_owned())
     }
 
+    /// Whoever runs the host for its tenants. What belongs to it is seen by all of them, and who belongs to it may act for them.
+    pub fn platform() -> Self {
+        Self("platform".to_owned())
+    }
+
+    /// Whether it is the platform.
+    pub fn is_platform(&self) -> bool {
+        self.0 == "platform"
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -256,7 +270,7 @@ macro_rules! written_as_text {
 parsed_from_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
 written_as_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
 
-fn word(text: &str) -> Result<String, Error> {
+pub(crate) fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));

@@ -28,7 +28,9 @@ pub mod grant;
 pub mod id;
 pub mod limits;
 pub mod manifest;
+pub mod permission;
 pub mod power;
+pub mod principal;
 pub mod secret;
 pub mod text;
 
@@ -37,4 +39,6 @@ pub use denial::Denial;
 pub use fault::Blame;
 pub use grant::Grant;
 pub use manifest::Manifest;
+pub use permission::{Permission, Role, Scopes};
 pub use power::Power;
+pub use principal::{Actor, Principal, Resource, Wish};

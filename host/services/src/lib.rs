@@ -4,8 +4,10 @@
 //! state is stored only after its sink took the entries that belong to it.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod audit;
 pub mod cache;
+pub mod changes;
 pub mod connection;
 pub mod invocation;
 mod place;

@@ -55,6 +55,11 @@ impl Batch {
         }
     }
 
+    /// Nothing is done, for this reason.
+    pub(crate) fn refuse(&mut self, why: Error) {
+        self.refused = Some(why);
+    }
+
     /// What is expected, and the steps in the order in which they were added.
     #[expect(clippy::type_complexity, reason = "keys, values, and what is done with them")]
     pub(crate) fn checked(self) -> Result<(Vec<(Vec<u8>, Option<Vec<u8>>)>, Vec<Step>), Error> {

@@ -15,6 +15,7 @@ mod conformance;
 mod folder;
 mod memory;
 mod range;
+pub mod record;
 mod sled;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use batch::Step;
 pub use folder::{Folder, own_folder};
 pub use memory::{Fault, MemoryStore};
 use range::Range;
+pub use record::{Record, Stored};
 
 /// Largest value, in bytes. A leaf of sled's tree, which is written whole, has up to 17 entries. Above a quarter of a segment
 /// (1 MiB) it would leave the log for a file of its own, which sled does not sync; 17 of these stay below that.

@@ -10,6 +10,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::Blame;
 use crate::id::{ConnectionId, Digest, InvocationId};
+use crate::text;
 
 /// Longest word, in bytes: the longest code has some thirty.
 const LONGEST_WORD: usize = 63;
@@ -39,6 +40,12 @@ pub enum What<'a> {
     Finished(Finished<'a>) = 2,
     /// Calls were turned away, and nothing of them ran.
     TurnedAway(TurnedAway<'a>) = 3,
+    /// Somebody could not show who they are.
+    Unknown(Unknown) = 4,
+    /// It was decided whether somebody may do something.
+    Decided(Decided) = 5,
+    /// Something was changed.
+    Changed(Changed) = 6,
 }
 
 /// How soon an event has to be on the disk.
@@ -109,26 +116,163 @@ pub struct Used {
     pub bytes_in: u64,
 }
 
-/// A short word of ours: 1 to 63 of a-z, 0-9, `-` and `.`.
+/// Who did something, and by which request.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Who {
+    /// The principal; empty where it is the host itself.
+    pub principal: Text,
+    /// By what they were known: its kind and id.
+    pub credential: Text,
+    /// Where they called from; empty where that is not known.
+    pub from: Text,
+    /// The request's id, which its answer and the host's own log carry as well.
+    pub request: Text,
+}
+
+/// Somebody who was not let in. Many of one cause are one entry.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Unknown {
+    /// Whom they claimed to be, as far as they said.
+    pub who: Who,
+    /// What they tried to be let in by: `key`, `session`, `bearer`, `token`, `password`, `totp`, `setup` or `none`.
+    pub door: Word,
+    /// Why they were not.
+    pub reason: Word,
+    /// How many there were.
+    pub times: u64,
+}
+
+/// Whether somebody may do something. Denials of one cause are one entry.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Decided {
+    /// Who asked.
+    pub who: Who,
+    /// For which permission.
+    pub permission: Word,
+    /// On what: `tenant/name`.
+    pub resource: Text,
+    /// Whether they may.
+    pub permitted: bool,
+    /// Whether a secret goes in with it.
+    pub carries_secret: bool,
+    /// Which policies said so, or what else did.
+    pub reason: Text,
+    /// How many there were.
+    pub times: u64,
+}
+
+/// A change, with what was before and after.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Changed {
+    /// Which change: should it stand here twice, because the host was killed between two writes, it was made once.
+    pub id: [u8; 16],
+    /// Who made it.
+    pub who: Who,
+    /// By which permission.
+    pub permission: Word,
+    /// Of what: `tenant/name`.
+    pub resource: Text,
+    /// What was, in JSON; empty where there was nothing.
+    pub before: Long,
+    /// What is, in JSON; empty where there is nothing.
+    pub after: Long,
+}
+
+/// Longest [`Text`], in bytes: a principal is two names of 63 bytes and their kind, and a release a name and a digest.
+const LONGEST_TEXT: usize = 150;
+/// Longest [`Long`], in bytes: two of them, and the rest, are an entry.
+const LONGEST_LONG: usize = 6 * 1024;
+
+/// Text of others: without control and direction characters, and cut off at 150 bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize)]
+pub struct Text(String);
+
+/// What was before or after a change, in JSON, cut off at 6 KiB.
+#[derive(Debug, Clone, Default, PartialEq, Eq, BorshSerialize)]
+pub struct Long(String);
+
+/// A short word of ours: 1 to 63 of a-z, 0-9, `-`, `.` and `:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(Cow<'static, str>);
 
 impl Event<'_> {
     /// How soon it has to be on the disk.
     pub fn class(&self) -> Class {
-        match self.what {
-            What::Opened { .. } | What::Gap => Class::Durable,
-            What::Finished(_) | What::TurnedAway(_) => Class::Soon,
+        match &self.what {
+            What::Opened { .. } | What::Gap | What::Unknown(_) | What::Changed(_) => Class::Durable,
+            What::Decided(decided) if !decided.permitted || decided.carries_secret => Class::Durable,
+            What::Finished(_) | What::TurnedAway(_) | What::Decided(_) => Class::Soon,
         }
     }
 
     /// Whether it is recorded although its tenant has used up its quota: what the host and its operator do, who could not
     /// act on that tenant otherwise. Never what a guest or a caller can make happen.
     pub fn outranks_quota(&self) -> bool {
-        match self.what {
+        match &self.what {
             What::Opened { .. } | What::Gap => true,
-            What::Finished(_) | What::TurnedAway(_) => false,
+            What::Changed(changed) => changed.who.is_of_the_platform(),
+            What::Decided(decided) => decided.permitted && decided.who.is_of_the_platform(),
+            What::Finished(_) | What::TurnedAway(_) | What::Unknown(_) => false,
         }
+    }
+}
+
+impl Who {
+    /// The host itself.
+    pub fn host() -> Self {
+        Self {
+            principal: Text::default(),
+            credential: Text::default(),
+            from: Text::default(),
+            request: Text::default(),
+        }
+    }
+
+    fn is_of_the_platform(&self) -> bool {
+        self.principal.0.is_empty() || self.principal.0.starts_with("platform/")
+    }
+}
+
+impl Text {
+    /// `text`, cut off and made plain.
+    pub fn new(text: &str) -> Self {
+        Self(cut(&text::plain(text).replace(['\n', '\t'], " "), LONGEST_TEXT).to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Long {
+    /// `json`, cut off.
+    pub fn new(json: &str) -> Self {
+        Self(cut(&text::plain_json(json), LONGEST_LONG).to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The beginning of `text` that is at the most so long.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
+}
+
+impl BorshDeserialize for Text {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        let text = String::deserialize_reader(reader)?;
+        if Self::new(&text).0 == text { Ok(Self(text)) } else { Err(invalid("not a plain text")) }
+    }
+}
+
+impl BorshDeserialize for Long {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        let text = String::deserialize_reader(reader)?;
+        if text.len() <= LONGEST_LONG { Ok(Self(text)) } else { Err(invalid("too long")) }
     }
 }
 
@@ -144,7 +288,7 @@ impl Word {
     }
 
     fn is_one(text: &str) -> bool {
-        let ordinary = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        let ordinary = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
         (1..=LONGEST_WORD).contains(&text.len()) && text.bytes().all(ordinary)
     }
 }

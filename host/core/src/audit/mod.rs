@@ -18,7 +18,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::id::TenantId;
 
-pub use event::{Class, Event, Finished, TurnedAway, Used, What, Word};
+pub use event::{Changed, Class, Decided, Event, Finished, Long, Text, TurnedAway, Unknown, Used, What, Who, Word};
 
 /// Largest entry, in bytes. A record of an invocation has some 200; a change with what was before and after, a few thousand.
 pub const LARGEST_ENTRY: usize = 16 * 1024;
@@ -94,6 +94,11 @@ pub struct Verifier {
 }
 
 impl Subject {
+    /// Where what happens to `tenant` is recorded: what happens to the platform, with what happens to the host.
+    pub fn of(tenant: &TenantId) -> Self {
+        if tenant.is_platform() { Self::Host } else { Self::Tenant(tenant.clone()) }
+    }
+
     /// Its name; the host's is empty, which no tenant's is.
     pub fn name(&self) -> Cow<'_, str> {
         match self {

@@ -14,6 +14,7 @@ use bulkhead_core::audit::{Chain, Class, Event, Head, LARGEST_ENTRY, Subject, To
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
 use super::flush::Part;
+use super::summed::Sum;
 use super::{Error, Shared, rows};
 
 /// Most entries of one tenant that are in memory alone: at the pace of [`super::SOON`], some eighty thousand in a second.
@@ -24,8 +25,8 @@ pub(super) const MOST_WAITING: usize = 1000;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// What is reserved on the disk for an entry that has a place, in bytes: the largest there is, in a segment of its own, with
 /// its key. A test pins it.
-pub(super) const RESERVED: u64 = 512;
-/// What is kept beyond a tenant's quota for what outranks it, in bytes: all places at once (2 MiB), so that none of them counts
+pub(super) const RESERVED: u64 = 1024;
+/// What is kept beyond a tenant's quota for what outranks it, in bytes: all places at once (4 MiB), so that none of them counts
 /// against it, and as much again, which is a hundred of the largest entries.
 pub(super) const KEPT: u64 = 2 * MOST_PENDING as u64 * RESERVED;
 
@@ -41,6 +42,8 @@ pub struct Log {
     /// Bytes on the disk.
     pub(super) bytes: AtomicU64,
     pub(super) progress: watch::Sender<Progress>,
+    /// Denials that are summed up: see `summed.rs`.
+    pub(super) sums: Mutex<Vec<Sum>>,
 }
 
 /// Room for one entry that is yet to happen.
@@ -93,6 +96,7 @@ impl Log {
             waiting: AtomicUsize::new(0),
             bytes: AtomicU64::new(bytes),
             progress: watch::Sender::new(Progress { durable: head.length, over: false }),
+            sums: Mutex::default(),
         };
         Ok((log, gap))
     }
@@ -142,7 +146,7 @@ impl Log {
     /// Records `event`; the number of its entry. Returns when it is durable, where its class asks for that.
     pub async fn record(self: &Arc<Self>, event: &Event<'_>) -> Result<u64, Error> {
         if event.class() == Class::Soon {
-            return self.place().await?.record(event);
+            return self.admitted(event).await;
         }
         let mut trouble = self.shared.trouble.subscribe();
         let failing = trouble.borrow_and_update().clone();
@@ -170,6 +174,10 @@ impl Log {
     /// Chains an event that may be a large one.
     async fn admitted(self: &Arc<Self>, event: &Event<'_>) -> Result<u64, Error> {
         let outranks = event.outranks_quota();
+        if !outranks && event.class() == Class::Soon {
+            // A small one, whose place stands for all of it.
+            return self.place().await?.record(event);
+        }
         let own = LARGEST_ENTRY as u64 + RESERVED;
         if own > self.left(if outranks { KEPT } else { 0 }) {
             return Err(self.full());

@@ -15,6 +15,7 @@
 mod flush;
 mod log;
 mod rows;
+mod summed;
 mod turned;
 
 use std::collections::HashMap;
@@ -110,6 +111,17 @@ impl Error {
 pub struct Audit {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    /// Chains in which decisions were recorded of late, so that their ends need not be looked up for each.
+    recent: Mutex<HashMap<Subject, Arc<Log>>>,
+}
+
+/// Most chains that are kept at hand: the tenants that call in one minute. One takes a few kilobytes.
+const MOST_RECENT: usize = 1024;
+
+/// Sums that are recorded when a window is over.
+trait Settle: Send + Sync {
+    /// Records what was summed up; whether there is anything left to sum up.
+    fn settle(self: Arc<Self>, last: bool) -> bool;
 }
 
 struct Shared {
@@ -121,7 +133,7 @@ struct Shared {
     logs: tokio::sync::Mutex<Logs>,
     /// Those with something to write.
     dirty: Mutex<Vec<Arc<Log>>>,
-    /// Connections whose calls were turned away of late.
+    /// Chains and connections in which something is summed up.
     summing: Mutex<Summing>,
     /// Something is to be written.
     wake: Notify,
@@ -160,7 +172,7 @@ impl Audit {
         let thread = Arc::clone(&shared);
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || flush::run(&thread));
         let writer = writer.map_err(|error| Error::Unavailable(error.to_string().into()))?;
-        let audit = Self { shared, writer: Some(writer) };
+        let audit = Self { shared, writer: Some(writer), recent: Mutex::default() };
         if gap {
             tracing::warn!(
                 code = "audit-gap",
@@ -174,7 +186,11 @@ impl Audit {
 
     /// One that chains what happens and keeps none of it, for whoever runs one connector by hand and sees what it did.
     pub fn passing() -> Self {
-        Self { shared: Arc::new(Shared::new(None, Settings::DEFAULT, Session::default())), writer: None }
+        Self {
+            shared: Arc::new(Shared::new(None, Settings::DEFAULT, Session::default())),
+            writer: None,
+            recent: Mutex::default(),
+        }
     }
 
     /// The end of `subject`'s chain. Two callers get the same one.
@@ -194,6 +210,22 @@ impl Audit {
         if gap {
             log.push(&Event { at: now(), what: What::Gap }, false)?;
         }
+        Ok(log)
+    }
+
+    /// The same, kept at hand for the next time.
+    async fn kept(&self, subject: &Subject) -> Result<Arc<Log>, Error> {
+        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = recent().get(subject) {
+            return Ok(Arc::clone(log));
+        }
+        let log = self.log(subject).await?;
+        let mut recent = recent();
+        if recent.len() >= MOST_RECENT {
+            // Those that are still used are back at once.
+            recent.clear();
+        }
+        recent.insert(subject.clone(), Arc::clone(&log));
         Ok(log)
     }
 

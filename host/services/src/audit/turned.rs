@@ -17,7 +17,7 @@ use bulkhead_core::Blame;
 use bulkhead_core::audit::{Event, TurnedAway, What, Word};
 use bulkhead_core::id::ConnectionId;
 
-use super::{Error, Log, Place, Shared, now};
+use super::{Error, Log, Place, Settle, Shared, now};
 
 /// Calls to one connection that were turned away.
 pub struct Turned {
@@ -40,7 +40,7 @@ struct Sum {
 /// Who has sums that are to be recorded when a window is over.
 #[derive(Default)]
 pub(super) struct Summing {
-    of: Vec<Arc<Turned>>,
+    of: Vec<Arc<dyn Settle>>,
     due: Option<Instant>,
     over: bool,
 }
@@ -72,12 +72,12 @@ impl Turned {
         sums.push(Sum { calls, ..one });
         drop(sums);
         if first {
-            self.log.shared.sum_up(self);
+            let turned: Arc<Self> = Arc::clone(self);
+            self.log.shared.sum_up(turned);
         }
     }
 
-    /// Records what was summed up; whether there is anything left to sum up.
-    fn settle(&self, last: bool) -> bool {
+    fn settled(&self, last: bool) -> bool {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.retain_mut(|sum| {
             if sum.calls == 0 {
@@ -118,15 +118,21 @@ impl Turned {
     }
 }
 
+impl Settle for Turned {
+    fn settle(self: Arc<Self>, last: bool) -> bool {
+        self.settled(last)
+    }
+}
+
 impl Shared {
-    /// Sees to it that `turned` is recorded when the window is over.
-    fn sum_up(&self, turned: &Arc<Turned>) {
+    /// Sees to it that `sums` are recorded when the window is over.
+    pub(super) fn sum_up(&self, sums: Arc<dyn Settle>) {
         let mut summing = self.summing.lock().unwrap_or_else(PoisonError::into_inner);
         if summing.over {
-            tracing::warn!(code = "audit-unfinished", "a call was turned away after the audit log was closed");
+            tracing::warn!(code = "audit-unfinished", "something was turned away after the audit log was closed");
             return;
         }
-        summing.of.push(Arc::clone(turned));
+        summing.of.push(sums);
         summing.due.get_or_insert_with(|| Instant::now() + self.settings.window);
         drop(summing);
         self.wake.notify_one();
@@ -144,7 +150,7 @@ impl Shared {
             summing.over |= last;
             std::mem::take(&mut summing.of)
         };
-        let left: Vec<_> = all.into_iter().filter(|turned| turned.settle(last) && !last).collect();
+        let left: Vec<_> = all.into_iter().filter(|sums| Arc::clone(sums).settle(last) && !last).collect();
         let mut summing = self.summing.lock().unwrap_or_else(PoisonError::into_inner);
         summing.of.extend(left);
         summing.due = (!summing.of.is_empty()).then(|| Instant::now() + self.settings.window);

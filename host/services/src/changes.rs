@@ -1,0 +1,171 @@
+//! Makes changes: the only door through which services write what they keep, so that each change is authorized and recorded.
+//!
+//! *How a change and its record stay together*: the batch that makes the change also writes its event to a row of its own (the
+//! outbox). Then the event goes into the audit log, durably, and the row is removed. A host that is killed between the two finds
+//! the row when it starts, and records it then: no change without its event, at the worst one event twice, under the same id.
+//! *Invariants*: 1. a [`Clearance`] is consumed by one change; 2. nothing is acknowledged before both are on the disk.
+//! Callers: `tenants`, `releases`, `connections`, `identity`, `access` → here → `storage`, `audit`.
+
+use std::sync::Arc;
+
+use bulkhead_core::audit::{Changed, Event, Long, Subject, What, Who, Word};
+use bulkhead_core::id::TenantId;
+use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
+use serde::Serialize;
+
+use crate::access::Clearance;
+use crate::audit::{self, Audit};
+
+/// Events that are yet to be recorded, by their ids.
+const OUTBOX: Space = Space::new("outbox");
+
+/// Why a change was not made, or not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error("somebody else changed it in the meantime: look again, and try again")]
+    Conflict,
+    #[error(transparent)]
+    Store(bulkhead_storage::Error),
+    #[error("the change could not be recorded, and so was not made: {0}")]
+    Audit(#[from] audit::Error),
+}
+
+impl From<bulkhead_storage::Error> for Error {
+    fn from(error: bulkhead_storage::Error) -> Self {
+        match error {
+            bulkhead_storage::Error::Conflict => Self::Conflict,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// Makes changes, and records them.
+pub struct Changes {
+    store: Arc<dyn Store>,
+    audit: Arc<Audit>,
+}
+
+/// What a change is, for people: never a secret.
+#[derive(Debug, Default)]
+pub struct Change {
+    before: Long,
+    after: Long,
+}
+
+impl Change {
+    /// Something that was not there.
+    pub fn made(after: &impl Serialize) -> Self {
+        Self { before: Long::default(), after: shown(after) }
+    }
+
+    /// Something that was otherwise.
+    pub fn of(before: &impl Serialize, after: &impl Serialize) -> Self {
+        Self { before: shown(before), after: shown(after) }
+    }
+
+    /// Something that is no longer there.
+    pub fn removed(before: &impl Serialize) -> Self {
+        Self { before: shown(before), after: Long::default() }
+    }
+}
+
+fn shown(value: &impl Serialize) -> Long {
+    Long::new(&serde_json::to_string(value).unwrap_or_default())
+}
+
+impl Changes {
+    /// Makes changes in `store`, recorded in `audit`. Records those of which the last host could not.
+    pub async fn open(store: Arc<dyn Store>, audit: Arc<Audit>) -> Result<Self, Error> {
+        let changes = Self { store, audit };
+        changes.recover().await?;
+        Ok(changes)
+    }
+
+    /// Where what is changed is read.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Where it is recorded.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
+    }
+
+    /// Does all of `batch`, as `change` says it. When this returns, both are done for good.
+    pub async fn make(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
+        let (tenant, permission) = (by.resource().tenant.clone(), Word::new(by.permission().name()));
+        self.apply(&tenant, by.who(), permission, by.target(), change, batch).await
+    }
+
+    /// What the host itself changes, with nobody asking: at its first start, or because something expired.
+    pub(crate) async fn make_as_host(
+        &self,
+        tenant: &TenantId,
+        permission: Word,
+        change: Change,
+        batch: Batch,
+    ) -> Result<(), Error> {
+        let target = bulkhead_core::audit::Text::new(tenant.as_str());
+        self.apply(tenant, Who::host(), permission, target, change, batch).await
+    }
+
+    async fn apply(
+        &self,
+        tenant: &TenantId,
+        who: Who,
+        permission: Word,
+        resource: bulkhead_core::audit::Text,
+        change: Change,
+        mut batch: Batch,
+    ) -> Result<(), Error> {
+        let id: [u8; 16] = rand::random();
+        let Change { before, after } = change;
+        let what = What::Changed(Changed { id, who, permission, resource, before, after });
+        let event = Event { at: audit::now(), what };
+        // Before anything is written: a log that takes no more must not take a change either.
+        let log = self.audit.log(&Subject::of(tenant)).await?;
+        batch.put(OUTBOX, &id, row(tenant, &event));
+        self.store.apply(batch).await?;
+        log.record(&event).await?;
+        self.forget(&id).await;
+        Ok(())
+    }
+
+    async fn recover(&self) -> Result<(), Error> {
+        loop {
+            let page = self.store.scan(OUTBOX, b"", None, LARGEST_PAGE).await?;
+            for (id, row) in &page.entries {
+                let (tenant, event) = parse(row).map_err(|error| {
+                    Error::Store(bulkhead_storage::Error::Damaged(format!("a row of the outbox: {error}")))
+                })?;
+                self.audit.log(&Subject::of(&tenant)).await?.record(&event).await?;
+                let mut batch = Batch::new();
+                batch.delete(OUTBOX, id);
+                self.store.apply(batch).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes a row of the outbox. Where that fails, the next start does it.
+    async fn forget(&self, id: &[u8]) {
+        let mut batch = Batch::new();
+        batch.delete(OUTBOX, id);
+        if let Err(error) = self.store.apply(batch).await {
+            tracing::warn!(code = error.code(), %error, "an event of the outbox stays there until the next start");
+        }
+    }
+}
+
+fn row(tenant: &TenantId, event: &Event<'_>) -> Vec<u8> {
+    // Writing to memory does not fail.
+    borsh::to_vec(&(tenant.as_str(), event)).unwrap_or_default()
+}
+
+fn parse(row: &[u8]) -> std::io::Result<(TenantId, Event<'static>)> {
+    let (tenant, event): (String, Event<'static>) = borsh::from_slice(row)?;
+    Ok((tenant.parse().map_err(std::io::Error::other)?, event))
+}
