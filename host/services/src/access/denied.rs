@@ -30,11 +30,14 @@ impl Judgement {
     /// Which policies decided.
     pub(super) fn deciding(&self) -> impl Iterator<Item = &About> {
         let forbids = matches!(self.outcome, Outcome::Forbidden);
-        self.votes.iter().flat_map(move |vote| match vote.as_ref() {
-            Vote::Forbids(policies) => policies.as_slice(),
-            Vote::Permits(policies) if !forbids => policies.as_slice(),
-            _ => &[],
-        }).map(AsRef::as_ref)
+        self.votes
+            .iter()
+            .flat_map(move |vote| match vote.as_ref() {
+                Vote::Forbids(policies) => policies.as_slice(),
+                Vote::Permits(policies) if !forbids => policies.as_slice(),
+                _ => &[],
+            })
+            .map(AsRef::as_ref)
     }
 
     /// In few words, for the audit log.

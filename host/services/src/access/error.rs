@@ -77,7 +77,9 @@ impl Error {
     /// What to do about it, where that can be said.
     pub fn next_step(&self) -> Option<String> {
         match self {
-            Self::LocksOut => Some("leave whoever holds `policy:write` out of it, or have somebody else store it".to_owned()),
+            Self::LocksOut => {
+                Some("leave whoever holds `policy:write` out of it, or have somebody else store it".to_owned())
+            }
             Self::TooMany | Self::TooLarge => Some("remove some, or put several in one".to_owned()),
             Self::Store(error) => error.next_step(),
             _ => None,

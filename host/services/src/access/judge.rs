@@ -19,10 +19,10 @@ use bulkhead_core::Permission;
 use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::Credential;
 
+use super::Access;
 use super::kept::Standing;
 use super::layer::Vote;
 use super::question::Question;
-use super::Access;
 
 /// What came of a question.
 #[derive(Debug)]

@@ -96,7 +96,9 @@ impl Layer {
         };
         let answer = Authorizer::new().is_authorized(&request, &self.policies, &entities);
         if let Some(error) = answer.diagnostics().errors().next() {
-            return Vote::Fails(bulkhead_core::text::plain(&error.to_string()).chars().take(LONGEST_REASON * 2).collect());
+            return Vote::Fails(
+                bulkhead_core::text::plain(&error.to_string()).chars().take(LONGEST_REASON * 2).collect(),
+            );
         }
         let mut deciding: Vec<_> = answer.diagnostics().reason().filter_map(|id| self.about.get(id).cloned()).collect();
         deciding.sort_by(|one, other| one.name.cmp(&other.name));

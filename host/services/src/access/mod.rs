@@ -36,8 +36,8 @@ pub use explain::{Case, Deciding, Explanation};
 use kept::{Kept, Standing};
 pub use policies::{LARGEST_TEXTS, MOST_POLICIES, Policies, Policy};
 use question::Question;
-pub use schema::text as schema;
 use schema::Vocabulary;
+pub use schema::text as schema;
 use shipped::Shipped;
 pub use text::{LARGEST_TEXT, Problem};
 

@@ -102,7 +102,9 @@ impl Policies {
         self.admit(&by, &tenant, &policy).await?;
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let (batch, change) = match &before {
-            Some(before) => (Batch::new().update(&key, before, &policy), Change::of(&shown(&before.record), &shown(&policy))),
+            Some(before) => {
+                (Batch::new().update(&key, before, &policy), Change::of(&shown(&before.record), &shown(&policy)))
+            }
             None => (Batch::new().insert(&key, &policy), Change::made(&shown(&policy))),
         };
         self.make(turn, tenant.clone(), by, change, batch).await?;

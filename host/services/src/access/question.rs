@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use bulkhead_core::{Actor, Wish};
 use bulkhead_core::principal::Credential;
+use bulkhead_core::{Actor, Wish};
 use cedar_policy::{Context, Entities, Entity, Request, RestrictedExpression};
 
 use super::FRESH;
@@ -81,10 +81,10 @@ impl Question<'_> {
 
     fn thing(&self, words: &Vocabulary) -> Option<Result<Entity, String>> {
         let resource = &self.wish.resource;
-        let id = resource.name.as_ref().map_or_else(
-            || resource.tenant.to_string(),
-            |name| format!("{}/{name}", resource.tenant),
-        );
+        let id = resource
+            .name
+            .as_ref()
+            .map_or_else(|| resource.tenant.to_string(), |name| format!("{}/{name}", resource.tenant));
         let uid = words.thing(self.wish.permission, &id)?;
         let tenant = Some(resource.tenant.to_string());
         let attributes = [

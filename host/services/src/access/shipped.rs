@@ -37,7 +37,8 @@ impl Shipped {
         let layer = Layer::new(statements).map_err(Error::Shipped)?;
         let mut held = Vec::new();
         for role in Role::ALL {
-            let [tenant, platform] = [a_tenant()?, TenantId::platform()].map(|tenant| of(&layer, *role, &tenant, words));
+            let [tenant, platform] =
+                [a_tenant()?, TenantId::platform()].map(|tenant| of(&layer, *role, &tenant, words));
             held.push((*role, tenant?, platform?));
         }
         Ok(Self { layer, held })

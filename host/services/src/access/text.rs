@@ -60,7 +60,8 @@ pub(super) fn read(text: &str, may_permit: bool, words: &Vocabulary) -> Result<V
     }
     if !may_permit && policies.iter().any(|policy| policy.effect() == Effect::Permit) {
         return Err(whole(
-            "it permits: a tenant's own policies can only forbid, since what its roles hold is the operator's to say".to_owned(),
+            "it permits: a tenant's own policies can only forbid, since what its roles hold is the operator's to say"
+                .to_owned(),
         ));
     }
     let checked = words.validator.validate(&set, ValidationMode::Strict);
@@ -104,7 +105,11 @@ fn bounded(text: &str) -> Result<(), Problem> {
             return Err(located(text, at, format!("it is nested deeper than {DEEPEST} levels")));
         }
         if operators > MOST_OPERATORS {
-            return Err(located(text, at, format!("the statement has more than {MOST_OPERATORS} operators: cut it in two")));
+            return Err(located(
+                text,
+                at,
+                format!("the statement has more than {MOST_OPERATORS} operators: cut it in two"),
+            ));
         }
         word_begins = !(character.is_alphanumeric() || character == '_');
     }
@@ -125,7 +130,8 @@ fn problem(text: &str, error: &DetailedError) -> Problem {
     if let Some((_, said)) = message.split_once(", ").filter(|(start, _)| start.starts_with("for policy `")) {
         message = said.to_owned();
     }
-    let more = error.source_locations.first().and_then(|at| at.label.as_deref()).into_iter().chain(error.help.as_deref());
+    let more =
+        error.source_locations.first().and_then(|at| at.label.as_deref()).into_iter().chain(error.help.as_deref());
     for more in more {
         message.push_str("; ");
         message.push_str(more);
@@ -138,7 +144,8 @@ fn problem(text: &str, error: &DetailedError) -> Problem {
 
 fn located(text: &str, at: usize, message: String) -> Problem {
     let before = text.get(..text.floor_char_boundary(at)).unwrap_or_default();
-    let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
     Problem { line, column, ..whole(message) }
 }
 
