@@ -54,7 +54,8 @@ async fn what_comes_while_a_write_fails_has_its_place_back_once() {
     };
     let shared = Arc::clone(&audit.shared);
     let writer = std::thread::spawn(move || super::super::flush::run(&shared));
-    let loaded = Log::load(&audit.shared, &acme());
+    let subject = acme();
+    let loaded = Log::load(&audit.shared, &subject);
     // The chain's end is stored first, which is let fail or not by nobody: it is there already.
     let row = rows::end_row(acme().genesis(), Session::default(), 0);
     let mut end = Batch::new();
