@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Reason;
 use super::holder::{self, Pointer};
-use super::key::Failed;
+use super::found::Failed;
 use super::ticket::{self, Shown, Ticket};
 use super::user::User;
 use super::{Error, Identity, Seen, seconds};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_capabilities::credentials::vault::{Keys, Source};
 use bulkhead_core::principal::{Credential, Kind};
 use bulkhead_core::{Permission, Wish};
-use bulkhead_storage::MemoryStore;
+use bulkhead_storage::{Batch, MemoryStore, Record as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use totp_rs::{Builder, Secret};
 

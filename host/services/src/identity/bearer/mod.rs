@@ -26,7 +26,7 @@ pub(super) use issuer::forget;
 pub use issuer::{Algorithm, Issuer, Spec};
 
 use super::error::Reason;
-use super::key::Failed;
+use super::found::Failed;
 use super::registered::{Registered, Subject, subject_key};
 use super::{Identity, Proved, holder};
 use issuer::Url;
@@ -86,14 +86,14 @@ impl Identity {
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let issuer = record::load::<Issuer>(self.store(), &key).await?.ok_or_else(|| because(Reason::Issuer))?.record;
         // Before any key is fetched for it.
-        if issuer.url != token.issuer || !issuer.algorithms.contains(&token.algorithm) {
+        if issuer.url != token.issuer || !issuer.algorithms.contains(&token.signed.algorithm) {
             return Err(because(Reason::Claims));
         }
         token
             .holds(&issuer.audience, now)
             .map_err(|unfit| because(if unfit == token::Unfit::Expired { Reason::Expired } else { Reason::Claims }))?;
-        let keys = self.bearers.keys(&issuer, token.kid.as_deref(), now).await?;
-        if !keys.confirm(&token) {
+        let keys = self.bearers.keys(&issuer, token.signed.kid.as_deref(), now).await?;
+        if !keys.confirm(&token.signed) {
             return Err(because(Reason::Signature));
         }
         let subject = subject_key(&tenant, &name, &token.subject);

@@ -218,7 +218,7 @@ async fn accounts_are_listed_changed_by_revision_and_kept_apart_by_tenant() {
     let by = || cleared_for(Permission::ServiceAccountRead, bulkhead_core::Resource::of("acme".parse().unwrap()));
     let page = identity.list_accounts(&by(), None, 2).await.unwrap();
     let names =
-        |page: &Listed<ServiceAccount>| page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>();
+        |page: &Listed<account::ServiceAccount>| page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>();
     assert_eq!((names(&page), page.next.as_deref()), (vec!["a".to_owned(), "b".to_owned()], Some("b")));
     let page = identity.list_accounts(&by(), page.next.as_deref(), 2).await.unwrap();
     assert_eq!((names(&page), page.next), (vec!["c".to_owned()], None));
@@ -262,4 +262,23 @@ async fn when_the_store_fails_nobody_is_known() {
     batch.put(key::KeyRow::SPACE, &holder::credential(&made.key.principal, &made.key.id), b"no row".to_vec());
     rig.store.apply(batch).await.unwrap();
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Unavailable));
+}
+
+#[tokio::test]
+async fn zz_speed() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    account(&identity, CI, &[Role::Developer]).await;
+    let made = new_key(&identity, CI, "*").await;
+    shows(&identity, &made.text, rig.at(0)).await.unwrap();
+    let field = format!("Bearer {}", made.text.expose_secret());
+    let start = std::time::Instant::now();
+    for _ in 0..100_000 {
+        let _ = identity.authenticate(Presented { authorization: Some(&field), ..Presented::default() }, &rig.at(0)).await.unwrap();
+    }
+    println!("SPEED {:?}", start.elapsed() / 100_000);
+    let p = password::Passwords::new().unwrap();
+    let start = std::time::Instant::now();
+    p.hash("abcdefghijklm".to_owned().into()).await.unwrap();
+    println!("ARGON {:?}", start.elapsed());
 }
