@@ -114,7 +114,7 @@ impl Identity {
             access,
             vault,
             known: Arc::default(),
-            passwords: password::Passwords::new()?,
+            passwords: password::Passwords::new(password::Cost::USUAL)?,
             throttle: throttle::Throttle::default(),
             setup: setup::Setup::new(folder),
             bearers: bearer::Bearers::new(fetch),

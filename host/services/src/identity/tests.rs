@@ -67,7 +67,9 @@ impl Rig {
         let vault = Vault::open(store, keys).await.unwrap();
         let folder = Arc::new(Folder::open("data folder", &self.scratch.path().join("data")).unwrap());
         let documents: Arc<dyn bearer::Fetch> = self.documents.clone();
-        Identity::open(changes, access, vault, Some(folder), documents).unwrap()
+        let identity = Identity::open(changes, access, vault, Some(folder), documents).unwrap();
+        let passwords = password::Passwords::new(password::Cost::LEAST).unwrap();
+        Identity { passwords, ..identity }
     }
 
     /// That many seconds after the beginning.

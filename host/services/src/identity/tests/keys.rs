@@ -264,21 +264,7 @@ async fn when_the_store_fails_nobody_is_known() {
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Unavailable));
 }
 
-#[tokio::test]
-async fn zz_speed() {
-    let rig = Rig::new();
-    let identity = rig.start().await;
-    account(&identity, CI, &[Role::Developer]).await;
-    let made = new_key(&identity, CI, "*").await;
-    shows(&identity, &made.text, rig.at(0)).await.unwrap();
-    let field = format!("Bearer {}", made.text.expose_secret());
-    let start = std::time::Instant::now();
-    for _ in 0..100_000 {
-        let _ = identity.authenticate(Presented { authorization: Some(&field), ..Presented::default() }, &rig.at(0)).await.unwrap();
-    }
-    println!("SPEED {:?}", start.elapsed() / 100_000);
-    let p = password::Passwords::new().unwrap();
-    let start = std::time::Instant::now();
-    p.hash("abcdefghijklm".to_owned().into()).await.unwrap();
-    println!("ARGON {:?}", start.elapsed());
+#[test]
+fn zz_size() {
+    println!("SIZE {} {}", size_of::<Error>(), size_of::<exchange::Refusal>());
 }
