@@ -17,7 +17,7 @@ mod speed;
 mod stored;
 mod texts;
 
-/// A Tuesday, 14:30 in UTC.
+/// Wednesday, the 4th of November 2026, 14:30 in UTC.
 const NOW: Duration = Duration::from_secs(1_793_802_600);
 
 /// Everything that decides, over stores of its own.
