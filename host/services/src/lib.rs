@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cache;
 pub mod changes;
 pub mod connection;
+pub mod identity;
 pub mod invocation;
 mod place;
 pub mod release;
