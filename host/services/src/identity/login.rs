@@ -21,6 +21,8 @@ use super::user::{Factor, Password, User};
 use super::{Error, Identity, Presented, Seen, Unknown, seconds};
 use crate::changes::Change;
 
+pub use super::enrol::Enrolled;
+
 /// What somebody logs in with.
 #[derive(Debug)]
 pub struct LogIn<'a> {
@@ -208,7 +210,13 @@ impl Identity {
     }
 
     /// Counts an attempt, which may come too early.
-    pub(super) async fn attempt(&self, who: &Principal, known: bool, door: &'static str, seen: &Seen<'_>) -> Result<(), Error> {
+    pub(super) async fn attempt(
+        &self,
+        who: &Principal,
+        known: bool,
+        door: &'static str,
+        seen: &Seen<'_>,
+    ) -> Result<(), Error> {
         let now = seconds(seen.now);
         let counted = async {
             self.throttle.address(seen.from, now)?;
@@ -222,7 +230,14 @@ impl Identity {
     }
 
     /// The one answer to all that is wrong.
-    pub(super) async fn wrong(&self, who: &Principal, found: bool, door: &'static str, reason: Reason, seen: &Seen<'_>) -> Error {
+    pub(super) async fn wrong(
+        &self,
+        who: &Principal,
+        found: bool,
+        door: &'static str,
+        reason: Reason,
+        seen: &Seen<'_>,
+    ) -> Error {
         self.not_let_in(door, reason, Some(who), found, seen).await;
         Unknown::Wrong.into()
     }

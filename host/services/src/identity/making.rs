@@ -71,22 +71,23 @@ impl Identity {
         let users = record::all::<User>(store, &prefix, 2 * MOST_OF_TENANT).await?.into_iter().map(|row| row.record);
         let accounts = record::all::<ServiceAccount>(store, &prefix, 2 * MOST_OF_TENANT).await?;
         let identities = record::all::<Registered>(store, &prefix, 2 * MOST_OF_TENANT).await?;
-        let mut others =
-            users
-                .filter(|user| is_one(&user.roles, user.disabled))
-                .map(|user| holder::named(&who.tenant, Kind::User, user.name))
-                .chain(
-                    accounts.into_iter().map(|row| row.record).filter(|one| is_one(&one.roles, one.disabled)).map(
-                        |one| holder::named(&who.tenant, Kind::ServiceAccount, one.name),
-                    ),
-                )
-                .chain(
-                    identities
-                        .into_iter()
-                        .map(|row| row.record)
-                        .filter(|one| is_one(&one.roles, one.disabled))
-                        .map(|one| holder::named(&who.tenant, Kind::Identity, one.name)),
-                );
+        let mut others = users
+            .filter(|user| is_one(&user.roles, user.disabled))
+            .map(|user| holder::named(&who.tenant, Kind::User, user.name))
+            .chain(
+                accounts
+                    .into_iter()
+                    .map(|row| row.record)
+                    .filter(|one| is_one(&one.roles, one.disabled))
+                    .map(|one| holder::named(&who.tenant, Kind::ServiceAccount, one.name)),
+            )
+            .chain(
+                identities
+                    .into_iter()
+                    .map(|row| row.record)
+                    .filter(|one| is_one(&one.roles, one.disabled))
+                    .map(|one| holder::named(&who.tenant, Kind::Identity, one.name)),
+            );
         if others.any(|other| other != *who) { Ok(()) } else { Err(Error::LastAdmin) }
     }
 }

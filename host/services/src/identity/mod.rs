@@ -146,6 +146,9 @@ impl Identity {
             self.note_use(&known, seen);
             return Ok(Actor { from: seen.from, ..known.actor.clone() });
         }
+        if token.contains('.') {
+            return self.actor_by_jwt(token, seen).await;
+        }
         Ok(self.by_token(token, seen).await?.actor)
     }
 

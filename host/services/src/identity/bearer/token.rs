@@ -75,7 +75,8 @@ impl Signed {
             return Err(Unfit::Form);
         }
         let mut parts = text.split('.');
-        let (Some(head), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(head), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Unfit::Form);
         };

@@ -217,8 +217,9 @@ async fn accounts_are_listed_changed_by_revision_and_kept_apart_by_tenant() {
     }
     let by = || cleared_for(Permission::ServiceAccountRead, bulkhead_core::Resource::of("acme".parse().unwrap()));
     let page = identity.list_accounts(&by(), None, 2).await.unwrap();
-    let names =
-        |page: &Listed<account::ServiceAccount>| page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>();
+    let names = |page: &Listed<account::ServiceAccount>| {
+        page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>()
+    };
     assert_eq!((names(&page), page.next.as_deref()), (vec!["a".to_owned(), "b".to_owned()], Some("b")));
     let page = identity.list_accounts(&by(), page.next.as_deref(), 2).await.unwrap();
     assert_eq!((names(&page), page.next), (vec!["c".to_owned()], None));
@@ -262,9 +263,4 @@ async fn when_the_store_fails_nobody_is_known() {
     batch.put(key::KeyRow::SPACE, &holder::credential(&made.key.principal, &made.key.id), b"no row".to_vec());
     rig.store.apply(batch).await.unwrap();
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Unavailable));
-}
-
-#[test]
-fn zz_size() {
-    println!("SIZE {} {}", size_of::<Error>(), size_of::<exchange::Refusal>());
 }

@@ -75,7 +75,10 @@ fn keys_that_are_not_for_this_are_passed_over() {
     check(&with(RSA, r#""alg":"RSA-OAEP""#), 0);
     check(&with(RSA, r#""alg":"HS256""#), 0);
     check(&with(P256, r#""d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI""#), 0);
-    check(r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#, 0);
+    check(
+        r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#,
+        0,
+    );
     check(r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, 0);
     check(r#"{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}"#, 0);
     check(r#"{"kty":"OKP","crv":"X25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#, 0);

@@ -25,7 +25,8 @@ fn read(header: &str, claims: &str) -> Result<Token, Unfit> {
 
 #[test]
 fn a_token_says_who_it_is_of_and_until_when() {
-    let token = read(r#"{"alg":"ES256","kid":"1","typ":"JWT","x":1}"#, &claims(r#","nbf":1,"iat":2,"scope":"*""#)).unwrap();
+    let token =
+        read(r#"{"alg":"ES256","kid":"1","typ":"JWT","x":1}"#, &claims(r#","nbf":1,"iat":2,"scope":"*""#)).unwrap();
     assert_eq!((token.signed.algorithm, token.signed.kid.as_deref()), (Algorithm::ES256, Some("1")));
     assert_eq!((token.issuer.as_str(), token.subject.as_str()), ("https://id.example", "ada"));
     assert_eq!(token.expires, NOW + 300);
@@ -36,9 +37,10 @@ fn a_token_says_who_it_is_of_and_until_when() {
 
 #[test]
 fn no_algorithm_and_those_that_share_a_secret_are_none() {
-    for algorithm in
-        ["none", "None", "NONE", "nOnE", "HS256", "HS384", "HS512", "hs256", "RS256 ", "rs256", "", "RSA", "ES256K", "dir"]
-    {
+    for algorithm in [
+        "none", "None", "NONE", "nOnE", "HS256", "HS384", "HS512", "hs256", "RS256 ", "rs256", "", "RSA", "ES256K",
+        "dir",
+    ] {
         let header = format!(r#"{{"alg":"{algorithm}"}}"#);
         assert_eq!(read(&header, &claims("")), Err(Unfit::Header), "{algorithm}");
     }
@@ -139,13 +141,27 @@ fn a_claim_stands_once_and_is_what_it_has_to_be() {
     let whole = |text: &str| read(HEADER, text);
     let base = r#""iss":"i","sub":"s","aud":"a""#;
     for exp in [
-        "", r#","exp":null"#, r#","exp":"1900000000""#, r#","exp":"soon""#, r#","exp":[1900000000]"#, r#","exp":true"#,
-        r#","exp":-1"#, r#","exp":1e999"#, r#","exp":1e30"#, r#","exp":18446744073709551615"#, r#","exp":184467440737095516160"#,
-        r#","exp":99999999999999999999999999999999999999"#, r#","exp":253402300800"#, r#","exp":NaN"#, r#","exp":0x10"#,
+        "",
+        r#","exp":null"#,
+        r#","exp":"1900000000""#,
+        r#","exp":"soon""#,
+        r#","exp":[1900000000]"#,
+        r#","exp":true"#,
+        r#","exp":-1"#,
+        r#","exp":1e999"#,
+        r#","exp":1e30"#,
+        r#","exp":18446744073709551615"#,
+        r#","exp":184467440737095516160"#,
+        r#","exp":99999999999999999999999999999999999999"#,
+        r#","exp":253402300800"#,
+        r#","exp":NaN"#,
+        r#","exp":0x10"#,
     ] {
         assert_eq!(whole(&format!("{{{base}{exp}}}")), Err(Unfit::Claims), "{exp}");
     }
-    for (exp, expected) in [("1900000000", 1_900_000_000), ("1900000000.9", 1_900_000_000), ("1.9e9", 1_900_000_000), ("0", 0)] {
+    for (exp, expected) in
+        [("1900000000", 1_900_000_000), ("1900000000.9", 1_900_000_000), ("1.9e9", 1_900_000_000), ("0", 0)]
+    {
         assert_eq!(whole(&format!("{{{base},\"exp\":{exp}}}")).unwrap().expires, expected, "{exp}");
     }
     for bad in [
