@@ -38,7 +38,8 @@ use token::Token;
 /// Most issuers whose keys are at hand.
 const MOST: usize = 256;
 
-/// Seconds for which a token that was checked is remembered: as long as a key that its issuer withdraws may be good at the least.
+/// Seconds for which a token that was checked is remembered. A key that its issuer withdraws is good for longer than that anyway,
+/// until the keys are fetched again.
 const REMEMBERED: u64 = 30;
 
 /// Issuers' keys, at hand.
