@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_core::Blame;
 use bulkhead_core::audit::{Changed, Event, Long, Subject, What, Who, Word};
 use bulkhead_core::id::TenantId;
 use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
@@ -29,6 +30,35 @@ pub enum Error {
     Store(bulkhead_storage::Error),
     #[error("the change could not be recorded, and so was not made: {0}")]
     Audit(#[from] audit::Error),
+}
+
+impl Error {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Conflict => "changed",
+            Self::Store(error) => error.code(),
+            Self::Audit(error) => error.code(),
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Conflict => Blame::Tenant,
+            Self::Store(_) => Blame::Host,
+            Self::Audit(error) => error.blame(),
+        }
+    }
+
+    /// What to do about it, where that can be said.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Conflict => Some("look at it again, and try again".to_owned()),
+            Self::Store(error) => error.next_step(),
+            Self::Audit(_) => None,
+        }
+    }
 }
 
 impl From<bulkhead_storage::Error> for Error {
@@ -96,6 +126,12 @@ impl Changes {
     pub async fn make(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
         let (tenant, permission) = (by.resource().tenant.clone(), Word::new(by.permission().name()));
         self.apply(&tenant, by.who(), permission, by.target(), change, batch).await
+    }
+
+    /// The same, recorded in the platform's own chain: of what a tenant must not be asked to keep the record, its own end.
+    pub(crate) async fn make_for_the_platform(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
+        let permission = Word::new(by.permission().name());
+        self.apply(&TenantId::platform(), by.who(), permission, by.target(), change, batch).await
     }
 
     /// What the host itself changes, with nobody asking: at its first start, or because something expired.
