@@ -155,6 +155,11 @@ pub struct TenantId(String);
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionId(String);
 
+/// What an operator or a tenant calls a policy of theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyName(String);
+
 /// One call into a connector. Those made later come later in order, to the millisecond (RFC 9562, version 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InvocationId(uuid::Uuid);
@@ -264,6 +269,27 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+impl PolicyName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PolicyName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// BLAKE3 digest of a release: component, manifest and configuration schema.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -325,8 +351,8 @@ macro_rules! written_as_text {
         }
     )*};
 }
-parsed_from_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, Digest);
-written_as_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, Digest);
+parsed_from_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
+written_as_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
 
 pub(crate) fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())

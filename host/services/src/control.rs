@@ -12,7 +12,7 @@ use bulkhead_capabilities::egress::Transport;
 use bulkhead_runtime::Runtime;
 use bulkhead_storage::{Record as _, Store};
 
-use crate::access::Access;
+use crate::access::{self, Access, Policies, Policy};
 use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
@@ -48,6 +48,8 @@ pub struct Control {
     pub changes: Arc<Changes>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// The operator's and the tenants' own policies.
+    pub policies: Arc<Policies>,
     /// Secrets.
     pub vault: Vault,
     /// Customers.
@@ -72,6 +74,8 @@ pub enum Error {
     Audit(#[from] audit::Error),
     #[error(transparent)]
     Store(#[from] bulkhead_storage::Error),
+    #[error(transparent)]
+    Access(#[from] access::Error),
     #[error("what the last host left half done could not be done: {0}")]
     Changes(#[from] changes::Error),
     #[error("what the last host left half done could not be done: {0}")]
@@ -99,6 +103,7 @@ impl Control {
         let audit = Arc::new(Audit::open_with(Arc::clone(&store), audit).await?);
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
+        let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
         let references = Arc::<References>::default();
         let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
         let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
@@ -106,7 +111,7 @@ impl Control {
         let live =
             Live::new(Arc::clone(&changes), Arc::clone(&shares), Arc::clone(&releases), vault.clone(), transport);
         let live = Arc::new(live);
-        let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS];
+        let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
         let leaving = Leaving { live: Arc::clone(&live), shares, vault: vault.clone(), spaces };
         let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
         let publishers = Publishers::new(Arc::clone(&changes), Arc::clone(&references));
@@ -116,6 +121,7 @@ impl Control {
             audit,
             changes,
             access,
+            policies,
             vault,
             tenants: Arc::new(tenants),
             publishers: Arc::new(publishers),
@@ -141,6 +147,7 @@ impl Error {
         match self {
             Self::Vault(vault::Error::Vault(error)) => error.next_step(),
             Self::Store(error) => error.next_step(),
+            Self::Access(error) => error.next_step(),
             Self::Changes(error) => error.next_step(),
             Self::Tenants(error) => error.next_step(),
             Self::Vault(_) | Self::Audit(_) => None,

@@ -1,9 +1,8 @@
-//! What services that keep something have in common: a clearance is held against what is done with it, a revision against what is
-//! there, lists are cut into pages, and what refers to something else does not outlive it.
+//! What services that keep something have in common: a revision is held against what is there, lists are cut into pages, and what
+//! refers to something else does not outlive it.
 
 use std::time::SystemTime;
 
-use bulkhead_core::Permission;
 use bulkhead_storage::record::{self, key};
 use bulkhead_storage::{Record, Store, Stored};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,14 +11,6 @@ use crate::access::Clearance;
 
 /// Most items of one page: what a person scrolls through.
 pub const LARGEST_PAGE: usize = 200;
-
-/// A clearance is for something else than what was to be done with it, which is a mistake of the host's own code.
-#[derive(Debug, thiserror::Error)]
-#[error("what was permitted is `{had}`, and not `{wanted}`")]
-pub struct Misused {
-    had: Permission,
-    wanted: Permission,
-}
 
 /// What was read is no longer what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +41,6 @@ impl References {
 }
 
 impl Clearance {
-    /// Refuses to be used for anything but `wanted`.
-    pub(crate) fn is_for(&self, wanted: Permission) -> Result<(), Misused> {
-        let had = self.permission();
-        if had == wanted { Ok(()) } else { Err(Misused { had, wanted }) }
-    }
-
     /// When it was decided, in seconds since 1970.
     pub(crate) fn at(&self) -> u64 {
         seconds(self.now())

@@ -12,9 +12,9 @@ use bulkhead_storage::record::{self, key};
 use bulkhead_storage::{Batch, Record, Space, Store, Stored};
 use serde::{Deserialize, Serialize};
 
-use crate::access::Clearance;
+use crate::access::{Clearance, Misused};
 use crate::changes::{self, Change, Changes};
-use crate::kept::{self, Listed, Misused, References};
+use crate::kept::{self, Listed, References};
 use crate::tenants;
 
 /// A publisher's name, and whose it is.
@@ -90,7 +90,7 @@ impl Publishers {
 
     /// Who owns the name that the clearance names: a tenant sees its own, the platform all.
     pub async fn get(&self, by: &Clearance) -> Result<Stored<Publisher>, Error> {
-        by.is_for(Permission::PublisherRead)?;
+        by.for_(Permission::PublisherRead)?;
         let name: PublisherName = by.resource().name.as_deref().unwrap_or_default().parse()?;
         let stored = record::load::<Publisher>(self.store(), &key(&[name.as_str()])).await?;
         stored.filter(|stored| may_see(by, &stored.record)).ok_or(Error::NotFound)
@@ -103,7 +103,7 @@ impl Publishers {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Listed<Stored<Publisher>>, Error> {
-        by.is_for(Permission::PublisherRead)?;
+        by.for_(Permission::PublisherRead)?;
         let name = |publisher: &Publisher| publisher.name.to_string();
         let mut page = kept::page(self.store(), &[], after, limit, name).await?;
         page.items.retain(|stored| may_see(by, &stored.record));
@@ -117,7 +117,7 @@ impl Publishers {
         owner: TenantId,
         revision: Option<u64>,
     ) -> Result<Stored<Publisher>, Error> {
-        by.is_for(Permission::PublisherAssign)?;
+        by.for_(Permission::PublisherAssign)?;
         let name: PublisherName = by.resource().name.as_deref().unwrap_or_default().parse()?;
         let _kept = self.references.making().await;
         if !tenants::is_known(self.store(), &owner).await? {
@@ -162,7 +162,7 @@ impl Error {
             Self::NoTenant(_) => "tenant-unknown",
             Self::Changed => "changed",
             Self::Name(_) => "name",
-            Self::Misused(_) => "host-error",
+            Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
         }

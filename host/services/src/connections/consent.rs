@@ -43,7 +43,7 @@ impl Connections {
         revision: Option<u64>,
         agreement: Agreement,
     ) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionGrant)?;
+        by.for_(Permission::ConnectionGrant)?;
         let owner = owner(&by)?;
         let _kept = self.references.making().await;
         let stored = self.seen(&owner, revision).await?;
@@ -90,7 +90,7 @@ impl Connections {
 
     /// Takes back what was granted. What runs ends, and nothing runs until somebody consents again.
     pub async fn revoke(&self, by: Clearance, revision: Option<u64>) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionGrant)?;
+        by.for_(Permission::ConnectionGrant)?;
         let owner = owner(&by)?;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();

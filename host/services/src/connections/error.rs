@@ -8,7 +8,7 @@ use bulkhead_core::power;
 use bulkhead_runtime::Refusal;
 
 use super::MOST_CONNECTIONS;
-use crate::kept::Misused;
+use crate::access::Misused;
 use crate::{audit, changes, connection, invocation, releases};
 
 /// Why nothing was done.
@@ -110,7 +110,7 @@ impl Error {
             Self::Form(_) => "secret-form",
             Self::Vault(error) => error.code(),
             Self::Audit(error) => error.code(),
-            Self::Misused(_) => "host-error",
+            Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
             Self::Again(error) => error.code(),

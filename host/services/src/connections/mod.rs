@@ -97,7 +97,7 @@ impl Connections {
 
     /// Makes the connection that the clearance names. It may do nothing yet: the answer is what it asks for.
     pub async fn create(&self, by: Clearance, spec: Spec) -> Result<(Stored<Connection>, Request), Error> {
-        by.is_for(Permission::ConnectionCreate)?;
+        by.for_(Permission::ConnectionCreate)?;
         let owner = owner(&by)?;
         let _kept = self.references.making().await;
         if !tenants::is_known(self.store(), &owner.tenant).await? {
@@ -137,7 +137,7 @@ impl Connections {
 
     /// One connection.
     pub async fn get(&self, by: &Clearance) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionRead)?;
+        by.for_(Permission::ConnectionRead)?;
         self.stored(&owner(by)?).await
     }
 
@@ -148,14 +148,14 @@ impl Connections {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Listed<Stored<Connection>>, Error> {
-        by.is_for(Permission::ConnectionRead)?;
+        by.for_(Permission::ConnectionRead)?;
         let name = |connection: &Connection| connection.name.to_string();
         Ok(kept::page(self.store(), &[by.resource().tenant.as_str()], after, limit, name).await?)
     }
 
     /// What one asks for, in plain words.
     pub async fn request(&self, by: &Clearance) -> Result<Asked, Error> {
-        by.is_for(Permission::ConnectionRead)?;
+        by.for_(Permission::ConnectionRead)?;
         self.asked(&self.stored(&owner(by)?).await?.record).await
     }
 
@@ -172,7 +172,7 @@ impl Connections {
         revision: Option<u64>,
         to: Configuration,
     ) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionConfigure)?;
+        by.for_(Permission::ConnectionConfigure)?;
         let owner = owner(&by)?;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();
@@ -194,7 +194,7 @@ impl Connections {
 
     /// Stops it: nothing of it runs until it is resumed, also after the host was started anew.
     pub async fn pause(&self, by: Clearance, why: &str) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionPause)?;
+        by.for_(Permission::ConnectionPause)?;
         let owner = owner(&by)?;
         let stored = self.stored(&owner).await?;
         if stored.record.paused.is_some() {
@@ -210,7 +210,7 @@ impl Connections {
 
     /// Lets it go on, and forgets what counted against it.
     pub async fn resume(&self, by: Clearance) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionResume)?;
+        by.for_(Permission::ConnectionResume)?;
         let owner = owner(&by)?;
         let stored = self.stored(&owner).await?;
         let connection = Connection { paused: None, ..stored.record.clone() };
@@ -221,7 +221,7 @@ impl Connections {
 
     /// Removes it, with its secrets. Nothing of it runs when this returns.
     pub async fn delete(&self, by: Clearance, revision: Option<u64>) -> Result<(), Error> {
-        by.is_for(Permission::ConnectionDelete)?;
+        by.for_(Permission::ConnectionDelete)?;
         let owner = owner(&by)?;
         // Nobody enters a secret meanwhile.
         let _alone = self.references.removing().await;

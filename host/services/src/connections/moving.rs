@@ -39,7 +39,7 @@ impl Connections {
     /// Moves the connection to another release of its connector, if that asks for nothing more. Otherwise it stays where it is, and
     /// waits for a grant for that release.
     pub async fn upgrade(&self, by: Clearance, revision: Option<u64>, to: Upgrade) -> Result<Upgraded, Error> {
-        by.is_for(Permission::ConnectionUpgrade)?;
+        by.for_(Permission::ConnectionUpgrade)?;
         let owner = owner(&by)?;
         let _kept = self.references.making().await;
         let stored = self.seen(&owner, revision).await?;
@@ -79,7 +79,7 @@ impl Connections {
 
     /// Moves the connection back to the release it was moved from, with the configuration and the grant that it had there.
     pub async fn rollback(&self, by: Clearance, revision: Option<u64>) -> Result<Stored<Connection>, Error> {
-        by.is_for(Permission::ConnectionUpgrade)?;
+        by.for_(Permission::ConnectionUpgrade)?;
         let owner = owner(&by)?;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();

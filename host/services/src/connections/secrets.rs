@@ -20,7 +20,7 @@ use crate::changes::Change;
 impl Connections {
     /// Enters a value, as the next version where there is one already. Returns the version.
     pub async fn set_secret(&self, by: Clearance, name: &SecretName, value: SecretString) -> Result<u32, Error> {
-        by.is_for(Permission::SecretWrite)?;
+        by.for_(Permission::SecretWrite)?;
         let owner = owner(&by)?;
         // Nobody removes the connection meanwhile, and leaves the value behind.
         let _kept = self.references.making().await;
@@ -49,7 +49,7 @@ impl Connections {
 
     /// What is said of a connection's secrets, without their values.
     pub async fn secrets(&self, by: &Clearance) -> Result<Vec<vault::Entry>, Error> {
-        by.is_for(Permission::SecretList)?;
+        by.for_(Permission::SecretList)?;
         let owner = owner(by)?;
         self.stored(&owner).await?;
         Ok(self.vault.list(&owner.tenant, Some(&owner.connection)).await?)
@@ -57,7 +57,7 @@ impl Connections {
 
     /// Removes a secret in all its versions. What runs with it ends.
     pub async fn remove_secret(&self, by: Clearance, name: &SecretName) -> Result<(), Error> {
-        by.is_for(Permission::SecretDelete)?;
+        by.for_(Permission::SecretDelete)?;
         let owner = owner(&by)?;
         self.stored(&owner).await?;
         self.vault.remove(&owner, name).await?;

@@ -95,7 +95,7 @@ impl Live {
         input: &String,
         key: &str,
     ) -> Result<Called<String>, Error> {
-        by.is_for(Permission::ConnectionInvoke)?;
+        by.for_(Permission::ConnectionInvoke)?;
         let held = self.held(&by).await?;
         let called = held.ready.calls.invoke(action, input, key).await?;
         self.settle(&held);
@@ -111,7 +111,7 @@ impl Live {
 
     /// Has the connection try its configuration.
     pub async fn check(&self, by: Clearance) -> Result<Called<()>, Error> {
-        by.is_for(Permission::ConnectionCheck)?;
+        by.for_(Permission::ConnectionCheck)?;
         let held = self.held(&by).await?;
         let called = held.ready.calls.check().await?;
         self.settle(&held);
@@ -120,7 +120,7 @@ impl Live {
 
     /// Has the connection list its streams.
     pub async fn discover(&self, by: Clearance) -> Result<Called<Vec<StreamDefinition>>, Error> {
-        by.is_for(Permission::ConnectionCheck)?;
+        by.for_(Permission::ConnectionCheck)?;
         let held = self.held(&by).await?;
         let called = held.ready.calls.discover().await?;
         self.settle(&held);
@@ -129,7 +129,7 @@ impl Live {
 
     /// Has the connection describe its actions.
     pub async fn describe(&self, by: Clearance) -> Result<Called<String>, Error> {
-        by.is_for(Permission::ConnectionCheck)?;
+        by.for_(Permission::ConnectionCheck)?;
         let held = self.held(&by).await?;
         let called = held.ready.calls.describe().await?;
         self.settle(&held);

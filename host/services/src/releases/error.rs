@@ -6,7 +6,7 @@ use bulkhead_core::power;
 use bulkhead_runtime::Refusal;
 
 use super::MOST_RELEASES;
-use crate::kept::Misused;
+use crate::access::Misused;
 use crate::{changes, publishers, release};
 
 /// Why nothing was done.
@@ -61,7 +61,7 @@ impl Error {
             Self::Power(_) => "release-invalid",
             Self::Release(error) => error.code(),
             Self::Publisher(error) => error.code(),
-            Self::Misused(_) => "host-error",
+            Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
         }

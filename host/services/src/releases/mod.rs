@@ -143,7 +143,7 @@ impl Releases {
     /// Installs what `source` has for the clearance's tenant, once it was tried whether it can run. What was installed before is
     /// left as it is.
     pub async fn install(&self, by: Clearance, source: &dyn Source) -> Result<Installation, Error> {
-        by.is_for(Permission::ReleaseInstall)?;
+        by.for_(Permission::ReleaseInstall)?;
         let tenant = by.resource().tenant.clone();
         let share = self.shares.of(&tenant).await?.ok_or_else(|| Error::NoTenant(tenant.clone()))?;
         let parts = source.parts().await?;
@@ -208,7 +208,7 @@ impl Releases {
 
     /// One release: the tenant's own, or the platform's.
     pub async fn get(&self, by: &Clearance) -> Result<Found, Error> {
-        by.is_for(Permission::ReleaseRead)?;
+        by.for_(Permission::ReleaseRead)?;
         let digest = digest_of(by)?;
         let reference = self.find(&by.resource().tenant, &digest).await?;
         let at = key(&[reference.of.as_str(), &digest.to_string()]);
@@ -218,14 +218,14 @@ impl Releases {
 
     /// What one release asks for, before anything is configured.
     pub async fn request(&self, by: &Clearance) -> Result<Request, Error> {
-        by.is_for(Permission::ReleaseRead)?;
+        by.for_(Permission::ReleaseRead)?;
         let reference = self.find(&by.resource().tenant, &digest_of(by)?).await?;
         self.described(&reference).await?.request(&Value::Null)
     }
 
     /// The tenant's releases, and after them the platform's.
     pub async fn list(&self, by: &Clearance, after: Option<&str>, limit: usize) -> Result<Listed<Found>, Error> {
-        by.is_for(Permission::ReleaseRead)?;
+        by.for_(Permission::ReleaseRead)?;
         let (tenant, limit) = (&by.resource().tenant, limit.clamp(1, LARGEST_PAGE));
         let mut owners = vec![tenant.clone()];
         if !tenant.is_platform() {
@@ -255,7 +255,7 @@ impl Releases {
 
     /// Removes a release of the clearance's tenant that no connection runs, or could go back to.
     pub async fn remove(&self, by: Clearance) -> Result<(), Error> {
-        by.is_for(Permission::ReleaseRemove)?;
+        by.for_(Permission::ReleaseRemove)?;
         let (tenant, digest) = (by.resource().tenant.clone(), digest_of(&by)?);
         let at = key(&[tenant.as_str(), &digest.to_string()]);
         let _alone = self.references.removing().await;

@@ -18,9 +18,9 @@ use bulkhead_storage::record::{self, key};
 use bulkhead_storage::{Batch, Record, Space, Store, Stored};
 use serde::{Deserialize, Serialize};
 
-use crate::access::Clearance;
+use crate::access::{Clearance, Misused};
 use crate::changes::{self, Change, Changes};
-use crate::kept::{self, Listed, Misused, References};
+use crate::kept::{self, Listed, References};
 
 pub use leaving::Leaving;
 
@@ -153,7 +153,7 @@ impl Tenants {
 
     /// Makes the tenant that the clearance names, of the platform's.
     pub async fn create(&self, by: Clearance, spec: Spec) -> Result<Stored<Tenant>, Error> {
-        by.is_for(Permission::TenantCreate)?;
+        by.for_(Permission::TenantCreate)?;
         let name: TenantId = by.resource().name.as_deref().unwrap_or_default().parse()?;
         if name.is_platform() || name == TenantId::local() {
             return Err(Error::Reserved(name));
@@ -180,7 +180,7 @@ impl Tenants {
 
     /// One tenant.
     pub async fn get(&self, by: &Clearance) -> Result<Stored<Tenant>, Error> {
-        by.is_for(Permission::TenantRead)?;
+        by.for_(Permission::TenantRead)?;
         self.stored(&by.resource().tenant).await
     }
 
@@ -191,7 +191,7 @@ impl Tenants {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Listed<Stored<Tenant>>, Error> {
-        by.is_for(Permission::TenantList)?;
+        by.for_(Permission::TenantList)?;
         let mut page = kept::page(self.store(), &[], after, limit, |tenant: &Tenant| tenant.name.to_string()).await?;
         page.items.retain(|stored| stored.record.standing == Standing::Present);
         Ok(page)
@@ -199,7 +199,7 @@ impl Tenants {
 
     /// Changes what is said of a tenant.
     pub async fn update(&self, by: Clearance, revision: Option<u64>, spec: Spec) -> Result<Stored<Tenant>, Error> {
-        by.is_for(Permission::TenantUpdate)?;
+        by.for_(Permission::TenantUpdate)?;
         let name = by.resource().tenant.clone();
         let stored = self.stored(&name).await?;
         kept::unchanged(&stored, revision).map_err(|_| Error::Changed)?;
@@ -213,7 +213,7 @@ impl Tenants {
 
     /// Removes a tenant with all that it has. When this returns, nothing of it runs and its secrets are gone.
     pub async fn delete(&self, by: Clearance, revision: Option<u64>) -> Result<(), Error> {
-        by.is_for(Permission::TenantDelete)?;
+        by.for_(Permission::TenantDelete)?;
         let name = by.resource().tenant.clone();
         let stored = {
             let _alone = self.references.removing().await;
@@ -284,7 +284,7 @@ impl Error {
             Self::Full => "tenants-full",
             Self::Name(_) => "name",
             Self::Vault(error) => error.code(),
-            Self::Misused(_) => "host-error",
+            Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
         }
