@@ -53,33 +53,13 @@ impl Error {
             Self::Audit(error) | Self::Unrecorded(error) => error.blame(),
         }
     }
-}
-
-impl Error {
-    /// A stable word for it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Conflict => "changed",
-            Self::Store(error) => error.code(),
-            Self::Audit(error) => error.code(),
-        }
-    }
-
-    /// Who has to act.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::Conflict => Blame::Tenant,
-            Self::Store(_) => Blame::Host,
-            Self::Audit(error) => error.blame(),
-        }
-    }
 
     /// What to do about it, where that can be said.
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Conflict => Some("look at it again, and try again".to_owned()),
             Self::Store(error) => error.next_step(),
-            Self::Audit(_) => None,
+            Self::Audit(_) | Self::Unrecorded(_) => None,
         }
     }
 }

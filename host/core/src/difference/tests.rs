@@ -35,7 +35,7 @@ fn a_release_asks_nothing_beyond_itself_or_beyond_a_wider_one() {
     check("32MiB", "16MiB", &[]);
     check("= 60", "= 6", &[]);
     check("why = \"w\"", "why = \"other words\"", &[]);
-    assert_eq!(between(BASE, ""), []);
+    assert_eq!(between(BASE, "[limits]\nmemory = \"32MiB\"\n"), []);
 }
 
 #[test]
