@@ -379,10 +379,10 @@ mod tests {
     #[test]
     fn names_that_sound_like_credentials_are_told() {
         let schema = r#"{"properties":{"api_key":{},"apiToken":{},"token_url":{},"key":{},"a":{"properties":{"db-password":{}}}}}"#;
-        assert_eq!(
-            dubious(schema),
-            ["/properties/apiToken", "/properties/api_key", "/properties/a/properties/db-password"]
-        );
+        // In the order in which JSON objects are kept, which is another crate's choice.
+        let mut found = dubious(schema);
+        found.sort();
+        assert_eq!(found, ["/properties/a/properties/db-password", "/properties/apiToken", "/properties/api_key"]);
         assert!(dubious("").is_empty());
     }
 }
