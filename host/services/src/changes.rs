@@ -9,9 +9,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhead_core::Blame;
 use bulkhead_core::audit::{Changed, Event, Long, Subject, What, Who, Word};
 use bulkhead_core::id::TenantId;
+use bulkhead_core::{Blame, Principal};
 use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
 use serde::Serialize;
 
@@ -149,6 +149,19 @@ impl Changes {
     ) -> Result<(), Error> {
         let target = bulkhead_core::audit::Text::new(tenant.as_str());
         self.apply(tenant, Who::host(), permission, target, change, batch).await
+    }
+
+    /// What somebody changes of their own, for which nobody is asked: a log-in, a password, a token that stands for them.
+    pub(crate) async fn make_of_own(
+        &self,
+        who: Who,
+        principal: &Principal,
+        what: Word,
+        change: Change,
+        batch: Batch,
+    ) -> Result<(), Error> {
+        let target = bulkhead_core::audit::Text::new(&principal.to_string());
+        self.apply(&principal.tenant, who, what, target, change, batch).await
     }
 
     async fn apply(

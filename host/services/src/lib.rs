@@ -12,6 +12,7 @@ pub mod connection;
 pub mod connections;
 pub mod consent;
 pub mod control;
+pub mod identity;
 pub mod invocation;
 pub mod kept;
 pub mod live;

@@ -118,6 +118,11 @@ impl Batch {
         batch
     }
 
+    /// Does nothing unless `stored` is still there as it was read.
+    pub fn same<R: Record>(self, key: &[u8], stored: &Stored<R>) -> Self {
+        self.only_if(R::SPACE, key, Some(stored.row.clone()))
+    }
+
     fn written<R: Record>(self, key: &[u8], record: &R, before: Option<Vec<u8>>, revision: u64) -> Self {
         let mut batch = self.only_if(R::SPACE, key, before);
         match serde_json::to_vec(&Row { version: R::VERSION, revision, record }) {
@@ -186,6 +191,7 @@ mod tests {
         assert!(matches!(store.apply(Batch::new().while_as(&at, &read)).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().update(&at, &read, &old("d"))).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().remove(&at, &read)).await, Err(Error::Conflict)));
+        assert!(matches!(store.apply(Batch::new().same(&at, &read)).await, Err(Error::Conflict)));
         let read = load::<Old>(&store, &at).await.unwrap().unwrap();
         assert_eq!((&read.record, read.revision), (&old("c"), 2));
         store.apply(Batch::new().remove(&at, &read)).await.unwrap();
