@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::vault::{Keys, Source, Vault};
 use bulkhead_capabilities::egress::Transport;
+use bulkhead_core::id::TenantId;
 use bulkhead_runtime::Runtime;
-use bulkhead_storage::{Record as _, Store};
+use bulkhead_storage::{Folder, Record as _, Store};
 
 use crate::access::{self, Access, Policies, Policy};
 use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
+use crate::identity::{self, Identity, bearer};
 use crate::kept::References;
 use crate::live::Live;
 use crate::publishers::Publishers;
@@ -50,6 +52,8 @@ pub struct Control {
     pub access: Arc<Access>,
     /// The operator's and the tenants' own policies.
     pub policies: Arc<Policies>,
+    /// Who calls.
+    pub identity: Arc<Identity>,
     /// Secrets.
     pub vault: Vault,
     /// Customers.
@@ -62,6 +66,7 @@ pub struct Control {
     pub connections: Arc<Connections>,
     /// What runs of them.
     pub live: Arc<Live>,
+    shares: Arc<Shares>,
 }
 
 /// Why it was not opened.
@@ -76,6 +81,8 @@ pub enum Error {
     Store(#[from] bulkhead_storage::Error),
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
     #[error("what the last host left half done could not be done: {0}")]
     Changes(#[from] changes::Error),
     #[error("what the last host left half done could not be done: {0}")]
@@ -88,12 +95,14 @@ impl Control {
         let Settings { data, keys, master, runtime, transport, audit } = settings;
         let store = vault::store(&data, &keys).await?;
         let keys = Keys::open(&keys, master).map_err(vault::Error::from)?;
-        Self::over(Arc::new(store), keys, runtime, transport, audit).await
+        let folder = store.folder();
+        Self::over(Arc::new(store), Some(folder), keys, runtime, transport, audit).await
     }
 
-    /// The same over a store that is open.
+    /// The same over a store that is open. The setup token goes to `folder`, if there is one.
     pub async fn over(
         store: Arc<dyn Store>,
+        folder: Option<Arc<Folder>>,
         keys: Keys,
         runtime: Runtime,
         transport: Arc<Transport>,
@@ -104,6 +113,9 @@ impl Control {
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
+        let fetch = Arc::new(bearer::Gate::new(Arc::clone(&transport)));
+        let (by, to) = (Arc::clone(&access), Arc::clone(&changes));
+        let identity = Arc::new(Identity::open(to, by, vault.clone(), folder, fetch)?);
         let references = Arc::<References>::default();
         let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
         let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
@@ -112,7 +124,13 @@ impl Control {
             Live::new(Arc::clone(&changes), Arc::clone(&shares), Arc::clone(&releases), vault.clone(), transport);
         let live = Arc::new(live);
         let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
-        let leaving = Leaving { live: Arc::clone(&live), shares, vault: vault.clone(), spaces };
+        let leaving = Leaving {
+            identity: Arc::clone(&identity),
+            live: Arc::clone(&live),
+            shares: Arc::clone(&shares),
+            vault: vault.clone(),
+            spaces,
+        };
         let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
         let publishers = Publishers::new(Arc::clone(&changes), Arc::clone(&references));
         let connections =
@@ -122,13 +140,21 @@ impl Control {
             changes,
             access,
             policies,
+            identity,
             vault,
             tenants: Arc::new(tenants),
             publishers: Arc::new(publishers),
             releases,
             connections: Arc::new(connections),
             live,
+            shares,
         })
+    }
+
+    /// Whether `tenant` is the platform, or a tenant that is there: what is asked before anything is decided about what would be its
+    /// own. One that is at hand costs no reading.
+    pub async fn knows(&self, tenant: &TenantId) -> Result<bool, bulkhead_storage::Error> {
+        Ok(self.shares.of(tenant).await?.is_some())
     }
 
     /// Writes what is pending of the audit log. Whoever still holds a room of it keeps that open.
@@ -148,6 +174,7 @@ impl Error {
             Self::Vault(vault::Error::Vault(error)) => error.next_step(),
             Self::Store(error) => error.next_step(),
             Self::Access(error) => error.next_step(),
+            Self::Identity(error) => error.next_step(),
             Self::Changes(error) => error.next_step(),
             Self::Tenants(error) => error.next_step(),
             Self::Vault(_) | Self::Audit(_) => None,
@@ -196,7 +223,7 @@ pub(crate) mod scratch {
         let transport = Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap();
         let keys = Keys::open(&folder.path().join("keys"), Source::File).unwrap();
         let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
-        Control::over(store, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
+        Control::over(store, None, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
     }
 
     /// That an administrator of the platform may do this to `tenant/name`, or to all of `tenant`.

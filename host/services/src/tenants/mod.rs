@@ -109,6 +109,8 @@ pub enum Error {
     Full,
     #[error("a name of a tenant was to be given: {0}")]
     Name(#[from] bulkhead_core::id::Error),
+    #[error("the tenant's people could not be removed: {0}")]
+    Identity(#[from] crate::identity::Error),
     #[error("the tenant's secrets could not be erased: {0}")]
     Vault(#[from] bulkhead_capabilities::credentials::vault::Error),
     #[error(transparent)]
@@ -283,6 +285,7 @@ impl Error {
             Self::Allowance(_) => "tenant-allowance",
             Self::Full => "tenants-full",
             Self::Name(_) => "name",
+            Self::Identity(error) => error.code(),
             Self::Vault(error) => error.code(),
             Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
@@ -294,7 +297,7 @@ impl Error {
     pub fn blame(&self) -> bulkhead_core::Blame {
         use bulkhead_core::Blame;
         match self {
-            Self::Vault(_) | Self::Misused(_) | Self::Store(_) => Blame::Host,
+            Self::Identity(_) | Self::Vault(_) | Self::Misused(_) | Self::Store(_) => Blame::Host,
             Self::Changes(error) => error.blame(),
             _ => Blame::Tenant,
         }
@@ -305,6 +308,7 @@ impl Error {
         Some(match self {
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::Exists(_) | Self::Reserved(_) => "choose another name".to_owned(),
+            Self::Identity(error) => return error.next_step(),
             Self::Vault(error) => return error.next_step(),
             Self::Store(error) => return error.next_step(),
             Self::Changes(error) => return error.next_step(),
