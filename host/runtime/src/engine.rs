@@ -19,8 +19,9 @@ use crate::compile::{Compiler, Works};
 use crate::prepare::{self, Prepared};
 use crate::shelf::Shelf;
 
-/// How long a guest computes before it yields to others. Short beside a person's patience, long beside a task switch.
-pub(crate) const SLICE: Duration = Duration::from_millis(5);
+/// How long a guest computes before it yields to others, and so at the most before it waits for its first turn. Forty times the
+/// smallest call, so that few are interrupted; and long beside a task switch.
+pub(crate) const SLICE: Duration = Duration::from_millis(1);
 /// A guest's stack, in bytes: wasmtime's own default, written down because deep recursion is cut off here.
 const STACK: usize = 512 * 1024;
 /// What a guest's calls into the host run on, its own stack included, in bytes.

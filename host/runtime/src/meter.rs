@@ -45,11 +45,11 @@ impl<'a, F: Future> Metered<'a, F> {
 
 impl<F> Metered<'_, F> {
     /// A turn, where one is needed.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Place>> {
+    fn poll_turn(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Option<Place>> {
         let (cores, turns) = self.turns;
         let asked = match self.waiting.take() {
             Some(waiting) => Err(waiting),
-            None => match turns.ask(cores, *self.used) {
+            None => match turns.ask(cores, *self.used, now) {
                 Some(asked) => asked,
                 None => return Poll::Ready(None),
             },
@@ -71,12 +71,13 @@ impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Exhausted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = ready!(self.poll_turn(cx));
-        let (began, before) = (Instant::now(), thread_time());
+        let began = Instant::now();
+        let turn = ready!(self.poll_turn(began, cx));
+        let before = thread_time();
         let polled = self.inner.as_mut().poll(cx);
         let took = began.elapsed();
         let spent = if took < BRIEF { took } else { thread_time().saturating_sub(before) };
-        self.turns.1.done(turn, spent);
+        self.turns.1.done(turn, spent, began + took);
         *self.used += spent;
         match polled {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -96,7 +97,7 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
-    use crate::turns::INSTANT;
+        use crate::turns::INSTANT;
 
     #[tokio::test]
     async fn waiting_is_free_and_computing_is_not() {
@@ -122,7 +123,8 @@ mod tests {
     async fn whoever_computed_for_a_while_waits_for_a_turn_and_whoever_has_begun_does_not() {
         let (cores, tenant) = (Cores::new(), Turns::default());
         let limit = Duration::from_secs(9);
-        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, 2 * INSTANT)?.ok()).collect();
+        let now = Instant::now();
+        let held: Vec<Place> = std::iter::from_fn(|| tenant.ask(&cores, 2 * INSTANT, now)?.ok()).collect();
         let mut used = Duration::ZERO;
         assert!(Metered::new(pin!(async {}), &mut used, limit, (&cores, &tenant)).await.is_ok());
         used = 2 * INSTANT;
@@ -132,6 +134,6 @@ mod tests {
         assert!(waits);
         drop(held);
         assert!(late.await.is_ok());
-        assert!(tenant.ask(&cores, 2 * INSTANT).unwrap().is_ok(), "the turn was given back");
+        assert!(tenant.ask(&cores, 2 * INSTANT, now).unwrap().is_ok(), "the turn was given back");
     }
 }
