@@ -19,7 +19,7 @@ use crate::Runtime;
 use crate::compile::{self, Quota};
 use crate::engine::Settings;
 use crate::fair::{Fair, Party, Place};
-use crate::memory::{Pot, Share};
+use crate::memory::{Pot, STEP, Share};
 use crate::turns::{Cores, Turns};
 
 /// Of the host's places, one in so many is kept for tenants that hold none.
@@ -137,20 +137,26 @@ impl Host {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let guests = settings.guests.get() as usize;
         let memory = settings.memory.map_or_else(Pot::of_the_machine, Pot::new);
-        Arc::new(Self { instances: Fair::new(guests, guests / KEPT), cores: Cores::new(), memory: Arc::new(memory) })
+        Arc::new(Self {
+            instances: Fair::new(guests, guests / KEPT),
+            cores: Cores::new(),
+            memory: Arc::new(memory),
+        })
     }
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, runtime: Runtime, allowance: Allowance) -> Arc<Self> {
-        let host = Arc::clone(&runtime.host.memory);
-        let tenant = allowance.memory.unwrap_or(host.all() / PART);
+        let share = |tenant: usize, host: &Arc<Pot>| {
+            Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host: Arc::clone(host) })
+        };
+        let Host { memory, .. } = &*runtime.host;
         Arc::new(Self {
             id,
             allowance,
             instances: Party::new(allowance.running),
             turns: Turns::default(),
-            memory: Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host }),
+            memory: share(allowance.memory.unwrap_or(memory.all() / PART), memory),
             waiting: AtomicUsize::new(0),
             compiling: compile::Share::new(allowance.compiling),
             runtime,
@@ -205,7 +211,7 @@ impl Entry {
             }
         };
         let admitted = admitted.ok_or_else(|| self.busy(self.whose()))?;
-        match self.tenant.memory.lacking() {
+        match self.tenant.memory.lacking(STEP) {
             Some(whose) => Err(self.busy(whose)),
             None => Ok(admitted),
         }
@@ -244,7 +250,8 @@ impl Entry {
         }
     }
 
-    fn busy(&self, whose: Whose) -> Busy {
+    /// Turned away, for want of these.
+    pub(crate) fn busy(&self, whose: Whose) -> Busy {
         let Tenant { id, allowance, waiting, .. } = &*self.tenant;
         metrics::counter!("bulkhead_busy_total", "tenant" => id.to_string()).increment(1);
         // As long as it takes when each of those who run takes a second.

@@ -4,14 +4,17 @@
 //! this thread around each poll is the guest's, to within one slice. So is what the host does with what it returned, since that
 //! is part of the same future. What host calls leave to other tasks (connections, masking of answers as they arrive) is bounded by
 //! their own limits and is not counted here.
-//! Invariants: 1. a guest that needs a turn (`turns.rs`) is polled only while it holds one; 2. a turn lasts one poll.
+//! Invariants: 1. a guest that needs a turn (`turns.rs`) is polled only while it holds one; 2. a turn lasts one poll; 3. wiping
+//! what a guest had is its tenant's, whoever gave it up and when.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::admission::Tenant;
 use crate::fair::{Place, Waiting};
 use crate::turns::{Cores, Turns};
 
@@ -87,6 +90,34 @@ impl<F: Future> Future for Metered<'_, F> {
     }
 }
 
+/// Charges a tenant for wiping what one of its guests had. It is to be dropped after that guest's store.
+pub(crate) struct Wiping {
+    tenant: Arc<Tenant>,
+    /// The thread's time when it began.
+    since: Option<Duration>,
+}
+
+impl Wiping {
+    /// Of a guest of `tenant` that is not gone yet.
+    pub(crate) fn of(tenant: Arc<Tenant>) -> Self {
+        Self { tenant, since: None }
+    }
+
+    /// Its store is dropped now, on this thread.
+    pub(crate) fn begin(&mut self) {
+        self.since = Some(thread_time());
+    }
+}
+
+impl Drop for Wiping {
+    fn drop(&mut self) {
+        if let Some(since) = self.since {
+            let (cores, turns) = self.tenant.turns();
+            turns.owes(cores, thread_time().saturating_sub(since), Instant::now());
+        }
+    }
+}
+
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
@@ -97,7 +128,9 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
-        use crate::turns::INSTANT;
+    use crate::compile::Compiler;
+    use crate::turns::INSTANT;
+    use crate::{Allowance, Runtime, Settings};
 
     #[tokio::test]
     async fn waiting_is_free_and_computing_is_not() {
@@ -135,5 +168,25 @@ mod tests {
         drop(held);
         assert!(late.await.is_ok());
         assert!(tenant.ask(&cores, 2 * INSTANT, now).unwrap().is_ok(), "the turn was given back");
+    }
+
+    #[test]
+    fn what_it_takes_to_wipe_a_guest_is_its_tenants() {
+        let runtime = Runtime::new(Settings::SINGLE, Compiler::default()).unwrap();
+        let tenant = runtime.tenant("acme".parse().unwrap(), Allowance::DEFAULT);
+        let is_watched = || {
+            let (cores, turns) = tenant.turns();
+            turns.ask(cores, Duration::ZERO, Instant::now()).is_some()
+        };
+        for (begins, counts) in [(false, false), (true, true)] {
+            let mut wiping = Wiping::of(Arc::clone(&tenant));
+            if begins {
+                wiping.begin();
+            }
+            let since = thread_time();
+            while thread_time() < since + 40 * INSTANT {}
+            drop(wiping);
+            assert_eq!(is_watched(), counts);
+        }
     }
 }

@@ -65,11 +65,25 @@ impl Turns {
         (!is_small).then(|| cores.0.ask(&self.party))
     }
 
+    /// Waits for a turn on `cores`.
+    pub(crate) async fn turn(&self, cores: &Cores) -> Place {
+        match cores.0.ask(&self.party) {
+            Ok(turn) => turn,
+            Err(waiting) => waiting.await,
+        }
+    }
+
     /// Notes how much a guest used at once, and gives back the turn that it had.
     pub(crate) fn done(&self, turn: Option<Place>, spent: Duration, now: Instant) {
         if let Some(mut turn) = turn {
             turn.charge(rounds(spent.saturating_sub(SLICE)));
         }
+        self.count(spent, now);
+    }
+
+    /// Notes how much was done for a guest at once that cannot wait for a turn.
+    pub(crate) fn owes(&self, cores: &Cores, spent: Duration, now: Instant) {
+        cores.0.charge(&self.party, rounds(spent));
         self.count(spent, now);
     }
 
