@@ -206,6 +206,7 @@ impl Connection {
         // what it returned is in the host's memory already.
         store.epoch_deadline_callback(move |mut store| {
             let limiter = &mut store.data_mut().limiter;
+            limiter.moves_on();
             match limiter.pass(most) {
                 Ok(()) => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
                 Err(whose) => Err(wasmtime::format_err!("for what it may return, {whose} no memory left")),
@@ -305,6 +306,7 @@ impl Run {
         let began = Instant::now();
         self.cpu = Duration::ZERO;
         self.deadline = began + self.limits.time.duration();
+        self.store.data_mut().limiter.moves_on();
         self.calling = Some(began);
         Calling(self)
     }

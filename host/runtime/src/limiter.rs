@@ -60,6 +60,14 @@ impl Limiter {
         self.limit - self.left
     }
 
+    /// Time has passed since growth was refused, if it was: whatever happens from now on is not for the host's want of memory. One's
+    /// own limit, and one's own tenant's, stay the better name for what they may have caused.
+    pub(crate) fn moves_on(&mut self) {
+        if self.refused == Some(Refused::Shared(Whose::Host)) {
+            self.refused = None;
+        }
+    }
+
     /// Takes room for `bytes` that the call in progress hands over to the host, or says whose is used up.
     pub(crate) fn pass(&mut self, bytes: usize) -> Result<(), Whose> {
         if bytes <= self.passing {
@@ -187,6 +195,18 @@ mod tests {
         assert_eq!(share.lacking(STEP), Some(Whose::Host), "its memory is not wiped yet");
         drop(held);
         assert_eq!(share.lacking(STEP), None);
+    }
+
+    #[test]
+    fn the_hosts_want_of_memory_is_no_excuse_for_what_happens_later() {
+        let mut limiter = limiter(9 * STEP, STEP);
+        assert!(!limiter.memory_growing(0, 2 * STEP, None).unwrap());
+        assert_eq!(limiter.refused(), Some(Refused::Shared(Whose::Host)));
+        limiter.moves_on();
+        assert_eq!(limiter.refused(), None);
+        assert!(!limiter.memory_growing(0, 10 * STEP, None).unwrap());
+        limiter.moves_on();
+        assert_eq!(limiter.refused(), Some(Refused::Own));
     }
 
     #[test]
