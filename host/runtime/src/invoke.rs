@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
-use bulkhead_capabilities::journal::Exit;
+use bulkhead_capabilities::journal::{Exit, Record};
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
 use bulkhead_core::limits::{Limits, Size};
@@ -258,6 +258,10 @@ impl Reader {
         run.end(result)
     }
 
+    /// What the instance did since its last call ended, if it did anything: a request that was left open goes on by itself.
+    pub fn rest(&mut self) -> Option<(Usage, Record)> {
+        self.run.rest()
+    }
 }
 
 /// An instance and what it has used.
@@ -293,6 +297,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         if self.calling.is_some() {
             self.abandon();
+        } else if let Some((usage, record)) = self.rest() {
+            tally::leave(usage, record);
         }
         if self.store.data().limiter.peak() > MEMORY_KEPT {
             self.wiping.begin();
@@ -318,6 +324,17 @@ impl Run {
             self.standing.judge(Marks::of_abandoned(&record));
             tally::leave(self.used(), record);
         }
+    }
+
+    /// What was done since the last call ended, if anything was. It counts like what a call does that is given up.
+    fn rest(&mut self) -> Option<(Usage, Record)> {
+        let compartment = self.store.data();
+        let record = compartment.journal.take();
+        if record == Record::default() {
+            return None;
+        }
+        self.standing.judge(Marks::of_abandoned(&record));
+        Some((Usage { memory: compartment.limiter.peak(), ..Usage::default() }, record))
     }
 
     /// Gives back what it had. Where wiping that takes long, it is done in its tenant's turn, if there is one in a moment.

@@ -247,6 +247,10 @@ impl Client {
                 facts.protocol = Some(channel.sender.protocol());
             });
             address(&mut request, target, &origin, &channel.sender)?;
+            // It may have waited for its place, its turn, a name or a socket while another of its instance leaked.
+            if company.journal.leaked().is_some() {
+                return Err(Failure::Ended);
+            }
             if !counted {
                 company.journal.count(|record| record.requests += 1);
                 counted = true;
