@@ -26,6 +26,11 @@ use crate::turns::{Cores, Turns};
 const KEPT: usize = 8;
 /// Of the host's memory, one tenant has one part in so many unless it is said.
 const PART: usize = 4;
+/// Machine code may have one part in so many as guests' memory: some four times what a thousand connectors in Rust have on a
+/// machine with 32 GiB.
+const CODE: usize = 4;
+/// Of that, one tenant has one part in so many.
+const CODE_PART: usize = 2;
 /// Longest time that someone who is turned away is told to stay away.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,7 @@ pub(crate) struct Host {
     instances: Arc<Fair>,
     cores: Cores,
     memory: Arc<Pot>,
+    code: Arc<Pot>,
 }
 
 /// A customer of the operator, as far as it uses the host. One value for all of its connections.
@@ -75,6 +81,7 @@ pub struct Tenant {
     instances: Arc<Party>,
     turns: Turns,
     memory: Arc<Share>,
+    code: Arc<Share>,
     waiting: AtomicUsize,
     compiling: compile::Share,
 }
@@ -137,10 +144,12 @@ impl Host {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let guests = settings.guests.get() as usize;
         let memory = settings.memory.map_or_else(Pot::of_the_machine, Pot::new);
+        let code = Arc::new(Pot::new(memory.all() / CODE));
         Arc::new(Self {
             instances: Fair::new(guests, guests / KEPT),
             cores: Cores::new(),
             memory: Arc::new(memory),
+            code,
         })
     }
 }
@@ -150,13 +159,14 @@ impl Tenant {
         let share = |tenant: usize, host: &Arc<Pot>| {
             Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host: Arc::clone(host) })
         };
-        let Host { memory, .. } = &*runtime.host;
+        let Host { memory, code, .. } = &*runtime.host;
         Arc::new(Self {
             id,
             allowance,
             instances: Party::new(allowance.running),
             turns: Turns::default(),
             memory: share(allowance.memory.unwrap_or(memory.all() / PART), memory),
+            code: share(code.all() / CODE_PART, code),
             waiting: AtomicUsize::new(0),
             compiling: compile::Share::new(allowance.compiling),
             runtime,
@@ -181,6 +191,11 @@ impl Tenant {
     /// The cores that its guests take turns on, and its part in that.
     pub(crate) fn turns(&self) -> (&Cores, &Turns) {
         (&self.runtime.host.cores, &self.turns)
+    }
+
+    /// What the machine code that was loaded for it may take of the host's.
+    pub(crate) fn code(&self) -> &Arc<Share> {
+        &self.code
     }
 
     /// What its guests may take of the host's memory.

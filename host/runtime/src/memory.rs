@@ -113,6 +113,12 @@ impl Held {
         Arc::new(Self { share, bytes: AtomicUsize::new(0) })
     }
 
+    /// So many bytes and never more, or whose are used up.
+    pub(crate) fn exactly(share: &Arc<Share>, bytes: usize) -> Result<Self, Whose> {
+        share.take(bytes)?;
+        Ok(Self { share: Arc::clone(share), bytes: AtomicUsize::new(bytes) })
+    }
+
     /// Has at least so many bytes from now on, or says whose are used up. One at a time asks.
     pub(crate) fn at_least(&self, bytes: usize) -> Result<(), Whose> {
         let has = self.bytes.load(Ordering::Relaxed);
