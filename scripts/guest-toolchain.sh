@@ -31,7 +31,7 @@ It takes the first of these routes that applies:
 Variables:
   GUEST_TOOLCHAIN=rustup   where route 1 does not apply, run `rustup target add wasm32-wasip2` (this downloads)
   GUEST_TOOLCHAIN=debian   where route 1 does not apply, take route 2, even without root if the packages are installed
-  BULKHEAD_CACHE           where the sysroot is kept; by default bulkhead/ in $XDG_CACHE_HOME, which is ~/.cache
+  GUEST_TOOLCHAIN_CACHE    where the sysroot is kept; by default bulkhead/ in $XDG_CACHE_HOME, which is ~/.cache
 EOF
 }
 
@@ -44,7 +44,7 @@ main() {
     # Only answer() writes to the real stdout, which a makefile captures; apt-get and cargo cannot reach it by accident.
     exec 3>&1 1>&2
 
-    cache=${BULKHEAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bulkhead}
+    cache=${GUEST_TOOLCHAIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bulkhead}
     [[ $cache == /* ]] || cache=$PWD/$cache
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
     cd "$here/.." # The toolchain that counts is the one that is active in this repository.

@@ -11,6 +11,7 @@ set -euo pipefail
 readonly LINKER_VERSION=0.5.31 # Of wasm-component-ld. It carries the WASI adapters, so it is pinned like a dependency.
 readonly KEPT_SYSROOTS=3       # This branch, another one and a bisect; each takes about 90 MB.
 readonly PACKAGES=(rustc-web rust-web-src wasi-libc)
+readonly LEAST=1.96 # Of rustc-web: older sources have no profile to build std with, and the recipe was never tried on them.
 
 # --- What is there --------------------------------------------------------------------------------------------------
 
@@ -30,7 +31,8 @@ find_built_sysroot() {
 
 is_debian_root() { ((EUID == 0)) && grep -qsx 'ID=debian' /etc/os-release && command -v apt-get >/dev/null; }
 
-# A fresh container has no package lists, and old lists may not name it yet; only then are new ones worth fetching.
+# A fresh container has no package lists, and old lists may not name it yet, or only an old version; only then are new ones
+# worth fetching.
 packages_available() {
     ! is_candidate rust-web-src || return 0
     say "fetching Debian's package lists"
@@ -38,7 +40,13 @@ packages_available() {
     is_candidate rust-web-src
 }
 
-is_candidate() { [[ $(LC_ALL=C apt-cache policy "$1") == *'Candidate: '[!\(]* ]]; }
+is_candidate() {
+    local candidate
+    candidate=$(LC_ALL=C apt-cache policy "$1" | sed -n 's/^ *Candidate: \([^(].*\)/\1/p')
+    [[ -n $candidate ]] && dpkg --compare-versions "$candidate" ge "$LEAST"
+}
+
+is_recent() { dpkg --compare-versions "$(dpkg-query -W -f='${Version}' "$1" 2>/dev/null)" ge "$LEAST"; }
 
 is_installed() {
     local package
@@ -51,7 +59,8 @@ version_of() { dpkg-query -W -f='${db:Status-Abbrev}${Version}' "$1" 2>/dev/null
 
 install_packages() {
     # Sources of another version than the compiler would not build; naming all of them brings all to the same version.
-    if ! is_installed "${PACKAGES[@]}" || [[ $(version_of rustc-web) != "$(version_of rust-web-src)" ]]; then
+    if ! is_installed "${PACKAGES[@]}" || ! is_recent rustc-web ||
+        [[ $(version_of rustc-web) != "$(version_of rust-web-src)" ]]; then
         apt_install "${PACKAGES[@]}"
     fi
     # The linker must be of the LLVM that the compiler was built with, which the compiler tells once it is installed.

@@ -18,9 +18,19 @@ use std::process::ExitCode;
 
 use harness::{Effort, Report};
 
+/// The groups of cases, in their order.
+const GROUPS: [&str; 9] = ["decision", "gate", "guard", "invoke", "isolation", "record", "restart", "many", "stream"];
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let unknown = |argument: &&String| {
+        let known = argument.as_str() == "--quick" || GROUPS.contains(&argument.as_str());
+        !known
+    };
+    if let Some(unknown) = arguments.iter().find(unknown) {
+        anyhow::bail!("`{unknown}` is neither --quick nor a group of cases: {}", GROUPS.join(", "));
+    }
     let (options, only): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|argument| argument.starts_with("--"));
     let effort = if options.iter().any(|option| option == "--quick") { Effort::QUICK } else { Effort::FULL };
     let wanted = |group: &str| only.is_empty() || only.iter().any(|only| only == group);

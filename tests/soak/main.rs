@@ -37,6 +37,9 @@ type Verdict = (&'static str, Result<String, String>);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
+    if let Some(unknown) = std::env::args().nth(1) {
+        anyhow::bail!("`{unknown}` is not known: SOAK_SECONDS and SOAK_SEED in the environment are all it takes");
+    }
     let seconds = number("SOAK_SECONDS")?.unwrap_or(600);
     let seed = number("SOAK_SEED")?.unwrap_or_else(|| rand::random::<u32>().into());
     let panics = bulkhead_tests::panics::kept();

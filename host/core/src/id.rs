@@ -61,6 +61,64 @@ impl fmt::Display for ConnectorName {
     }
 }
 
+/// Who publishes connectors: the part of a connector's name before the slash. Each name has one owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublisherName(String);
+
+impl PublisherName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&ConnectorName> for PublisherName {
+    fn from(name: &ConnectorName) -> Self {
+        Self(name.publisher.clone())
+    }
+}
+
+impl FromStr for PublisherName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for PublisherName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `production`, `confidential` and the like: what policies tell tenants and connections apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+impl Label {
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Label {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The name of a secret within a connector's manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -96,6 +154,11 @@ pub struct TenantId(String);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionId(String);
+
+/// What an operator or a tenant calls a policy of theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyName(String);
 
 /// One call into a connector. Those made later come later in order, to the millisecond (RFC 9562, version 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,6 +269,27 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+impl PolicyName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PolicyName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// BLAKE3 digest of a release: component, manifest and configuration schema.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -267,8 +351,8 @@ macro_rules! written_as_text {
         }
     )*};
 }
-parsed_from_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
-written_as_text!(ConnectorName, SecretName, TenantId, ConnectionId, Digest);
+parsed_from_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
+written_as_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
 
 pub(crate) fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())

@@ -267,7 +267,7 @@ impl Scope {
 
 impl Permission {
     /// The part of its name before the colon.
-    fn prefix(self) -> &'static str {
+    pub fn prefix(self) -> &'static str {
         self.name().split(':').next().unwrap_or_default()
     }
 }

@@ -7,9 +7,11 @@
 //! Callers: `tenants`, `releases`, `connections`, `identity`, `access` → here → `storage`, `audit`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_core::audit::{Changed, Event, Long, Subject, What, Who, Word};
 use bulkhead_core::id::TenantId;
+use bulkhead_core::{Blame, Principal};
 use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
 use serde::Serialize;
 
@@ -29,6 +31,37 @@ pub enum Error {
     Store(bulkhead_storage::Error),
     #[error("the change could not be recorded, and so was not made: {0}")]
     Audit(#[from] audit::Error),
+    #[error("the change was made, and is yet to be recorded: {0}")]
+    Unrecorded(#[source] audit::Error),
+}
+
+impl Error {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Store(error) => error.code(),
+            Self::Audit(error) | Self::Unrecorded(error) => error.code(),
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Conflict => Blame::Tenant,
+            Self::Store(_) => Blame::Host,
+            Self::Audit(error) | Self::Unrecorded(error) => error.blame(),
+        }
+    }
+
+    /// What to do about it, where that can be said.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Conflict => Some("look at it again, and try again".to_owned()),
+            Self::Store(error) => error.next_step(),
+            Self::Audit(_) | Self::Unrecorded(_) => None,
+        }
+    }
 }
 
 impl From<bulkhead_storage::Error> for Error {
@@ -44,6 +77,8 @@ impl From<bulkhead_storage::Error> for Error {
 pub struct Changes {
     store: Arc<dyn Store>,
     audit: Arc<Audit>,
+    /// Whether an event could not be recorded, and waits in the outbox.
+    waiting: AtomicBool,
 }
 
 /// What a change is, for people: never a secret.
@@ -77,7 +112,7 @@ fn shown(value: &impl Serialize) -> Long {
 impl Changes {
     /// Makes changes in `store`, recorded in `audit`. Records those of which the last host could not.
     pub async fn open(store: Arc<dyn Store>, audit: Arc<Audit>) -> Result<Self, Error> {
-        let changes = Self { store, audit };
+        let changes = Self { store, audit, waiting: AtomicBool::new(false) };
         changes.recover().await?;
         Ok(changes)
     }
@@ -98,6 +133,12 @@ impl Changes {
         self.apply(&tenant, by.who(), permission, by.target(), change, batch).await
     }
 
+    /// The same, recorded in the platform's own chain: of what a tenant must not be asked to keep the record, its own end.
+    pub(crate) async fn make_for_the_platform(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
+        let permission = Word::new(by.permission().name());
+        self.apply(&TenantId::platform(), by.who(), permission, by.target(), change, batch).await
+    }
+
     /// What the host itself changes, with nobody asking: at its first start, or because something expired.
     pub(crate) async fn make_as_host(
         &self,
@@ -108,6 +149,19 @@ impl Changes {
     ) -> Result<(), Error> {
         let target = bulkhead_core::audit::Text::new(tenant.as_str());
         self.apply(tenant, Who::host(), permission, target, change, batch).await
+    }
+
+    /// What somebody changes of their own, for which nobody is asked: a log-in, a password, a token that stands for them.
+    pub(crate) async fn make_of_own(
+        &self,
+        who: Who,
+        principal: &Principal,
+        what: Word,
+        change: Change,
+        batch: Batch,
+    ) -> Result<(), Error> {
+        let target = bulkhead_core::audit::Text::new(&principal.to_string());
+        self.apply(&principal.tenant, who, what, target, change, batch).await
     }
 
     async fn apply(
@@ -123,11 +177,21 @@ impl Changes {
         let Change { before, after } = change;
         let what = What::Changed(Changed { id, who, permission, resource, before, after });
         let event = Event { at: audit::now(), what };
-        // Before anything is written: a log that takes no more must not take a change either.
+        // Before anything is written: where nothing can be recorded, nothing is changed.
         let log = self.audit.log(&Subject::of(tenant)).await?;
+        if let Some(why) = self.audit.trouble() {
+            return Err(audit::Error::Unavailable(why).into());
+        }
+        if self.waiting.load(Ordering::Relaxed) {
+            self.recover().await?;
+            self.waiting.store(false, Ordering::Relaxed);
+        }
         batch.put(OUTBOX, &id, row(tenant, &event));
         self.store.apply(batch).await?;
-        log.record(&event).await?;
+        if let Err(error) = log.record(&event).await {
+            self.waiting.store(true, Ordering::Relaxed);
+            return Err(Error::Unrecorded(error));
+        }
         self.forget(&id).await;
         Ok(())
     }
@@ -168,4 +232,123 @@ fn row(tenant: &TenantId, event: &Event<'_>) -> Vec<u8> {
 fn parse(row: &[u8]) -> std::io::Result<(TenantId, Event<'static>)> {
     let (tenant, event): (String, Event<'static>) = borsh::from_slice(row)?;
     Ok((tenant.parse().map_err(std::io::Error::other)?, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulkhead_core::principal::Credential;
+    use bulkhead_core::{Actor, Permission, Resource, Scopes, Wish};
+    use bulkhead_storage::{Fault, MemoryStore};
+
+    use super::*;
+    use crate::audit::view::{Shown, View};
+
+    const ROWS: Space = Space::new("rows");
+
+    fn acme() -> TenantId {
+        "acme".parse().unwrap()
+    }
+
+    fn clearance() -> Clearance {
+        let actor = Actor {
+            principal: "acme/user/ada".parse().unwrap(),
+            roles: Vec::new(),
+            scopes: Scopes::all(),
+            credential: Credential::Session("s1".to_owned()),
+            proved: None,
+            from: None,
+        };
+        let wish = Wish { permission: Permission::ConnectionCreate, resource: Resource::named(acme(), "crm") };
+        Clearance::for_tests(actor, wish)
+    }
+
+    fn batch(value: &[u8]) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(ROWS, b"row", value.to_vec());
+        batch
+    }
+
+    async fn opened(store: &Arc<MemoryStore>) -> Changes {
+        let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+        let audit = Audit::open(Arc::clone(&store)).await.unwrap();
+        Changes::open(store, Arc::new(audit)).await.unwrap()
+    }
+
+    async fn changed(store: &MemoryStore) -> Vec<(String, Option<serde_json::Value>)> {
+        let page = audit::page(store, &Subject::of(&acme()), Some(0), 100).await.unwrap();
+        let events = page.entries.iter().filter_map(|(number, event)| match View::new(*number, event).event {
+            Shown::Change { who, resource, after, .. } => {
+                assert_eq!(resource, "acme/crm");
+                Some((who.principal, after))
+            }
+            _ => None,
+        });
+        events.collect()
+    }
+
+    async fn left(store: &MemoryStore) -> usize {
+        store.scan(OUTBOX, b"", None, 10).await.unwrap().entries.len()
+    }
+
+    #[tokio::test]
+    async fn a_change_and_its_record_are_there_when_it_is_acknowledged() {
+        let store = Arc::new(MemoryStore::default());
+        let changes = opened(&store).await;
+        changes.make(clearance(), Change::made(&1), batch(b"1")).await.unwrap();
+        assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(1.into()))]);
+        assert_eq!(store.get(ROWS, b"row").await.unwrap().unwrap(), b"1");
+        assert_eq!(left(&store).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_conflicts_leaves_neither() {
+        let store = Arc::new(MemoryStore::default());
+        let changes = opened(&store).await;
+        let conflicting = batch(b"2").only_if(ROWS, b"row", Some(b"0".to_vec()));
+        let refused = changes.make(clearance(), Change::made(&2), conflicting).await;
+        assert!(matches!(refused, Err(Error::Conflict)));
+        assert!(changed(&store).await.is_empty() && left(&store).await == 0);
+        assert_eq!(store.get(ROWS, b"row").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_host_changed_is_recorded_by_the_next_one() {
+        let store = Arc::new(MemoryStore::default());
+        // As it lies there when the host is killed right behind the batch.
+        let what = What::Changed(Changed {
+            id: [7; 16],
+            who: clearance().who(),
+            permission: Word::new("connection:create"),
+            resource: clearance().target(),
+            before: Long::default(),
+            after: shown(&3),
+        });
+        let mut killed = batch(b"3");
+        killed.put(OUTBOX, &[7; 16], row(&acme(), &Event { at: 1, what }));
+        store.apply(killed).await.unwrap();
+        drop(opened(&store).await);
+        assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(3.into()))]);
+        assert_eq!(left(&store).await, 0);
+    }
+
+    #[tokio::test]
+    async fn where_nothing_can_be_recorded_nothing_is_changed() {
+        let store = Arc::new(MemoryStore::default());
+        let changes = opened(&store).await;
+        let log = changes.audit.log(&Subject::of(&acme())).await.unwrap();
+        store.fail(Some(Fault::Always));
+        assert!(log.record(&Event { at: 0, what: What::Gap }).await.is_err());
+        let refused = changes.make(clearance(), Change::made(&4), batch(b"4")).await;
+        assert!(matches!(refused, Err(Error::Audit(audit::Error::Unavailable(_)))), "{refused:?}");
+        store.fail(None);
+        let made = async {
+            while changes.make(clearance(), Change::made(&5), batch(b"5")).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), made).await.unwrap();
+        assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(5.into()))]);
+    }
 }

@@ -27,7 +27,7 @@ Exit codes:
    10  the connector crashed or returned what it must not
    11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
-   13  the connection was paused or ended: the connector did wrong too often
+   13  the connection was paused, as when the connector did wrong too often, or ended by a change
   130  interrupted
   141  the reader of stdout went away
 
@@ -105,7 +105,8 @@ impl Error {
         // Nor does a permanent error say whose it is: it may be a name that was misspelled here.
         let unknown = matches!(failure, Failure::Reported(error) if matches!(error.kind, Kind::Permanent));
         let mend = match (denied, unknown) {
-            (true, _) => "; see what was denied".to_owned(),
+            // A limit has a next step of its own.
+            (true, _) if !failure.is_limit() => "; see what was denied".to_owned(),
             (_, true) => String::new(),
             _ => format!("; to mend by: {}", failure.blame()),
         };
@@ -114,6 +115,9 @@ impl Error {
             Failure::Memory(_) => error.next(raise("memory")),
             Failure::Time(_) => error.next(raise("time")),
             Failure::Cpu(_) => error.next(raise("cpu")),
+            Failure::Paused(_) => {
+                error.next("mend the connector, then run it again: what counted against it ends with this process")
+            }
             Failure::Output(_) => error.next("return less at once, or raise `output-bytes` under [limits]"),
             _ => error,
         }

@@ -96,6 +96,15 @@ impl Folder {
         wiped().map_err(|source| self.failed(name, source))
     }
 
+    /// Removes `name`, if it is there. When this returns, it is gone for good.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let removed = match self.dir.remove_file(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            removed => removed.and_then(|()| self.dir.open(".")?.sync_all()),
+        };
+        removed.map_err(|source| self.failed(name, source))
+    }
+
     /// The folder `name` in it, made if it is missing.
     pub(crate) fn subfolder(&self, name: &str) -> Result<Dir, Error> {
         let made = match self.dir.create_dir_with(name, &private()) {
@@ -233,6 +242,10 @@ mod tests {
         assert_eq!(folder.read("a", 10).unwrap().unwrap(), b"one");
         assert_eq!(std::fs::metadata(folder.path("a")).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!folder.path("a.new").exists());
+        folder.replace("b", b"two").unwrap();
+        folder.remove("b").unwrap();
+        folder.remove("b").unwrap();
+        assert_eq!(folder.read("b", 10).unwrap(), None);
         assert!(matches!(folder.read("a", 2), Err(Error::Folder { .. })), "too long");
         std::fs::set_permissions(folder.path("a"), std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = folder.read("a", 10).unwrap_err();

@@ -19,7 +19,7 @@ struct State {
     fault: Option<Fault>,
 }
 
-/// How batches fail, with [`Error::Failed`].
+/// How it fails, with [`Error::Failed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Every batch, of which nothing is done, until it is told otherwise.
@@ -28,10 +28,12 @@ pub enum Fault {
     Once,
     /// The next batch, of which all is done.
     OnceDone,
+    /// Whatever is read, until it is told otherwise.
+    Reads,
 }
 
 impl MemoryStore {
-    /// Fails in this way from the next batch on, or no more.
+    /// Fails in this way from now on, or no more.
     pub fn fail(&self, fault: Option<Fault>) {
         self.state().fault = fault;
     }
@@ -39,18 +41,23 @@ impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn readable(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.state();
+        if state.fault == Some(Fault::Reads) { Err(failed()) } else { Ok(state) }
+    }
 }
 
 #[async_trait::async_trait]
 impl Store for MemoryStore {
     async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let key = space.key(key)?;
-        Ok(self.state().rows.get(&key).cloned())
+        Ok(self.readable()?.rows.get(&key).cloned())
     }
 
     async fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, Error> {
         let range = Range::new(space, prefix, after, limit)?;
-        let state = self.state();
+        let state = self.readable()?;
         let found = state.rows.range((range.start.clone(), Bound::Unbounded));
         range.page(found.map(|(key, value)| Ok((key.as_slice(), value.as_slice()))))
     }
@@ -60,9 +67,9 @@ impl Store for MemoryStore {
         let mut state = self.state();
         let fault = match state.fault {
             Some(Fault::Always) => Some(Fault::Always),
+            Some(Fault::Reads) => None,
             _ => state.fault.take(),
         };
-        let failed = || Error::Failed("it was told to".to_owned());
         if matches!(fault, Some(Fault::Always | Fault::Once)) {
             return Err(failed());
         }
@@ -78,6 +85,10 @@ impl Store for MemoryStore {
         }
         if fault.is_some() { Err(failed()) } else { Ok(()) }
     }
+}
+
+fn failed() -> Error {
+    Error::Failed("it was told to".to_owned())
 }
 
 #[cfg(test)]
@@ -110,7 +121,10 @@ mod tests {
             assert_eq!(write(key).await, tries[1], "{fault:?}");
             assert_eq!(store.get(space, key).await.unwrap().is_some(), written, "{fault:?}");
         }
-        store.fail(None);
+        store.fail(Some(Fault::Reads));
         assert!(write(b"c").await);
+        assert!(store.get(space, b"c").await.is_err() && store.scan(space, b"", None, 1).await.is_err());
+        store.fail(None);
+        assert!(store.get(space, b"c").await.unwrap().is_some());
     }
 }

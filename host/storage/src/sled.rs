@@ -30,7 +30,7 @@ struct Opened {
     log: std::fs::File,
     /// A batch is compared, applied and synced before the next.
     writing: Mutex<()>,
-    _folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl SledStore {
@@ -54,9 +54,14 @@ impl SledStore {
             let tree = config.open().map_err(from_sled)?;
             let closed = close_to_others(&subfolder).and_then(|()| subfolder.open(LOG));
             let log = closed.map_err(|source| folder.failed(SUBFOLDER, source))?.into_std();
-            Ok(Self(Arc::new(Opened { tree, log, writing: Mutex::new(()), _folder: folder })))
+            Ok(Self(Arc::new(Opened { tree, log, writing: Mutex::new(()), folder: Arc::new(folder) })))
         })
         .await
+    }
+
+    /// The data folder, for what lies there beside the store. Whoever holds it keeps the folder in use.
+    pub fn folder(&self) -> Arc<Folder> {
+        Arc::clone(&self.0.folder)
     }
 
     async fn with<T: Send + 'static>(

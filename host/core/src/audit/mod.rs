@@ -208,6 +208,13 @@ impl Verifier {
         Self { head: subject.genesis() }
     }
 
+    /// Begins with a segment further on, whose own word is taken for what was before it: for whoever looks at some entries.
+    pub fn beginning_with(encoded: &[u8]) -> Result<Self, Broken> {
+        let segment =
+            Segment::try_from_slice(encoded).map_err(|error| Broken::Malformed { at: 0, reason: error.to_string() })?;
+        Ok(Self { head: segment.before })
+    }
+
     /// Reads the next segment: its entries, each with its number.
     pub fn next(&mut self, encoded: &[u8]) -> Result<Vec<(u64, Event<'static>)>, Broken> {
         let expected = self.head.length;

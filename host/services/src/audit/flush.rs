@@ -144,9 +144,12 @@ async fn write(shared: &Arc<Shared>, store: &dyn Store, parts: Vec<(Arc<Log>, Ar
     let Err(error) = result else { return true };
     fail(shared, &error.to_string());
     for (log, _) in parts {
-        let unwritten = log.state().in_flight.is_some();
-        if unwritten {
-            log.state().dirty = true;
+        // It is in the list already where something came while the write failed: twice there, it would be written twice.
+        let again = {
+            let mut state = log.state();
+            state.in_flight.is_some() && !std::mem::replace(&mut state.dirty, true)
+        };
+        if again {
             shared.is_dirty(log);
         }
     }
@@ -154,7 +157,7 @@ async fn write(shared: &Arc<Shared>, store: &dyn Store, parts: Vec<(Arc<Log>, Ar
 }
 
 /// Writes one chain after a conflict: that of a write which was done although it failed, or of somebody else.
-async fn one_by_one(store: &dyn Store, log: &Arc<Log>, part: &Part) -> Result<(), StoreError> {
+async fn one_by_one(store: &dyn Store, log: &Arc<Log>, part: &Arc<Part>) -> Result<(), StoreError> {
     match store.apply(part.added(log, Batch::new())).await {
         Ok(()) => log.is_written(part),
         Err(StoreError::Conflict) => {
@@ -213,8 +216,12 @@ impl Log {
         part
     }
 
-    fn is_written(self: &Arc<Self>, part: &Part) {
+    fn is_written(self: &Arc<Self>, part: &Arc<Part>) {
         let mut state = self.state();
+        if !state.in_flight.as_ref().is_some_and(|own| Arc::ptr_eq(own, part)) {
+            // Its places were given back before.
+            return;
+        }
         state.in_flight = None;
         state.stored = Some(part.ends.1.clone());
         // What came while an earlier try failed was not told to anybody.

@@ -25,8 +25,8 @@ pub(super) const MOST_WAITING: usize = 1000;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// What is reserved on the disk for an entry that has a place, in bytes: the largest there is, in a segment of its own, with
 /// its key. A test pins it.
-pub(super) const RESERVED: u64 = 1024;
-/// What is kept beyond a tenant's quota for what outranks it, in bytes: all places at once (4 MiB), so that none of them counts
+pub(super) const RESERVED: u64 = 1280;
+/// What is kept beyond a tenant's quota for what outranks it, in bytes: all places at once (5 MiB), so that none of them counts
 /// against it, and as much again, which is a hundred of the largest entries.
 pub(super) const KEPT: u64 = 2 * MOST_PENDING as u64 * RESERVED;
 

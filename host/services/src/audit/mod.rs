@@ -14,9 +14,11 @@
 
 mod flush;
 mod log;
+mod page;
 mod rows;
 mod summed;
 mod turned;
+pub mod view;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -30,6 +32,7 @@ use bulkhead_storage::Store;
 use tokio::sync::{Notify, watch};
 
 pub use log::{Log, MOST_PENDING, Place};
+pub use page::{Entries, LARGEST_PAGE, page};
 use rows::Session;
 pub use rows::{read, verify};
 use turned::Summing;

@@ -157,7 +157,7 @@ pub(super) fn key(subject: &Subject, first: u64) -> Vec<u8> {
     [prefix(subject).as_slice(), &first.to_be_bytes()].concat()
 }
 
-fn prefix(subject: &Subject) -> Vec<u8> {
+pub(super) fn prefix(subject: &Subject) -> Vec<u8> {
     [subject.name().as_bytes(), &[0]].concat()
 }
 

@@ -9,6 +9,8 @@ use bulkhead_storage::{Batch, Fault, MemoryStore, SledStore, Space};
 use super::*;
 
 mod bounds;
+mod slow;
+mod summed;
 mod turned;
 
 fn acme() -> Subject {

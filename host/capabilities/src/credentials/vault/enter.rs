@@ -130,7 +130,7 @@ fn fits(name: &SecretName, value: &SecretString) -> Result<(), Error> {
 }
 
 /// Gives a tenant its first key.
-async fn new_tenant(ledger: &Ledger, draft: &mut Draft, tenant: &TenantId) -> Result<Key, Error> {
+pub(super) async fn new_tenant(ledger: &Ledger, draft: &mut Draft, tenant: &TenantId) -> Result<Key, Error> {
     let key = Key::random()?;
     let wrapped = ledger.master.wrap(&key, &TenantKey::context(&ledger.vault, tenant, 1)).await?;
     let master = ledger.master.id().clone();

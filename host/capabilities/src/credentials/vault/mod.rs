@@ -15,6 +15,7 @@
 mod draft;
 mod enter;
 mod error;
+mod kept;
 mod keys;
 mod ledger;
 mod load;
@@ -41,6 +42,7 @@ use draft::Draft;
 use ledger::Ledger;
 
 pub use error::{Error, Rebound, Tampering};
+pub use kept::LARGEST_KEPT;
 pub use keys::{Keys, Source};
 pub use master::{KeyId, LocalKey, MasterKey};
 pub use seal::{Context, KEY_LENGTH, Key, Sealed, Unsealable};

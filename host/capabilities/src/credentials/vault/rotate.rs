@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::error::Error;
 use super::ledger::{Ledger, each, on_keys};
 use super::master::{KeyId, MasterKey};
-use super::row::{self, REGISTERS, SECRETS, Secret, TenantKey, USED};
+use super::row::{self, KEPT, REGISTERS, SECRETS, Secret, TenantKey, USED};
 use super::seal::Key;
 use super::{Inner, Vault};
 
@@ -32,6 +32,9 @@ impl Vault {
             for connection in ledger.branch(&tenant).into_iter().flat_map(|branch| branch.registers.keys()) {
                 let owner = Owner { tenant: tenant.clone(), connection: connection.clone() };
                 inner.reseal(&ledger, &mut draft, &owner, &old, &new).await?;
+            }
+            for (at, row) in inner.reseal_kept(&ledger, &tenant, &old, &new).await? {
+                draft.batch.put(KEPT, &at, row);
             }
             inner.commit(draft).await?;
             Ok(generation)
@@ -103,7 +106,7 @@ impl Inner {
         }
         if let Some(tenant) = &gone {
             draft.remove_tenant(tenant);
-            for space in [SECRETS, REGISTERS, USED] {
+            for space in [SECRETS, REGISTERS, USED, KEPT] {
                 each(self.store.as_ref(), space, &row::of_tenant(tenant), |key, _| {
                     draft.batch.delete(space, &key);
                     Ok(())

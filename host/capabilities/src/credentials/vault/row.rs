@@ -4,6 +4,7 @@
 //! belongs, and that is compared with where it was found; 3. a register names each secret's row by digest, the head names
 //! registers and keys.
 
+mod kept;
 mod secret;
 mod signed;
 
@@ -19,6 +20,7 @@ use super::error::Error;
 use super::master::KeyId;
 use super::seal::{Context, Sealed, Unsealable, hex};
 
+pub(super) use kept::Kept;
 pub(super) use secret::Secret;
 pub(super) use signed::{confirm, peek, sign};
 
@@ -34,6 +36,9 @@ pub(super) const REGISTERS: Space = Space::new("vault-registers");
 pub(super) const SECRETS: Space = Space::new("vault-secrets");
 /// When a secret was last used, by tenant, connection and name. Losing it does no harm.
 pub(super) const USED: Space = Space::new("vault-used");
+
+/// Small things of a tenant's that the host keeps for itself, by tenant and name.
+pub(super) const KEPT: Space = Space::new("vault-kept");
 
 /// The form of every row. A later form gets a later number, and reads this one.
 const FORM: u32 = 1;
@@ -173,6 +178,11 @@ pub(super) fn of_secret(owner: &Owner, name: &SecretName) -> Vec<u8> {
 /// The key of one version.
 pub(super) fn of_version(owner: &Owner, name: &SecretName, version: u32) -> Vec<u8> {
     format!("{}/{}/{name}/{version:010}", owner.tenant, owner.connection).into_bytes()
+}
+
+/// The key of a small thing that is kept.
+pub(super) fn of_kept(tenant: &TenantId, name: &str) -> Vec<u8> {
+    format!("{tenant}/{name}").into_bytes()
 }
 
 /// What the keys of all that a tenant has begin with.

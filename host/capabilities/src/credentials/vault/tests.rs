@@ -8,15 +8,16 @@ use bulkhead_core::id::TenantId;
 use bulkhead_storage::{Batch, Fault, MemoryStore, Space};
 use secrecy::ExposeSecret;
 
-use super::row::{HEADS, REGISTERS, SECRETS, TENANTS, USED};
+use super::row::{HEADS, KEPT, REGISTERS, SECRETS, TENANTS, USED};
 use super::*;
 
 mod crashes;
 mod keeping;
+mod kept;
 mod rotation;
 mod tampering;
 
-const SPACES: [Space; 5] = [HEADS, TENANTS, REGISTERS, SECRETS, USED];
+const SPACES: [Space; 6] = [HEADS, TENANTS, REGISTERS, SECRETS, USED, KEPT];
 const HOUR: u64 = 60 * 60;
 
 /// Everything in a store.

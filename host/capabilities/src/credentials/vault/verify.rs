@@ -9,7 +9,7 @@ use super::Vault;
 use super::error::{Error, Tampering};
 use super::ledger::each;
 use super::open::value_of;
-use super::row::{self, HEAD, HEADS, Head, REGISTERS, Row as _, SECRETS, TENANTS};
+use super::row::{self, HEAD, HEADS, Head, KEPT, REGISTERS, Row as _, SECRETS, TENANTS};
 
 /// What was found to be in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,11 +36,13 @@ impl Vault {
             return Err(Tampering::NotCurrent(Head::KIND.to_owned()).into());
         }
         let mut verified = Verified::default();
+        let mut kept = BTreeSet::new();
         let (mut tenants, mut registers, mut secrets) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for tenant in ledger.tenants() {
             let (_, key) = ledger.tenant_key(store, tenant).await?;
             tenants.insert(tenant.to_string().into_bytes());
             verified.tenants += 1;
+            kept.extend(self.0.reseal_kept(&ledger, tenant, &key, &key).await?.into_iter().map(|(at, _)| at));
             for connection in ledger.branch(tenant).into_iter().flat_map(|branch| branch.registers.keys()) {
                 let owner = Owner { tenant: tenant.clone(), connection: connection.clone() };
                 let register = ledger.register(store, &owner).await?;
@@ -61,6 +63,7 @@ impl Vault {
         self.no_strays(TENANTS, &tenants).await?;
         self.no_strays(REGISTERS, &registers).await?;
         self.no_strays(SECRETS, &secrets).await?;
+        self.no_strays(KEPT, &kept).await?;
         Ok(verified)
     }
 

@@ -163,7 +163,19 @@ fn the_largest_entry_that_needs_a_place_fits_into_what_is_reserved() {
         last: 0,
     };
     let subject = Subject::Tenant(tenant);
-    for what in [What::Finished(finished), What::TurnedAway(turned)] {
+    let long = || bulkhead_core::audit::Text::new(&"x".repeat(1000));
+    let who = || bulkhead_core::audit::Who { principal: long(), credential: long(), from: long(), request: long() };
+    let decided = bulkhead_core::audit::Decided {
+        who: who(),
+        permission: word(),
+        resource: long(),
+        permitted: true,
+        carries_secret: false,
+        reason: long(),
+        times: u64::MAX,
+    };
+    let unknown = bulkhead_core::audit::Unknown { who: who(), door: word(), reason: word(), times: u64::MAX };
+    for what in [What::Finished(finished), What::TurnedAway(turned), What::Decided(decided), What::Unknown(unknown)] {
         let mut chain = bulkhead_core::audit::Chain::at(subject.genesis());
         chain.append(&Event { at: 0, what }).unwrap();
         let segments = chain.cut();

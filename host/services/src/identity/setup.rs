@@ -1,0 +1,204 @@
+//! The first start: a token in a file makes the first admin, once.
+//!
+//! *Why a file*: nothing works without a credential, and somebody has to get the first. Whoever can read the data folder of this
+//! host may be that.
+//! *Invariants*: 1. good for [`LIFE`], from this machine, until somebody is admin; 2. that somebody became it is one row, which is
+//! written once: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
+//! made is good.
+//! Callers: `serve`, HTTP → here.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bulkhead_core::audit::Word;
+use bulkhead_core::id::{Digest, TenantId};
+use bulkhead_core::principal::{Kind, PrincipalName};
+use bulkhead_core::{Principal, Role, Scopes};
+use bulkhead_storage::record::{self, Record};
+use bulkhead_storage::{Batch, Folder, Space};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::account::{self, ServiceAccount};
+use super::error::Reason;
+use super::key::{self, Made};
+use super::ticket::{self, Shown, Ticket};
+use super::user::{self, User};
+use super::{Error, Identity, Seen, Unknown, holder, seconds};
+use crate::changes::Change;
+
+/// The file in the data folder.
+pub const FILE: &str = "setup-token";
+/// How long the token is good. A restart makes another.
+pub const LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// What is kept of it: that it was used, and by whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetUp {
+    admin: Principal,
+    at: u64,
+    /// Of the token that was redeemed.
+    token: Digest,
+}
+
+impl Record for SetUp {
+    const SPACE: Space = Space::new("set-up");
+}
+
+/// The token of this start.
+pub(super) struct Setup {
+    folder: Option<Arc<Folder>>,
+    pending: Mutex<Option<Pending>>,
+}
+
+struct Pending {
+    digest: Digest,
+    until: u64,
+}
+
+/// Who becomes the first admin.
+#[derive(Debug)]
+pub enum First {
+    /// A service account of this name, with a key.
+    Account(PrincipalName),
+    /// A person, who sets up a second factor at the first log-in.
+    User(PrincipalName, SecretString),
+}
+
+/// The first admin.
+#[derive(Debug)]
+pub struct Redeemed {
+    /// Who.
+    pub principal: Principal,
+    /// The key, where it is a service account.
+    pub key: Option<Made>,
+}
+
+impl Setup {
+    pub(super) fn new(folder: Option<Arc<Folder>>) -> Self {
+        Self { folder, pending: Mutex::default() }
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Option<Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the token, and removes the file.
+    async fn over(&self) {
+        *self.pending() = None;
+        let Some(folder) = self.folder.clone() else { return };
+        let removed = tokio::task::spawn_blocking(move || folder.remove(FILE)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!("the file {FILE} in the data folder could not be removed; it is worth nothing any more");
+        }
+    }
+}
+
+fn key() -> Vec<u8> {
+    record::key(&[TenantId::platform().as_str()])
+}
+
+impl Identity {
+    /// Whether there is an admin, or was one.
+    pub async fn is_set_up(&self) -> Result<bool, Error> {
+        Ok(record::load::<SetUp>(self.store(), &key()).await?.is_some())
+    }
+
+    /// Writes a token where nobody is admin yet, and says where it lies.
+    pub async fn offer_setup(&self, now: SystemTime) -> Result<Option<PathBuf>, Error> {
+        if self.is_set_up().await? {
+            self.setup.over().await;
+            return Ok(None);
+        }
+        let Some(folder) = self.setup.folder.clone() else { return Ok(None) };
+        let Ticket { text, digest, .. } = Ticket::new(ticket::Kind::Setup)?;
+        let path = folder.path(FILE);
+        let written = tokio::task::spawn_blocking(move || {
+            let line = zeroize::Zeroizing::new(format!("{}\n", ticket::shown(&text)));
+            folder.replace(FILE, line.as_bytes())
+        });
+        written.await.map_err(|broken| bulkhead_storage::Error::Failed(broken.to_string()))??;
+        *self.setup.pending() = Some(Pending { digest, until: seconds(now).saturating_add(LIFE.as_secs()) });
+        Ok(Some(path))
+    }
+
+    /// Makes the first admin, for whoever shows the token of this start from this machine.
+    pub async fn redeem_setup(&self, token: &str, first: First, seen: &Seen<'_>) -> Result<Redeemed, Error> {
+        let now = seconds(seen.now);
+        let refused = async |reason, answer: Unknown| {
+            self.not_let_in("setup", reason, None, false, seen).await;
+            Err(answer.into())
+        };
+        if !seen.from.is_some_and(is_loopback) {
+            return refused(Reason::NotLoopback, Unknown::Elsewhere).await;
+        }
+        if self.is_set_up().await? {
+            self.setup.over().await;
+            return refused(Reason::OverAlready, Unknown::Invalid).await;
+        }
+        let shown = Shown::read(token.trim()).filter(|shown| shown.kind == ticket::Kind::Setup);
+        let Some(digest) = shown.map(|shown| shown.digest()) else {
+            return refused(Reason::Malformed, Unknown::Invalid).await;
+        };
+        let judged = match &*self.setup.pending() {
+            Some(pending) if !ticket::same(&pending.digest, &digest) => Err((Reason::Wrong, Unknown::Invalid)),
+            Some(pending) if now >= pending.until => Err((Reason::Expired, Unknown::Expired)),
+            Some(_) => Ok(()),
+            None => Err((Reason::NotKnown, Unknown::Invalid)),
+        };
+        if let Err((reason, answer)) = judged {
+            return refused(reason, answer).await;
+        }
+        let (redeemed, batch) = self.first(first, now).await?;
+        let batch = batch.insert(&key(), &SetUp { admin: redeemed.principal.clone(), at: now, token: digest });
+        let change = Change::made(&redeemed.principal);
+        let made =
+            self.make_of_own(&redeemed.principal, &"setup", Word::new("setup:redeem"), change, batch, seen).await;
+        match made {
+            Ok(()) => {
+                self.setup.over().await;
+                Ok(redeemed)
+            }
+            Err(Error::Changed) => refused(Reason::OverAlready, Unknown::Invalid).await,
+            // It may have been done all the same, and then nobody could do it again.
+            Err(error) => match record::load::<SetUp>(self.store(), &key()).await? {
+                Some(done) if done.record.admin == redeemed.principal && done.record.token == digest => {
+                    tracing::error!(code = error.code(), %error, "the first admin was made, and is yet to be recorded");
+                    self.setup.over().await;
+                    Ok(redeemed)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The first admin, and the rows that make them.
+    async fn first(&self, first: First, now: u64) -> Result<(Redeemed, Batch), Error> {
+        let (tenant, roles) = (TenantId::platform(), vec![Role::PlatformAdmin]);
+        match first {
+            First::Account(name) => {
+                let spec = account::Spec { roles, description: "the first admin".to_owned() };
+                let account = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
+                let principal = Principal { tenant, kind: Kind::ServiceAccount, name };
+                let batch = Batch::new().insert(&holder::key(&principal), &account);
+                let spec = key::Spec { name: "first".to_owned(), scopes: Scopes::all(), life: None };
+                let (made, batch) = key::new_key(&principal, account.id, spec, now, batch)?;
+                Ok((Redeemed { principal, key: Some(made) }, batch))
+            }
+            First::User(name, password) => {
+                let principal = Principal { tenant, kind: Kind::User, name };
+                let user = User::new(&principal, user::Spec { roles, display: String::new() }, now)?;
+                let row = self.own_password(&user, password).await?;
+                let batch = Batch::new().insert(&holder::key(&principal), &user).insert(&holder::key(&principal), &row);
+                Ok((Redeemed { principal, key: None }, batch))
+            }
+        }
+    }
+}
+
+fn is_loopback(from: IpAddr) -> bool {
+    from.to_canonical().is_loopback()
+}
