@@ -17,6 +17,7 @@ mod wire;
 mod audit;
 mod budgets;
 mod compile;
+mod control;
 mod dialling;
 mod dns;
 mod dropping;

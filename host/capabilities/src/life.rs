@@ -49,6 +49,8 @@ pub enum End {
     Rotated,
     /// Its configuration was changed.
     Reconfigured,
+    /// It was moved to another release.
+    Upgraded,
 }
 
 /// Why a generation ended.
@@ -82,6 +84,7 @@ impl Reason {
             Self::Ended(End::Revoked) => "revoked",
             Self::Ended(End::Rotated) => "rotated",
             Self::Ended(End::Reconfigured) => "reconfigured",
+            Self::Ended(End::Upgraded) => "upgraded",
         }
     }
 
@@ -122,6 +125,7 @@ impl fmt::Display for Reason {
             Self::Ended(End::Revoked) => f.write_str("the connection's grant was revoked"),
             Self::Ended(End::Rotated) => f.write_str("a secret of the connection was rotated"),
             Self::Ended(End::Reconfigured) => f.write_str("the connection's configuration was changed"),
+            Self::Ended(End::Upgraded) => f.write_str("the connection was moved to another release"),
         }
     }
 }

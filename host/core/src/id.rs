@@ -61,6 +61,64 @@ impl fmt::Display for ConnectorName {
     }
 }
 
+/// Who publishes connectors: the part of a connector's name before the slash. Each name has one owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublisherName(String);
+
+impl PublisherName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&ConnectorName> for PublisherName {
+    fn from(name: &ConnectorName) -> Self {
+        Self(name.publisher.clone())
+    }
+}
+
+impl FromStr for PublisherName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for PublisherName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `production`, `confidential` and the like: what policies tell tenants and connections apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+impl Label {
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Label {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        word(text).map(Self)
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The name of a secret within a connector's manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -293,8 +351,8 @@ macro_rules! written_as_text {
         }
     )*};
 }
-parsed_from_text!(ConnectorName, SecretName, TenantId, ConnectionId, PolicyName, Digest);
-written_as_text!(ConnectorName, SecretName, TenantId, ConnectionId, PolicyName, Digest);
+parsed_from_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
+written_as_text!(ConnectorName, PublisherName, Label, SecretName, TenantId, ConnectionId, PolicyName, Digest);
 
 pub(crate) fn word(text: &str) -> Result<String, Error> {
     let well_formed = (1..=LONGEST_NAME).contains(&text.len())

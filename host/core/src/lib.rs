@@ -18,10 +18,22 @@ macro_rules! parsed_from_text {
     )*};
 }
 
+/// Lets serde write types as the text that they are read from.
+macro_rules! serialized_as_text {
+    ($($name:ty),*) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
 pub mod address;
 pub mod audit;
 pub mod authorize;
 pub mod denial;
+pub mod difference;
 pub mod egress;
 pub mod fault;
 pub mod grant;

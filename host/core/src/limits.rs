@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::egress::HostPattern;
 
@@ -103,38 +103,75 @@ impl fmt::Display for Time {
 }
 
 parsed_from_text!(Size, Time);
+serialized_as_text!(Time);
+
+/// In bytes: what people are shown is rounded.
+impl Serialize for Size {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}B", self.0))
+    }
+}
 
 /// The `[limits]` table of a manifest or grant; what is absent is not asked, or not narrowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Asked {
     /// All memories and tables of one instance together.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
     /// Wall clock of one call, host calls included.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
     /// CPU time of one call.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Time>,
     /// Log, stdout and stderr text kept of one instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<Size>,
     /// Bytes that one call may return.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<Size>,
     /// Requests of one call.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<NonZeroU32>,
     /// Requests in a minute.
-    #[serde(default, deserialize_with = "traffic::by_host")]
+    #[serde(default, deserialize_with = "traffic::by_host", skip_serializing_if = "PerHost::is_empty")]
     pub requests_per_minute: PerHost<NonZeroU32>,
     /// Bytes of request bodies in a minute.
-    #[serde(default, deserialize_with = "traffic::by_host")]
+    #[serde(default, deserialize_with = "traffic::by_host", skip_serializing_if = "PerHost::is_empty")]
     pub bytes_out_per_minute: PerHost<Size>,
     /// Bytes of response bodies in a minute.
-    #[serde(default, deserialize_with = "traffic::by_host")]
+    #[serde(default, deserialize_with = "traffic::by_host", skip_serializing_if = "PerHost::is_empty")]
     pub bytes_in_per_minute: PerHost<Size>,
     /// Requests under way at once.
-    #[serde(default, deserialize_with = "traffic::by_host")]
+    #[serde(default, deserialize_with = "traffic::by_host", skip_serializing_if = "PerHost::is_empty")]
     pub concurrency: PerHost<NonZeroU32>,
 }
 
 impl Asked {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same without amounts for hosts that have nothing in common with any of `hosts`.
+    pub(crate) fn about(&self, hosts: &[&HostPattern]) -> Self {
+        fn kept<T: Copy>(amounts: &PerHost<T>, hosts: &[&HostPattern]) -> PerHost<T> {
+            let known = |scope: &Scope| match scope {
+                Scope::All => true,
+                Scope::Host(host) => hosts.iter().any(|known| known.meets(host)),
+            };
+            amounts.iter().filter(|(scope, _)| known(scope)).map(|(scope, amount)| (scope.clone(), *amount)).collect()
+        }
+        Self {
+            requests_per_minute: kept(&self.requests_per_minute, hosts),
+            bytes_out_per_minute: kept(&self.bytes_out_per_minute, hosts),
+            bytes_in_per_minute: kept(&self.bytes_in_per_minute, hosts),
+            concurrency: kept(&self.concurrency, hosts),
+            ..self.clone()
+        }
+    }
+
     /// A key with an amount for a host that is none of `hosts`, and that host.
     pub(crate) fn stray_scope(&self, hosts: &[&HostPattern]) -> Option<(&'static str, &Scope)> {
         let all = [

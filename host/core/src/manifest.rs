@@ -4,14 +4,14 @@
 //! with its line; 2. what is absent is not asked; 3. a secret is bound to hosts and paths that the egress rules name.
 //! Callers: CLI, services → here → `egress`, `limits`, `secret`, `text`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use crate::egress::{HostPattern, Method, PathPattern, Rule, Scheme};
 use crate::id::{ConnectorName, SecretName};
 use crate::limits::{Asked, Size};
-use crate::secret::{Injection, Place, SecretRequest, Way};
+use crate::secret::{Injection, Place, SecretRequest, Term, Way};
 use crate::text::{self, Line, Problem};
 
 /// Most egress rules in one manifest: more cannot be read by the person who consents.
@@ -98,7 +98,7 @@ impl Manifest {
             for (index, path) in secret.paths.iter().flatten().enumerate() {
                 let reached = |rule: &RawEgress| {
                     rule.paths.iter().any(|asked| asked.covers_all_of(path) || path.covers_all_of(asked))
-                        && secret.hosts.iter().any(|host| meet(host, &rule.host))
+                        && secret.hosts.iter().any(|host| host.meets(&rule.host))
                 };
                 if !raw.egress.iter().any(reached) {
                     let message = format!(
@@ -140,6 +140,22 @@ impl Manifest {
 }
 
 impl Manifest {
+    /// Keys of the configuration that say where requests go, or what is signed: who changes one of these values re-aims what was
+    /// granted.
+    pub fn references(&self) -> BTreeSet<&str> {
+        let hosts = self.egress.iter().map(|egress| &egress.rule.host);
+        let hosts = hosts.chain(self.secrets.values().flat_map(|secret| &secret.hosts));
+        let labels = hosts.filter_map(|host| match host {
+            HostPattern::Configured { key, .. } => Some(key.as_str()),
+            _ => None,
+        });
+        let terms = self.secrets.values().flat_map(SecretRequest::terms).filter_map(|term| match term {
+            Term::Configured(key) => Some(key.as_str()),
+            _ => None,
+        });
+        labels.chain(terms).collect()
+    }
+
     /// The hosts that it asks for, each once, in the order in which they stand. Each has a budget of its own.
     pub fn hosts(&self) -> Vec<&HostPattern> {
         distinct(self.egress.iter().map(|egress| &egress.rule.host))
@@ -164,15 +180,10 @@ fn rivals(secrets: &BTreeMap<SecretName, SecretRequest>) -> Option<(&SecretName,
         .flat_map(|(at, first)| secrets.iter().skip(at + 1).map(move |second| (first, second)));
     pairs
         .filter(|((_, a), (_, b))| {
-            a.hosts.iter().any(|x| b.hosts.iter().any(|y| meet(x, y))) && (collide(a, b) || collide(b, a))
+            a.hosts.iter().any(|x| b.hosts.iter().any(|y| x.meets(y))) && (collide(a, b) || collide(b, a))
         })
         .map(|((first, _), (second, _))| (first, second))
         .next()
-}
-
-/// Whether some host may be covered by both.
-fn meet(a: &HostPattern, b: &HostPattern) -> bool {
-    a == b || a.covers_all_of(b) || b.covers_all_of(a)
 }
 
 /// Whether the host writes `a` where `b` could stand too.
@@ -339,6 +350,18 @@ mod tests {
         let problem = secret("\"a.com\", \"evil.com\"");
         assert!(problem.message.contains("`evil.com`") && problem.line == 11, "{problem}");
         assert!(secret("").message.contains("can go nowhere"));
+    }
+
+    #[test]
+    fn what_of_the_configuration_aims_requests_and_signatures_is_known() {
+        let manifest = Manifest::parse(&format!(
+            "{HEAD}[[egress]]\nhost = \"s3.{{region}}.example.com\"\npaths = [\"/\"]\nwhy = \"w\"\n[secrets.key]\nwhy = \"w\"\n\
+             hosts = [\"s3.{{region}}.example.com\"]\nplaces = [\"header:x-token\"]\n\
+             sign = {{ jwt = \"RS256\", iss = \"{{client}}\", aud = \"fixed\", sub = \"*\" }}\n[secrets.aws]\nwhy = \"w\"\n\
+             hosts = [\"s3.{{region}}.example.com\"]\npaths = [\"/\"]\ninject = {{ aws-sigv4 = {{ region = \"{{zone}}\", service = \"s3\" }} }}\n"
+        ));
+        assert_eq!(manifest.unwrap().references(), BTreeSet::from(["region", "client", "zone"]));
+        assert!(Manifest::parse(HEAD).unwrap().references().is_empty());
     }
 
     #[test]

@@ -53,6 +53,15 @@ impl Error {
             Self::Audit(error) | Self::Unrecorded(error) => error.blame(),
         }
     }
+
+    /// What to do about it, where that can be said.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Conflict => Some("look at it again, and try again".to_owned()),
+            Self::Store(error) => error.next_step(),
+            Self::Audit(_) | Self::Unrecorded(_) => None,
+        }
+    }
 }
 
 impl From<bulkhead_storage::Error> for Error {
@@ -122,6 +131,12 @@ impl Changes {
     pub async fn make(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
         let (tenant, permission) = (by.resource().tenant.clone(), Word::new(by.permission().name()));
         self.apply(&tenant, by.who(), permission, by.target(), change, batch).await
+    }
+
+    /// The same, recorded in the platform's own chain: of what a tenant must not be asked to keep the record, its own end.
+    pub(crate) async fn make_for_the_platform(&self, by: Clearance, change: Change, batch: Batch) -> Result<(), Error> {
+        let permission = Word::new(by.permission().name());
+        self.apply(&TenantId::platform(), by.who(), permission, by.target(), change, batch).await
     }
 
     /// What the host itself changes, with nobody asking: at its first start, or because something expired.

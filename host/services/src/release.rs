@@ -1,14 +1,15 @@
-//! Opens a release from a folder: `connector.toml`, the component, the configuration's schema.
+//! Opens a release from its parts: `connector.toml`, the component, the configuration's schema.
 //!
-//! Invariants: files are read through a handle on the folder, so that nothing outside it can be named; each has a largest
-//! size; the digest covers all three.
+//! Invariants: files are read through a handle on the folder, so that nothing outside it can be named; each part has a largest
+//! size, wherever it comes from; the digest covers all three.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use bulkhead_core::Manifest;
 use bulkhead_core::id::Digest;
 use bulkhead_core::text::Problem;
+use bulkhead_core::{Blame, Manifest};
 use bulkhead_runtime::{Candidate, Refusal, Tenant};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -45,6 +46,59 @@ pub enum Error {
     Component { path: PathBuf, source: Refusal },
 }
 
+impl Error {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } | Self::NoComponent { .. } => "release-unreadable",
+            Self::TooLarge { .. } => "release-too-large",
+            Self::Manifest { .. } => "manifest-invalid",
+            Self::Schema { .. } => "schema-invalid",
+            Self::Component { source: Refusal::Busy { .. }, .. } => "busy",
+            Self::Component { source: Refusal::Compiler(failure), .. } => failure.code(),
+            Self::Component { .. } => "component-refused",
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Component { source: Refusal::Busy { .. }, .. } => Blame::Tenant,
+            Self::Component { source: Refusal::Compiler(failure), .. } if !failure.is_limit() => Blame::Host,
+            _ => Blame::Guest,
+        }
+    }
+}
+
+/// What a release is made of, wherever it comes from.
+#[derive(Clone)]
+pub struct Parts {
+    /// The text of `connector.toml`.
+    pub manifest: String,
+    /// The text of the configuration's schema; empty where the manifest names none.
+    pub schema: String,
+    /// The component.
+    pub component: Vec<u8>,
+    /// Where each of them was found, for errors.
+    pub places: Places,
+}
+
+/// Where the parts of a release were found.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Places {
+    pub manifest: PathBuf,
+    pub schema: PathBuf,
+    pub component: PathBuf,
+}
+
+/// Those of parts that did not come from files.
+impl Default for Places {
+    fn default() -> Self {
+        Self { manifest: MANIFEST.into(), schema: "the configuration's schema".into(), component: COMPONENT.into() }
+    }
+}
+
 /// A connector, ready to be connected.
 pub struct Release {
     /// What its author asks.
@@ -63,54 +117,113 @@ impl Release {
     /// build for wasm32-wasip2 left in the folder's or its parent's `target`.
     /// What has to be compiled for it is compiled in `tenant`'s turn, and counts against its quota.
     pub async fn open(tenant: &Tenant, folder: &Path, component: Option<&Path>) -> Result<Self, Error> {
-        let dir = open_dir(folder)?;
-        let manifest_path = folder.join(MANIFEST);
-        let manifest_text = text(&dir, MANIFEST, &manifest_path)?;
-        let manifest =
-            Manifest::parse(&manifest_text).map_err(|problem| Error::Manifest { path: manifest_path, problem })?;
-        let schema_text = match &manifest.schema {
-            Some(name) => text(&dir, name, &folder.join(name))?,
-            None => String::new(),
-        };
-        let schema = match &manifest.schema {
-            Some(name) => {
-                Some(compile(&schema_text).map_err(|reason| Error::Schema { path: folder.join(name), reason })?)
-            }
-            None => None,
-        };
-        let dubious = dubious(&schema_text);
-        let path = match component {
-            Some(path) => path.to_owned(),
-            None => find_component(folder, manifest.connector.name.short())?,
-        };
-        let bytes = read_component(&path)?;
-        let digest = Digest::of(&[&bytes, manifest_text.as_bytes(), schema_text.as_bytes()]);
-        let candidate = Candidate::compile(tenant, bytes).await;
-        let candidate = candidate.map_err(|source| Error::Component { path, source })?;
+        let (manifest, parts) = found(folder, component)?;
+        Self::assemble(tenant, manifest, parts).await
+    }
+
+    /// The release that consists of `parts`, compiled in `tenant`'s turn as well.
+    pub async fn from_parts(tenant: &Tenant, parts: Parts) -> Result<Self, Error> {
+        let manifest = parts.manifest()?;
+        Self::assemble(tenant, manifest, parts).await
+    }
+
+    async fn assemble(tenant: &Tenant, manifest: Manifest, parts: Parts) -> Result<Self, Error> {
+        let schema = parts.validator(&manifest)?;
+        let (dubious, digest) = (dubious(&parts.schema), parts.digest());
+        let candidate = Candidate::compile(tenant, parts.component).await;
+        let candidate = candidate.map_err(|source| Error::Component { path: parts.places.component, source })?;
         Ok(Self { manifest, candidate, digest, dubious, schema })
+    }
+
+    /// Names of what its component exports, as a set to compare.
+    pub fn exports(&self) -> BTreeSet<String> {
+        self.candidate.exports().into_iter().collect()
     }
 
     /// What is wrong with `config`, each with its place; empty when nothing is.
     pub fn complaints(&self, config: &Value) -> Vec<String> {
-        let Some(schema) = &self.schema else {
-            let empty = config.as_object().is_some_and(serde_json::Map::is_empty);
-            return if empty {
-                vec![]
-            } else {
-                vec!["it takes none, since its manifest names no [config] schema".to_owned()]
-            };
-        };
-        // The value itself stays out of the message: someone may have put a credential there.
-        schema
-            .iter_errors(config)
-            .map(|error| {
-                let place = error.instance_path().to_string();
-                let place = if place.is_empty() { "the configuration".to_owned() } else { format!("`{place}`") };
-                format!("{place}: {}", error.masked())
-            })
-            .take(20)
-            .collect()
+        complaints(self.schema.as_ref(), config)
     }
+}
+
+/// What is wrong with `config`, each with its place, for a release with this schema, or without one.
+pub fn complaints(schema: Option<&jsonschema::Validator>, config: &Value) -> Vec<String> {
+    let Some(schema) = schema else {
+        let empty = config.as_object().is_some_and(serde_json::Map::is_empty);
+        return if empty {
+            vec![]
+        } else {
+            vec!["it takes none, since its manifest names no [config] schema".to_owned()]
+        };
+    };
+    // The value itself stays out of the message: someone may have put a credential there.
+    schema
+        .iter_errors(config)
+        .map(|error| {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { "the configuration".to_owned() } else { format!("`{place}`") };
+            format!("{place}: {}", error.masked())
+        })
+        .take(20)
+        .collect()
+}
+
+impl Parts {
+    /// The parts of the release in `folder`: see [`Release::open`].
+    pub fn read(folder: &Path, component: Option<&Path>) -> Result<Self, Error> {
+        found(folder, component).map(|(_, parts)| parts)
+    }
+
+    /// The name of the release that they are.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&[&self.component, self.manifest.as_bytes(), self.schema.as_bytes()])
+    }
+
+    /// What its author asks.
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        let within = |path: &Path, length: usize, limit: u64| {
+            let fits = length as u64 <= limit;
+            if fits { Ok(()) } else { Err(Error::TooLarge { path: path.to_owned(), limit }) }
+        };
+        let Places { manifest, schema, component } = &self.places;
+        within(manifest, self.manifest.len(), LARGEST_TEXT)?;
+        within(schema, self.schema.len(), LARGEST_TEXT)?;
+        within(component, self.component.len(), LARGEST_COMPONENT)?;
+        Manifest::parse(&self.manifest).map_err(|problem| Error::Manifest { path: manifest.clone(), problem })
+    }
+
+    /// What a configuration is held against.
+    pub fn validator(&self, manifest: &Manifest) -> Result<Option<jsonschema::Validator>, Error> {
+        let refused = |reason: String| Error::Schema { path: self.places.schema.clone(), reason };
+        match &manifest.schema {
+            Some(_) => compile(&self.schema).map(Some).map_err(refused),
+            None if self.schema.is_empty() => Ok(None),
+            None => Err(refused(format!("{MANIFEST} names no schema under [config]"))),
+        }
+    }
+}
+
+/// The parts in `folder`, of which the manifest says where the schema is.
+fn found(folder: &Path, component: Option<&Path>) -> Result<(Manifest, Parts), Error> {
+    let dir = open_dir(folder)?;
+    let path = folder.join(MANIFEST);
+    let text_of_manifest = text(&dir, MANIFEST, &path)?;
+    let manifest =
+        Manifest::parse(&text_of_manifest).map_err(|problem| Error::Manifest { path: path.clone(), problem })?;
+    let mut places = Places { manifest: path, ..Places::default() };
+    let mut schema = String::new();
+    if let Some(name) = &manifest.schema {
+        places.schema = folder.join(name);
+        schema = text(&dir, name, &places.schema)?;
+        // Before a component is looked for: an author writes the schema first.
+        compile(&schema).map_err(|reason| Error::Schema { path: places.schema.clone(), reason })?;
+    }
+    places.component = match component {
+        Some(path) => path.to_owned(),
+        None => find_component(folder, manifest.connector.name.short())?,
+    };
+    let component = read_component(&places.component)?;
+    Ok((manifest, Parts { manifest: text_of_manifest, schema, component, places }))
 }
 
 /// Reads a component file, up to the largest size.
@@ -162,7 +275,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> Error {
 
 /// A validator for a configuration's schema. A schema that asks for credentials is refused: they would lie in the
 /// configuration, where the guest reads them.
-fn compile(text: &str) -> Result<jsonschema::Validator, String> {
+pub(crate) fn compile(text: &str) -> Result<jsonschema::Validator, String> {
     if text.len() > LARGEST_SCHEMA {
         return Err(format!("longer than {LARGEST_SCHEMA} bytes"));
     }
@@ -266,10 +379,10 @@ mod tests {
     #[test]
     fn names_that_sound_like_credentials_are_told() {
         let schema = r#"{"properties":{"api_key":{},"apiToken":{},"token_url":{},"key":{},"a":{"properties":{"db-password":{}}}}}"#;
-        assert_eq!(
-            dubious(schema),
-            ["/properties/apiToken", "/properties/api_key", "/properties/a/properties/db-password"]
-        );
+        // In the order in which JSON objects are kept, which is another crate's choice.
+        let mut found = dubious(schema);
+        found.sort();
+        assert_eq!(found, ["/properties/a/properties/db-password", "/properties/apiToken", "/properties/api_key"]);
         assert!(dubious("").is_empty());
     }
 }

@@ -35,6 +35,12 @@ pub enum Error {
 /// Opens the vault in the folders `data` and `keys`, or makes one. Waits for another process that has it open, which takes
 /// a moment unless it serves.
 pub async fn open(data: &Path, keys: &Path, source: Source) -> Result<Vault, Error> {
+    let store = store(data, keys).await?;
+    Ok(Vault::open(Arc::new(store), Keys::open(keys, source)?).await?)
+}
+
+/// Opens the store in the folder `data` as [`open`] does, for whoever keeps more in it than secrets.
+pub async fn store(data: &Path, keys: &Path) -> Result<SledStore, Error> {
     if place::together(data, keys).map_err(|(path, source)| Error::Path { path, source })? {
         return Err(Error::Together { data: data.to_owned(), keys: keys.to_owned() });
     }
@@ -51,8 +57,7 @@ pub async fn open(data: &Path, keys: &Path, source: Source) -> Result<Vault, Err
         // With its reason.
         Err(_) => SledStore::open(data).await,
     };
-    let store = store.map_err(vault::Error::from)?;
-    Ok(Vault::open(Arc::new(store), Keys::open(keys, source)?).await?)
+    Ok(store.map_err(vault::Error::from)?)
 }
 
 /// The secrets that a connection may use, as far as the vault has them.

@@ -106,6 +106,11 @@ impl Batch {
         self.written(key, record, Some(stored.row.clone()), stored.revision.saturating_add(1))
     }
 
+    /// Does nothing at all, unless `stored` is still there as it was read.
+    pub fn while_as<R: Record>(self, key: &[u8], stored: &Stored<R>) -> Self {
+        self.only_if(R::SPACE, key, Some(stored.row.clone()))
+    }
+
     /// Removes `stored`, unless somebody else wrote there since.
     pub fn remove<R: Record>(self, key: &[u8], stored: &Stored<R>) -> Self {
         let mut batch = self.only_if(R::SPACE, key, Some(stored.row.clone()));
@@ -182,7 +187,8 @@ mod tests {
         store.apply(Batch::new().insert(&at, &old("a"))).await.unwrap();
         assert!(matches!(store.apply(Batch::new().insert(&at, &old("b"))).await, Err(Error::Conflict)));
         let read = load::<Old>(&store, &at).await.unwrap().unwrap();
-        store.apply(Batch::new().update(&at, &read, &old("c"))).await.unwrap();
+        store.apply(Batch::new().while_as(&at, &read).update(&at, &read, &old("c"))).await.unwrap();
+        assert!(matches!(store.apply(Batch::new().while_as(&at, &read)).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().update(&at, &read, &old("d"))).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().remove(&at, &read)).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().same(&at, &read)).await, Err(Error::Conflict)));

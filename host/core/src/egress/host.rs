@@ -136,6 +136,11 @@ impl HostPattern {
         }
     }
 
+    /// Whether some host may be covered by both, as they stand.
+    pub fn meets(&self, other: &Self) -> bool {
+        self == other || self.covers_all_of(other) || other.covers_all_of(self)
+    }
+
     /// The pattern with its configured label filled in. `lookup` gives the configuration's text under a key.
     pub fn resolved<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Error> {
         let Self::Configured { before, key, parent } = self else {
@@ -182,6 +187,7 @@ impl FromStr for HostPattern {
 }
 
 parsed_from_text!(HostPattern);
+serialized_as_text!(HostPattern);
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -131,6 +131,7 @@ impl FromStr for PathPattern {
 }
 
 parsed_from_text!(PathPattern);
+serialized_as_text!(PathPattern);
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -86,6 +86,7 @@ impl fmt::Display for Method {
 }
 
 parsed_from_text!(Scheme, Method);
+serialized_as_text!(Scheme, Method);
 
 /// What one line of a manifest or grant opens.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,6 +34,8 @@ impl TryFrom<String> for Scope {
     }
 }
 
+serialized_as_text!(Scope);
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,6 @@
 //! The `[secrets.NAME]` table of a grant: what an operator says of a secret.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::key::{JwtTerms, Key, Term, is_plain};
 use super::request::SecretRequest;
@@ -8,36 +8,44 @@ use super::way::{Injection, Way};
 use crate::limits::Time;
 
 /// One `[secrets.NAME]` table of a grant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SecretGrant {
     /// Whether the secret may travel without TLS.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_unsaid")]
     pub plain_http: bool,
     /// Whether it may stand in bodies, where it is declared.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_unsaid")]
     pub body_places: bool,
     /// Whether it may have fewer than eight bytes, so that the leak guard finds it by accident.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_unsaid")]
     pub short: bool,
     /// Whether AWS's signature may leave out the body.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_unsaid")]
     pub unsigned_payload: bool,
     /// A token's life, when it is to be shorter than what is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Time>,
     /// Key ID, where the manifest leaves it open; so are the next ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
     /// Issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
     /// Subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
     /// Audience.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<String>,
     /// Scopes; some of those asked, where the manifest names them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// AWS's region.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// AWS's service.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
 
@@ -94,6 +102,11 @@ impl SecretGrant {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unsaid(said: &bool) -> bool {
+    !said
 }
 
 fn asked_term<'a>(asked: &'a SecretRequest, name: &str) -> Option<&'a Term> {

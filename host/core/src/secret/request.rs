@@ -29,6 +29,21 @@ pub struct SecretRequest {
     pub key: Key,
 }
 
+impl SecretRequest {
+    /// What it says in signatures, or leaves to others to say.
+    pub fn terms(&self) -> Vec<&Term> {
+        let signed = match &self.key {
+            Key::Jwt { terms, .. } => terms.all().into_iter().filter_map(|(_, term)| term).collect(),
+            Key::Value | Key::Hmac { .. } => Vec::new(),
+        };
+        let scope: &[&Term] = match &self.way {
+            Way::Inject(Injection::AwsSigV4(scope)) => &[&scope.region, &scope.service],
+            _ => &[],
+        };
+        signed.into_iter().chain(scope.iter().copied()).collect()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {

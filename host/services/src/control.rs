@@ -1,0 +1,218 @@
+//! Opens everything that the control plane is made of, once, in the right order, and closes it again.
+//!
+//! *Why one place*: there is one store and one vault in a process, and every room has to have the same. *Invariants*: 1. nothing is
+//! served before what the last host left half done was done; 2. what was recorded is on the disk when it is closed.
+//! Callers: `cli/serve.rs`, tests → here → every room of this floor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bulkhead_capabilities::credentials::vault::{Keys, Source, Vault};
+use bulkhead_capabilities::egress::Transport;
+use bulkhead_runtime::Runtime;
+use bulkhead_storage::{Record as _, Store};
+
+use crate::access::{self, Access, Policies, Policy};
+use crate::audit::{self, Audit};
+use crate::changes::{self, Changes};
+use crate::connections::{Connection, Connections};
+use crate::kept::References;
+use crate::live::Live;
+use crate::publishers::Publishers;
+use crate::releases::{self, Installed, Releases};
+use crate::shares::Shares;
+use crate::tenants::{self, Leaving, Tenants};
+use crate::vault;
+
+/// What it is opened with.
+pub struct Settings {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The keys folder, outside of it.
+    pub keys: PathBuf,
+    /// Where the master key comes from.
+    pub master: Source,
+    /// What connectors run in.
+    pub runtime: Runtime,
+    /// How their requests leave.
+    pub transport: Arc<Transport>,
+    /// How much of the audit log a tenant may have.
+    pub audit: audit::Settings,
+}
+
+/// The control plane. Each room takes a [`Clearance`](crate::access::Clearance) that [`Access`] made.
+pub struct Control {
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// How changes are made.
+    pub changes: Arc<Changes>,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The operator's and the tenants' own policies.
+    pub policies: Arc<Policies>,
+    /// Secrets.
+    pub vault: Vault,
+    /// Customers.
+    pub tenants: Arc<Tenants>,
+    /// Publishers' names.
+    pub publishers: Arc<Publishers>,
+    /// Releases.
+    pub releases: Arc<Releases>,
+    /// Connections.
+    pub connections: Arc<Connections>,
+    /// What runs of them.
+    pub live: Arc<Live>,
+}
+
+/// Why it was not opened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Error {
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+    #[error(transparent)]
+    Store(#[from] bulkhead_storage::Error),
+    #[error(transparent)]
+    Access(#[from] access::Error),
+    #[error("what the last host left half done could not be done: {0}")]
+    Changes(#[from] changes::Error),
+    #[error("what the last host left half done could not be done: {0}")]
+    Tenants(#[from] tenants::Error),
+}
+
+impl Control {
+    /// Opens the store in the data folder, and all that lies in it.
+    pub async fn open(settings: Settings) -> Result<Self, Error> {
+        let Settings { data, keys, master, runtime, transport, audit } = settings;
+        let store = vault::store(&data, &keys).await?;
+        let keys = Keys::open(&keys, master).map_err(vault::Error::from)?;
+        Self::over(Arc::new(store), keys, runtime, transport, audit).await
+    }
+
+    /// The same over a store that is open.
+    pub async fn over(
+        store: Arc<dyn Store>,
+        keys: Keys,
+        runtime: Runtime,
+        transport: Arc<Transport>,
+        audit: audit::Settings,
+    ) -> Result<Self, Error> {
+        let vault = Vault::open(Arc::clone(&store), keys).await.map_err(vault::Error::from)?;
+        let audit = Arc::new(Audit::open_with(Arc::clone(&store), audit).await?);
+        let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
+        let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
+        let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
+        let references = Arc::<References>::default();
+        let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
+        let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
+        let releases = Arc::new(releases);
+        let live =
+            Live::new(Arc::clone(&changes), Arc::clone(&shares), Arc::clone(&releases), vault.clone(), transport);
+        let live = Arc::new(live);
+        let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
+        let leaving = Leaving { live: Arc::clone(&live), shares, vault: vault.clone(), spaces };
+        let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
+        let publishers = Publishers::new(Arc::clone(&changes), Arc::clone(&references));
+        let connections =
+            Connections::new(Arc::clone(&changes), references, Arc::clone(&releases), Arc::clone(&live), vault.clone());
+        Ok(Self {
+            audit,
+            changes,
+            access,
+            policies,
+            vault,
+            tenants: Arc::new(tenants),
+            publishers: Arc::new(publishers),
+            releases,
+            connections: Arc::new(connections),
+            live,
+        })
+    }
+
+    /// Writes what is pending of the audit log. Whoever still holds a room of it keeps that open.
+    pub async fn close(self) {
+        let Self { audit, .. } = self;
+        // With all else gone, this is the last one.
+        if let Some(audit) = Arc::into_inner(audit) {
+            audit.close().await;
+        }
+    }
+}
+
+impl Error {
+    /// What to do about it, where that can be said.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Vault(vault::Error::Vault(error)) => error.next_step(),
+            Self::Store(error) => error.next_step(),
+            Self::Access(error) => error.next_step(),
+            Self::Changes(error) => error.next_step(),
+            Self::Tenants(error) => error.next_step(),
+            Self::Vault(_) | Self::Audit(_) => None,
+        }
+    }
+}
+
+/// The control plane over a store in memory, and clearances for whatever a test wants to do.
+#[cfg(test)]
+pub(crate) mod scratch {
+    use std::num::NonZeroU32;
+
+    use bulkhead_capabilities::egress::Resolver;
+    use bulkhead_core::{Actor, Permission, Resource, Scopes, Wish, principal};
+    use bulkhead_runtime::compile::Compiler;
+    use bulkhead_storage::MemoryStore;
+
+    use super::*;
+    use crate::access::Clearance;
+
+    pub(crate) struct Scratch {
+        pub(crate) control: Control,
+        pub(crate) store: Arc<MemoryStore>,
+        folder: tempfile::TempDir,
+    }
+
+    impl Scratch {
+        pub(crate) async fn new() -> Self {
+            let (store, folder) = (Arc::<MemoryStore>::default(), tempfile::tempdir().unwrap());
+            let control = open(&store, &folder).await;
+            Self { control, store, folder }
+        }
+
+        /// As a host that is started anew finds it.
+        pub(crate) async fn reopened(self) -> Self {
+            let Self { control, store, folder } = self;
+            control.close().await;
+            let control = open(&store, &folder).await;
+            Self { control, store, folder }
+        }
+    }
+
+    async fn open(store: &Arc<MemoryStore>, folder: &tempfile::TempDir) -> Control {
+        let settings = bulkhead_runtime::Settings { guests: NonZeroU32::MIN, ..bulkhead_runtime::Settings::SINGLE };
+        let runtime = Runtime::new(settings, Compiler::default()).unwrap();
+        let transport = Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap();
+        let keys = Keys::open(&folder.path().join("keys"), Source::File).unwrap();
+        let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+        Control::over(store, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
+    }
+
+    /// That an administrator of the platform may do this to `tenant/name`, or to all of `tenant`.
+    pub(crate) fn may(permission: Permission, what: &str) -> Clearance {
+        let resource = match what.split_once('/') {
+            Some((tenant, name)) => Resource::named(tenant.parse().unwrap(), name),
+            None => Resource::of(what.parse().unwrap()),
+        };
+        let actor = Actor {
+            principal: "platform/user/root".parse().unwrap(),
+            roles: Vec::new(),
+            scopes: Scopes::all(),
+            credential: principal::Credential::Key("test".to_owned()),
+            proved: None,
+            from: None,
+        };
+        Clearance::for_tests(actor, Wish { permission, resource })
+    }
+}

@@ -1,0 +1,137 @@
+//! Tenants that come and go, over a store in memory.
+
+use bulkhead_core::Permission as P;
+use bulkhead_core::id::{Owner, PublisherName};
+use bulkhead_core::secret::Binding;
+
+use super::*;
+use crate::control::scratch::{Scratch, may};
+use crate::publishers::{self, claim};
+use crate::releases::planted::plant;
+
+const MANIFEST: &str = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n";
+
+async fn made(scratch: &Scratch, name: &str) -> Result<Stored<Tenant>, Error> {
+    scratch.control.tenants.create(may(P::TenantCreate, &format!("platform/{name}")), Spec::default()).await
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_once_and_never_under_a_name_of_the_hosts() {
+    let scratch = Scratch::new().await;
+    let stored = made(&scratch, "acme").await.unwrap();
+    assert_eq!((stored.record.name.as_str(), stored.revision), ("acme", 1));
+    assert!(matches!(made(&scratch, "acme").await, Err(Error::Exists(_))));
+    for name in ["platform", "local"] {
+        assert!(matches!(made(&scratch, name).await, Err(Error::Reserved(_))), "{name}");
+    }
+    assert!(matches!(made(&scratch, "Acme").await, Err(Error::Name(_))));
+    made(&scratch, "beta").await.unwrap();
+    let tenants = &scratch.control.tenants;
+    let page = tenants.list(&may(P::TenantList, "platform"), None, 1).await.unwrap();
+    assert_eq!((page.items.len(), page.next.as_deref()), (1, Some("acme")));
+    let page = tenants.list(&may(P::TenantList, "platform"), page.next.as_deref(), 1).await.unwrap();
+    assert_eq!(page.items[0].record.name.as_str(), "beta");
+}
+
+#[tokio::test]
+async fn a_tenant_is_changed_by_whoever_saw_what_it_is() {
+    let scratch = Scratch::new().await;
+    let stored = made(&scratch, "acme").await.unwrap();
+    let spec = |patience| Spec {
+        environment: Some("production".parse().unwrap()),
+        allowance: Some(Allowed { patience: Some(patience), ..Allowed::default() }),
+    };
+    let update = async |revision, patience| {
+        scratch.control.tenants.update(may(P::TenantUpdate, "acme"), Some(revision), spec(patience)).await
+    };
+    assert!(matches!(update(stored.revision + 1, 5).await, Err(Error::Changed)));
+    assert!(matches!(update(stored.revision, 0).await, Err(Error::Allowance("patience"))));
+    let changed = update(stored.revision, 5).await.unwrap();
+    assert_eq!(changed.record.environment, Some("production".parse().unwrap()));
+    assert!(matches!(update(stored.revision, 6).await, Err(Error::Changed)));
+    let resource = scratch.control.live.resource(&"acme".parse().unwrap(), &"crm".parse().unwrap()).await.unwrap();
+    assert_eq!(resource.environment.as_deref(), Some("production"));
+}
+
+#[tokio::test]
+async fn what_was_permitted_is_all_that_a_clearance_is_good_for() {
+    let scratch = Scratch::new().await;
+    made(&scratch, "acme").await.unwrap();
+    let refused = scratch.control.tenants.delete(may(P::TenantRead, "acme"), None).await;
+    assert!(matches!(refused, Err(Error::Misused(_))), "{refused:?}");
+    scratch.control.tenants.get(&may(P::TenantRead, "acme")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_that_goes_takes_all_along_and_its_name_stays_its_own() {
+    let scratch = Scratch::new().await;
+    let (control, store) = (&scratch.control, scratch.store.as_ref());
+    for name in ["acme", "acme2"] {
+        made(&scratch, name).await.unwrap();
+        let digest = plant(store, name, MANIFEST, "", &[]).await;
+        let spec = crate::connections::Spec { release: digest, config: serde_json::json!({}), data_class: None };
+        control.connections.create(may(P::ConnectionCreate, &format!("{name}/crm")), spec).await.unwrap();
+        let owner = Owner { tenant: name.parse().unwrap(), connection: "crm".parse().unwrap() };
+        let binding = Binding::new(["a.com".to_owned()], ["header:x".to_owned()]);
+        let value = "value-0123456789".to_owned().into();
+        let now = std::time::SystemTime::now();
+        control.vault.put(&owner, &"token".parse().unwrap(), &binding, value, now).await.unwrap();
+    }
+    control.tenants.delete(may(P::TenantDelete, "acme"), None).await.unwrap();
+    for space in [crate::connections::Connection::SPACE, crate::releases::Installed::SPACE, crate::releases::PARTS] {
+        assert!(store.scan(space, &key(&["acme"]), None, 10).await.unwrap().entries.is_empty(), "{space:?}");
+        assert!(!store.scan(space, &key(&["acme2"]), None, 10).await.unwrap().entries.is_empty(), "{space:?}");
+    }
+    assert!(control.vault.list(&"acme".parse().unwrap(), None).await.unwrap().is_empty());
+    assert_eq!(control.vault.list(&"acme2".parse().unwrap(), None).await.unwrap().len(), 1);
+    assert!(matches!(control.tenants.get(&may(P::TenantRead, "acme")).await, Err(Error::NotFound)));
+    assert!(matches!(made(&scratch, "acme").await, Err(Error::Exists(_))));
+    assert!(matches!(control.tenants.delete(may(P::TenantDelete, "acme"), None).await, Err(Error::NotFound)));
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_short_goes_on_when_the_host_starts() {
+    let scratch = Scratch::new().await;
+    let stored = made(&scratch, "acme").await.unwrap();
+    plant(scratch.store.as_ref(), "acme", MANIFEST, "", &[]).await;
+    let leaving = Tenant { standing: Standing::Leaving, ..stored.record.clone() };
+    scratch.store.apply(Batch::new().update(&key(&["acme"]), &stored, &leaving)).await.unwrap();
+    let scratch = scratch.reopened().await;
+    let rows = scratch.store.scan(crate::releases::PARTS, &key(&["acme"]), None, 10).await.unwrap();
+    assert!(rows.entries.is_empty());
+    let at = key(&["acme"]);
+    let row = record::load::<Tenant>(scratch.store.as_ref(), &at).await.unwrap().unwrap();
+    assert_eq!(row.record.standing, Standing::Gone);
+}
+
+#[tokio::test]
+async fn a_publishers_name_is_whose_it_was_first_until_the_operator_says_otherwise() {
+    let scratch = Scratch::new().await;
+    made(&scratch, "acme").await.unwrap();
+    made(&scratch, "beta").await.unwrap();
+    let store = scratch.store.as_ref();
+    let claimed = async |tenant: &str| {
+        let name: PublisherName = "acme-inc".parse().unwrap();
+        let (batch, fresh) = claim(store, Batch::new(), &name, &tenant.parse().unwrap(), 1).await?;
+        store.apply(batch).await?;
+        Ok::<_, publishers::Error>(fresh)
+    };
+    assert!(claimed("acme").await.unwrap());
+    assert!(!claimed("acme").await.unwrap());
+    let refused = claimed("beta").await.unwrap_err();
+    assert!(matches!(refused, publishers::Error::NotYours(_)));
+    assert!(refused.next_step().unwrap().contains("publisher assign acme-inc"), "{refused}");
+
+    let publishers = &scratch.control.publishers;
+    assert!(publishers.get(&may(P::PublisherRead, "acme/acme-inc")).await.is_ok());
+    let hidden = publishers.get(&may(P::PublisherRead, "beta/acme-inc")).await;
+    assert!(matches!(hidden, Err(publishers::Error::NotFound)));
+    let assign = async |to: &str| {
+        publishers.assign(may(P::PublisherAssign, "platform/acme-inc"), to.parse().unwrap(), None).await
+    };
+    assert!(matches!(assign("nobody").await, Err(publishers::Error::NoTenant(_))));
+    assert_eq!(assign("beta").await.unwrap().record.owner.as_str(), "beta");
+    assert!(claimed("acme").await.is_err() && !claimed("beta").await.unwrap());
+    assert_eq!(publishers.list(&may(P::PublisherRead, "acme"), None, 10).await.unwrap().items.len(), 0);
+    assert_eq!(publishers.list(&may(P::PublisherRead, "platform"), None, 10).await.unwrap().items.len(), 1);
+}
