@@ -10,12 +10,14 @@ use std::sync::Arc;
 use bulkhead_capabilities::credentials::vault::{Keys, Source, Vault};
 use bulkhead_capabilities::egress::Transport;
 use bulkhead_runtime::Runtime;
-use bulkhead_storage::{Record as _, Store};
+use bulkhead_storage::{Folder, Record as _, Store};
 
 use crate::access::{self, Access, Policies, Policy};
 use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
+use crate::identity::bearer::Gate;
+use crate::identity::{self, Identity};
 use crate::kept::References;
 use crate::live::Live;
 use crate::publishers::Publishers;
@@ -50,10 +52,14 @@ pub struct Control {
     pub access: Arc<Access>,
     /// The operator's and the tenants' own policies.
     pub policies: Arc<Policies>,
+    /// Who calls.
+    pub identity: Arc<Identity>,
     /// Secrets.
     pub vault: Vault,
     /// Customers.
     pub tenants: Arc<Tenants>,
+    /// What each of them has of the host.
+    pub shares: Arc<Shares>,
     /// Publishers' names.
     pub publishers: Arc<Publishers>,
     /// Releases.
@@ -76,6 +82,8 @@ pub enum Error {
     Store(#[from] bulkhead_storage::Error),
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
     #[error("what the last host left half done could not be done: {0}")]
     Changes(#[from] changes::Error),
     #[error("what the last host left half done could not be done: {0}")]
@@ -87,13 +95,24 @@ impl Control {
     pub async fn open(settings: Settings) -> Result<Self, Error> {
         let Settings { data, keys, master, runtime, transport, audit } = settings;
         let store = vault::store(&data, &keys).await?;
-        let keys = Keys::open(&keys, master).map_err(vault::Error::from)?;
-        Self::over(Arc::new(store), keys, runtime, transport, audit).await
+        let (folder, keys) = (store.folder(), Keys::open(&keys, master).map_err(vault::Error::from)?);
+        Self::made(Arc::new(store), Some(folder), keys, runtime, transport, audit).await
     }
 
-    /// The same over a store that is open.
+    /// The same over a store that is open, with nowhere to put a setup token.
     pub async fn over(
         store: Arc<dyn Store>,
+        keys: Keys,
+        runtime: Runtime,
+        transport: Arc<Transport>,
+        audit: audit::Settings,
+    ) -> Result<Self, Error> {
+        Self::made(store, None, keys, runtime, transport, audit).await
+    }
+
+    async fn made(
+        store: Arc<dyn Store>,
+        folder: Option<Arc<Folder>>,
         keys: Keys,
         runtime: Runtime,
         transport: Arc<Transport>,
@@ -104,6 +123,9 @@ impl Control {
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
+        let fetch = Arc::new(Gate::new(Arc::clone(&transport)));
+        let identity = Identity::open(Arc::clone(&changes), Arc::clone(&access), vault.clone(), folder, fetch)?;
+        let identity = Arc::new(identity);
         let references = Arc::<References>::default();
         let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
         let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
@@ -112,7 +134,13 @@ impl Control {
             Live::new(Arc::clone(&changes), Arc::clone(&shares), Arc::clone(&releases), vault.clone(), transport);
         let live = Arc::new(live);
         let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
-        let leaving = Leaving { live: Arc::clone(&live), shares, vault: vault.clone(), spaces };
+        let leaving = Leaving {
+            live: Arc::clone(&live),
+            shares: Arc::clone(&shares),
+            vault: vault.clone(),
+            identity: Arc::clone(&identity),
+            spaces,
+        };
         let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
         let publishers = Publishers::new(Arc::clone(&changes), Arc::clone(&references));
         let connections =
@@ -122,8 +150,10 @@ impl Control {
             changes,
             access,
             policies,
+            identity,
             vault,
             tenants: Arc::new(tenants),
+            shares,
             publishers: Arc::new(publishers),
             releases,
             connections: Arc::new(connections),
@@ -148,6 +178,7 @@ impl Error {
             Self::Vault(vault::Error::Vault(error)) => error.next_step(),
             Self::Store(error) => error.next_step(),
             Self::Access(error) => error.next_step(),
+            Self::Identity(error) => error.next_step(),
             Self::Changes(error) => error.next_step(),
             Self::Tenants(error) => error.next_step(),
             Self::Vault(_) | Self::Audit(_) => None,

@@ -1,6 +1,6 @@
 //! Removes all that a tenant has, when it goes.
 //!
-//! *Order*: its connections end, its secrets are erased, its rows go, and last its own row becomes that of a tenant that is gone. Each
+//! *Order*: its connections end, its credentials, its secrets are erased, its rows go, and last its own row becomes that of a tenant that is gone. Each
 //! step can be done again, so that a host that is killed between two of them begins anew when it starts.
 //! *Never*: its part of the audit log, which is evidence and goes when its time is over.
 
@@ -13,6 +13,7 @@ use bulkhead_storage::record::{Stored, key};
 use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
 
 use super::{Error, Standing, Tenant};
+use crate::identity::Identity;
 use crate::live::Live;
 use crate::shares::Shares;
 
@@ -24,6 +25,8 @@ pub struct Leaving {
     pub shares: Arc<Shares>,
     /// Its secrets.
     pub vault: Vault,
+    /// Its people and programs.
+    pub identity: Arc<Identity>,
     /// Where other rows lie whose keys begin with its name.
     pub spaces: Vec<Space>,
 }
@@ -34,6 +37,9 @@ impl Leaving {
         let tenant = &stored.record.name;
         self.live.end_all(tenant, End::Revoked);
         self.shares.forget(tenant);
+        // Nobody comes in by what was theirs, before what they could use goes.
+        store.apply(self.identity.without_tenant(Batch::new(), tenant).await?).await?;
+        self.identity.forget_tenant(tenant);
         self.erase(tenant).await?;
         for space in &self.spaces {
             empty(store, *space, &key(&[tenant.as_str()])).await?;
