@@ -115,8 +115,9 @@ impl Plane {
     /// A call that has to return.
     async fn answer(&self, name: &str, action: &str, input: &Value) -> anyhow::Result<Value> {
         let called = self.call(name, action, input).await??;
-        let denied = called.outcome.record.denials.iter().map(|denial| denial.to_string()).collect::<Vec<_>>();
-        Ok(serde_json::from_str(&called.outcome.result.with_context(|| format!("{action}: {denied:?}"))?)?)
+        let denied = called.outcome.record.denied;
+        let text = called.outcome.result.with_context(|| format!("{action}, with {denied} denials"))?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     async fn state(&self, name: &str) -> anyhow::Result<State> {
@@ -142,6 +143,11 @@ pub(crate) fn laid(shipped: Shipped, port: u16) -> anyhow::Result<Laid> {
     Laid::new(shipped, port, &json!({}))
 }
 
+/// The configuration that has a connector talk to it, by the name that its manifest asks for.
+fn aimed(acme: &Acme) -> Value {
+    json!({ "base_url": format!("http://localhost:{}", acme.address().port()) })
+}
+
 #[tokio::test]
 async fn what_was_consented_to_runs_and_nothing_else_does() -> anyhow::Result<()> {
     let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
@@ -149,7 +155,7 @@ async fn what_was_consented_to_runs_and_nothing_else_does() -> anyhow::Result<()
     let installed = plane.install("acme", &laid).await??;
     ensure!(installed.fresh && installed.request.text().contains("because \"Reads contacts and adds notes to them\""));
     let release = installed.found.installed.record.digest;
-    let spec = connections::Spec { release, config: json!({ "base_url": acme.base_url() }), data_class: None };
+    let spec = connections::Spec { release, config: aimed(&acme), data_class: None };
     let by = plane.may(P::ConnectionCreate, "acme/crm").await?;
     let (_, request) = plane.control.connections.create(by, spec).await?;
     ensure!(request.text().contains("without TLS, which takes your own word"), "{}", request.text());
@@ -213,7 +219,7 @@ async fn what_could_not_run_or_is_somebody_elses_is_not_installed() -> anyhow::R
 async fn all_of_it_is_there_when_the_host_starts_again() -> anyhow::Result<()> {
     let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
     let (plane, laid) = (Plane::new().await?, laid(ACME, acme.address().port())?);
-    plane.connected("acme/crm", &laid, json!({ "base_url": acme.base_url() })).await?;
+    plane.connected("acme/crm", &laid, aimed(&acme)).await?;
     plane.set("acme/crm", "token", &Options::default().token).await?;
     let counted = plane.answer("acme/crm", "count-contacts", &json!({})).await?;
     let plane = plane.reopened().await?;
@@ -225,7 +231,7 @@ async fn all_of_it_is_there_when_the_host_starts_again() -> anyhow::Result<()> {
 async fn a_connection_moves_to_a_narrower_release_and_back_while_it_is_called() -> anyhow::Result<()> {
     let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
     let (plane, laid) = (Plane::new().await?, laid(ACME, acme.address().port())?);
-    let first = plane.connected("acme/crm", &laid, json!({ "base_url": acme.base_url() })).await?;
+    let first = plane.connected("acme/crm", &laid, aimed(&acme)).await?;
     plane.set("acme/crm", "token", &Options::default().token).await?;
     let note = json!({ "contact_id": "c-001", "text": "hello" });
     plane.answer("acme/crm", "add-note", &note).await?;
@@ -280,14 +286,11 @@ async fn a_configuration_that_changes_is_what_the_next_call_sees() -> anyhow::Re
     let (one, other) =
         (Acme::start(Options { busy: None, ..Options::default() }).await?, Acme::start(Options::default()).await?);
     let (plane, laid) = (Plane::new().await?, laid(ACME, one.address().port())?);
-    plane.connected("acme/crm", &laid, json!({ "base_url": one.base_url() })).await?;
+    plane.connected("acme/crm", &laid, aimed(&one)).await?;
     plane.set("acme/crm", "token", &Options::default().token).await?;
     plane.answer("acme/crm", "count-contacts", &json!({})).await?;
     let by = plane.may(P::ConnectionConfigure, "acme/crm").await?;
-    let to = Configuration {
-        config: Some(json!({ "base_url": other.base_url() })),
-        data_class: Some(Some("secret".parse()?)),
-    };
+    let to = Configuration { config: Some(aimed(&other)), data_class: Some(Some("secret".parse()?)) };
     plane.control.connections.configure(by, None, to).await?;
     // The guest goes where it is told, and what was granted is not there.
     let called = plane.call("acme/crm", "count-contacts", &json!({})).await??;

@@ -97,7 +97,7 @@ impl Policies {
             // It is the tenant's own question about its own things.
             Refused::Denied(denied) if denied.hidden => ("it belongs to another tenant".to_owned(), None),
             Refused::Denied(denied) => (denied.message, denied.next_step),
-            refused => (refused.to_string(), None),
+            refused => (refused.to_string(), refused.next_step()),
         };
         Ok(Explanation { permitted: false, reason, next_step, policies })
     }

@@ -21,7 +21,7 @@ const MOST_KEPT: usize = 1024;
 
 /// A set of policies, as far as it can be asked.
 pub(super) enum Standing {
-    Sound(Layer),
+    Sound(Box<Layer>),
     /// The policy, where it is wrong, and why.
     Broken(String),
 }
@@ -96,5 +96,5 @@ fn parsed(tenant: &TenantId, policies: &[Policy], words: &Vocabulary) -> Standin
             Err(problem) => return Standing::Broken(format!("policy `{name}`, {problem}")),
         }
     }
-    Layer::new(statements).map_or_else(Standing::Broken, Standing::Sound)
+    Layer::new(statements).map_or_else(Standing::Broken, |layer| Standing::Sound(Box::new(layer)))
 }

@@ -3,15 +3,14 @@
 //! *Why layers*: what was shipped, the platform's own and a tenant's own are asked one after the other, so that each is parsed once,
 //! is kept as long as it holds, and can fail without the others. Together they decide as one set would: a policy that forbids, in any
 //! of them, outdoes all that permit.
-//! *Invariant*: an answer is remembered only where no policy of the layer looks at the circumstances, and then for exactly what was
-//! asked: [`Question::key`].
+//! *Invariant*: an answer is remembered for exactly what was asked and all that the layer can see of it: [`Question::key`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cedar_policy::{Authorizer, Decision, Effect, Policy, PolicyId, PolicySet};
 
-use super::question::Question;
+use super::question::{Question, Sees};
 use super::schema::Vocabulary;
 
 /// Most answers that a layer remembers: who called which of their connections of late. One takes some 300 bytes.
@@ -46,8 +45,7 @@ pub(super) enum Vote {
 pub(super) struct Layer {
     policies: PolicySet,
     about: HashMap<PolicyId, Arc<About>>,
-    /// Whether a policy looks at the circumstances.
-    circumstances: bool,
+    sees: Sees,
     remembered: RwLock<HashMap<Box<[u8]>, Arc<Vote>>>,
     silent: Arc<Vote>,
 }
@@ -55,16 +53,15 @@ pub(super) struct Layer {
 impl Layer {
     /// Of `statements`, each with its name and whether it was shipped; no two may have the same name.
     pub(super) fn new(statements: Vec<(About, Policy)>) -> Result<Self, String> {
-        let (mut policies, mut about, mut circumstances) = (PolicySet::new(), HashMap::new(), false);
+        let (mut policies, mut about, mut sees) = (PolicySet::new(), HashMap::new(), Sees::TheQuestion);
         for (known, policy) in statements {
             let id = PolicyId::new(&known.name);
-            // A policy can only name it by writing it. That word in a string costs time, and nothing else.
-            circumstances |= known.text.contains("context");
+            sees = sees.max(Sees::of(&known.text));
             policies.add(policy.new_id(id.clone())).map_err(|error| error.to_string())?;
             about.insert(id, Arc::new(known));
         }
         let (remembered, silent) = (RwLock::default(), Arc::new(Vote::Silent));
-        Ok(Self { policies, about, circumstances, remembered, silent })
+        Ok(Self { policies, about, sees, remembered, silent })
     }
 
     /// What its policies say.
@@ -72,10 +69,7 @@ impl Layer {
         if self.policies.is_empty() {
             return Arc::clone(&self.silent);
         }
-        if self.circumstances {
-            return Arc::new(self.asked(question, words));
-        }
-        let key = question.key();
+        let key = question.key(self.sees);
         if let Some(vote) = self.remembered.read().unwrap_or_else(PoisonError::into_inner).get(key.as_slice()) {
             return Arc::clone(vote);
         }
@@ -90,7 +84,7 @@ impl Layer {
     }
 
     fn asked(&self, question: &Question<'_>, words: &Vocabulary) -> Vote {
-        let (request, entities) = match question.put(words, self.circumstances) {
+        let (request, entities) = match question.put(words, self.sees) {
             Ok(put) => put,
             Err(why) => return Vote::Fails(why),
         };

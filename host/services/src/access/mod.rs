@@ -3,10 +3,10 @@
 //! *Why one door*: an HTTP route, the command line behind it and a background task must not each have a check of their own.
 //! *Invariants*: 1. only [`Access::authorize`] makes a [`Clearance`]; every service that reads or changes what is kept takes one, and
 //! acts on the resource that is in it: what was checked is what is acted on; 2. what no policy permits is denied, and so is what
-//! cannot be evaluated; 3. a tenant's own policies can only forbid; 4. every decision is in the audit log of the tenant that it is
-//! about, before anything is done.
-//! *Never*: proving who somebody is; `identity` does that.
-//! Callers: `http/*` → here → Cedar, `audit`.
+//! cannot be evaluated; 3. a tenant's own policies can only forbid, and only what is its own; 4. every decision is in the audit log
+//! before anything is done.
+//! *Never*: proving who somebody is; `identity` does that. Whether what is asked for is there: a decision is the same either way.
+//! Callers: `http/*` → here → `judge.rs` (the order in which it is decided), `layer.rs` (Cedar), `kept.rs` (stored policies), `audit`.
 
 mod confer;
 mod denied;

@@ -1,10 +1,11 @@
 //! Puts who asks for what, and when, into the words of the policies.
 //!
 //! *Invariants*: 1. what a question does not say is absent, and never empty; 2. an address that carries IPv4 within IPv6 is judged as
-//! IPv4; 3. [`Question::key`] holds all that policies can see but the circumstances.
+//! IPv4; 3. [`Question::key`] holds all that policies of that sight can see.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use bulkhead_core::principal::Credential;
@@ -25,6 +26,29 @@ pub(super) struct Question<'a> {
     pub(super) now: SystemTime,
 }
 
+/// How much of a question policies look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sees {
+    /// Who asks for what.
+    TheQuestion,
+    /// Also the hour, the network and the credential.
+    Circumstances,
+    /// Also the second.
+    TheClock,
+}
+
+impl Sees {
+    /// What the policy with this text looks at. It can only name what it writes, be it with an escape in a string; the same word
+    /// elsewhere costs time, and nothing else.
+    pub(super) fn of(text: &str) -> Self {
+        match (text.contains("context"), text.contains("now") || text.contains('\\')) {
+            (false, _) => Self::TheQuestion,
+            (true, false) => Self::Circumstances,
+            (true, true) => Self::TheClock,
+        }
+    }
+}
+
 impl Question<'_> {
     /// Whether the person proved who they are a short while ago. A moment that is yet to come proves nothing.
     pub(super) fn is_fresh(&self) -> bool {
@@ -32,8 +56,8 @@ impl Question<'_> {
         matches!(age, Some(Ok(age)) if age <= FRESH)
     }
 
-    /// All that policies can see but the circumstances: each part behind its length, so that no two questions have one key.
-    pub(super) fn key(&self) -> Vec<u8> {
+    /// All that policies can see: each part behind its length, so that no two questions have one key.
+    pub(super) fn key(&self, sees: Sees) -> Vec<u8> {
         let (principal, resource) = (&self.actor.principal, &self.wish.resource);
         let mut key = Vec::with_capacity(160);
         // Six roles, each a bit.
@@ -53,16 +77,36 @@ impl Question<'_> {
             key.extend(length.to_le_bytes());
             key.extend(part.unwrap_or_default().bytes());
         }
+        if sees >= Sees::Circumstances {
+            // A time without a date is one, too: whatever is asked then fails.
+            let seconds = self.seconds().unwrap_or(u64::MAX);
+            let seen = if sees == Sees::TheClock { seconds } else { seconds / 3_600 };
+            key.extend(seen.to_le_bytes());
+            key.extend([u8::from(self.is_fresh())]);
+            key.extend(credential(&self.actor.credential).bytes());
+            match self.actor.from.map(|from| from.to_canonical()) {
+                None => {}
+                Some(IpAddr::V4(address)) => key.extend(address.octets()),
+                Some(IpAddr::V6(address)) => key.extend(address.octets()),
+            }
+        }
         key
     }
 
-    /// The question as Cedar reads it, with its circumstances only where a policy asks for them.
-    pub(super) fn put(&self, words: &Vocabulary, circumstances: bool) -> Result<(Request, Entities), String> {
+    /// Seconds since 1970, where they are of a year of four digits.
+    fn seconds(&self) -> Option<u64> {
+        let since = self.now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(since.as_secs()).filter(|seconds| *seconds <= LAST_SECOND)
+    }
+
+    /// The question as Cedar reads it, with its circumstances only where a policy looks at them.
+    pub(super) fn put(&self, words: &Vocabulary, sees: Sees) -> Result<(Request, Entities), String> {
         let unknown = || "the question holds a name that the schema has not".to_owned();
         let action = words.action(self.wish.permission).ok_or_else(unknown)?;
         let asker = self.asker(words).ok_or_else(unknown)??;
         let thing = self.thing(words).ok_or_else(unknown)??;
-        let context = if circumstances { self.context(words).ok_or_else(unknown)?? } else { Context::empty() };
+        let context =
+            if sees >= Sees::Circumstances { self.context(words).ok_or_else(unknown)?? } else { Context::empty() };
         let request = Request::new(asker.uid(), action.uid(), thing.uid(), context, None).map_err(said)?;
         let entities = Entities::from_entities([action.clone(), asker, thing], None).map_err(said)?;
         Ok((request, entities))
@@ -101,9 +145,8 @@ impl Question<'_> {
 
     fn context(&self, words: &Vocabulary) -> Option<Result<Context, String>> {
         let credential = words.credential(credential(&self.actor.credential))?.clone();
-        let seconds = match self.now.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) if since.as_secs() <= LAST_SECOND => since.as_secs(),
-            _ => return Some(Err("the host's clock tells no time that has a date".to_owned())),
+        let Some(seconds) = self.seconds() else {
+            return Some(Err("the host's clock tells no time that has a date".to_owned()));
         };
         let mut now = String::with_capacity(20);
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use bulkhead_core::principal::Credential;
 use bulkhead_core::{Scopes, audit::Event, audit::What};
-use bulkhead_storage::{Batch, Fault, MemoryStore, record};
+use bulkhead_storage::{Batch, Fault, MemoryStore, Record, record};
 
 use super::*;
 use crate::changes::Changes;
 
 mod attributes;
 mod conferring;
+mod layers;
 mod roles;
 mod speed;
 mod stored;
 mod texts;
 
-/// A Tuesday, 14:30 in UTC.
+/// Wednesday, the 4th of November 2026, 14:30 in UTC.
 const NOW: Duration = Duration::from_secs(1_793_802_600);
 
 /// Everything that decides, over stores of its own.
@@ -81,6 +82,14 @@ impl Ground {
         let policy = Policy { name: name.parse().unwrap(), text: text.to_owned(), created: 0, updated: 0 };
         let key = record::key(&[tenant, name]);
         self.store.apply(Batch::new().insert(&key, &policy)).await.unwrap();
+        self.access.kept.forget(&tenant.parse().unwrap());
+    }
+
+    /// Takes it out of the store again, if it is there.
+    async fn lift(&self, tenant: &str, name: &str) {
+        let mut batch = Batch::new();
+        batch.delete(Policy::SPACE, &record::key(&[tenant, name]));
+        self.store.apply(batch).await.unwrap();
         self.access.kept.forget(&tenant.parse().unwrap());
     }
 }

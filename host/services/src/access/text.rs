@@ -65,8 +65,8 @@ pub(super) fn read(text: &str, may_permit: bool, words: &Vocabulary) -> Result<V
         ));
     }
     let checked = words.validator.validate(&set, ValidationMode::Strict);
-    let errors = checked.validation_errors().map(|error| DetailedError::from(error));
-    let warnings = checked.validation_warnings().map(|warning| DetailedError::from(warning));
+    let errors = checked.validation_errors().map(DetailedError::from);
+    let warnings = checked.validation_warnings().map(DetailedError::from);
     if let Some(first) = errors.chain(warnings).next() {
         return Err(problem(text, &first));
     }

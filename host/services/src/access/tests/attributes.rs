@@ -11,7 +11,7 @@ struct Row {
     environment: Option<&'static str>,
     data_class: Option<&'static str>,
     from: Option<&'static str>,
-    /// Hours from Tuesday 14:30.
+    /// Hours from Wednesday 14:30.
     hours: i64,
 }
 
@@ -95,7 +95,7 @@ async fn by_time() {
     let row = |hours| Row { hours, ..ROW };
     let policy = r#"forbid (principal, action, resource is Connection)
         unless { context.weekday <= 5 && context.hour >= 8 && context.hour < 18 };"#;
-    let friday = 3 * 24;
+    let friday = 2 * 24;
     check(
         policy,
         &[
@@ -112,8 +112,21 @@ async fn by_time() {
     )
     .await;
     let policy = r#"forbid (principal, action, resource is Connection)
-        when { context.now >= datetime("2026-11-04T00:00:00Z") };"#;
+        when { context.now >= datetime("2026-11-05T00:00:00Z") };"#;
     check(policy, &[(row(0), true), (row(9), true), (row(10), false)]).await;
+    // An answer of this second is none for the next.
+    for now in ["context.now", r#"context["now"]"#, r#"context["n\u{6f}w"]"#] {
+        let policy = format!(
+            r#"forbid (principal, action, resource is Connection) when {{ {now} == datetime("2026-11-04T14:30:00Z") }};"#
+        );
+        let ground = Ground::new().await;
+        ground.put(&admin(), "acme/p", &policy).await.unwrap();
+        for (seconds, expected) in [(0, false), (1, true), (0, false)] {
+            let now = NOW + Duration::from_secs(seconds);
+            let answer = ground.at(&admin(), wish(Permission::ConnectionRead, "acme/x"), now).await;
+            assert_eq!(answer.is_ok(), expected, "{seconds} {policy}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -179,7 +192,7 @@ async fn the_platform_can_permit_and_not_what_limits_forbid() {
     let eve = actor("evil/eve", &[]);
     ground.check(&eve, wish(Permission::ConnectionGrant, "evil/crm"), None).await;
     ground.check(&eve, wish(Permission::ConnectionRead, "acme/crm"), Some("nothing of that name")).await;
-    ground.check(&eve, wish(Permission::TenantCreate, "platform"), Some("`own-tenant`")).await;
+    ground.check(&eve, wish(Permission::TenantCreate, "platform"), Some("`host-of-the-platform`")).await;
     // Whoever asks by mistake for the host in a tenant's name is refused as well.
     ground.check(&eve, wish(Permission::TenantCreate, "evil"), Some("`host-of-the-platform`")).await;
 }

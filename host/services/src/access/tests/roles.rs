@@ -73,7 +73,7 @@ fn questions_are_what_the_schema_says_they_are() {
             wish.resource.environment = Some("production".to_owned());
             wish.resource.data_class = Some("personal".to_owned());
             let question = Question { actor: &asked, wish: &wish, now: SystemTime::UNIX_EPOCH + NOW };
-            let (request, entities) = question.put(&words, true).unwrap();
+            let (request, entities) = question.put(&words, question::Sees::TheClock).unwrap();
             let schema = words.validator.schema();
             cedar_policy::Request::new(
                 request.principal().unwrap().clone(),

@@ -27,10 +27,7 @@ async fn a_decision_takes_microseconds() {
     let remembered = micros(&ground, &asked).await;
     let policy = r#"forbid (principal, action, resource) unless { context.hour >= 8 && context.hour < 18 };"#;
     ground.put(&admin(), "acme/hours", policy).await.unwrap();
-    let evaluated = micros(&ground, &asked).await;
-    if std::option_env!("SHOW_SPEED").is_some() {
-        panic!("{remembered} {evaluated}");
-    }
-    assert!(remembered < 50.0, "{remembered} µs for one that is remembered");
-    assert!(evaluated < 1_000.0, "{evaluated} µs for one that is evaluated");
+    let with_hours = micros(&ground, &asked).await;
+    assert!(remembered < 50.0, "{remembered} µs by the shipped policies");
+    assert!(with_hours < 50.0, "{with_hours} µs with a policy over the hour");
 }

@@ -52,7 +52,7 @@ fn a_mistake_is_told_with_its_place() {
     );
     refused(
         "forbid (principal, action, resource) when { context has address && context.address.isInRange(ip(\"10.0.0.0/33\")) };",
-        (1, 95),
+        (1, 94),
         "",
     );
     refused("forbid (principal == ?principal, action, resource);", (0, 0), "slot");
