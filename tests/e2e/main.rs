@@ -32,6 +32,7 @@ mod places;
 mod quarantine;
 mod redirects;
 mod resources;
+mod returned;
 mod reuse;
 mod secrets;
 mod streams;
