@@ -14,6 +14,7 @@ mod metered;
 mod sockets;
 mod wire;
 
+mod api;
 mod audit;
 mod budgets;
 mod compile;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::vault::{Keys, Source, Vault};
 use bulkhead_capabilities::egress::Transport;
-use bulkhead_core::id::TenantId;
+use bulkhead_core::id::{Label, TenantId};
 use bulkhead_runtime::Runtime;
 use bulkhead_storage::{Folder, Record as _, Store};
 
@@ -155,6 +155,11 @@ impl Control {
     /// own. One that is at hand costs no reading.
     pub async fn knows(&self, tenant: &TenantId) -> Result<bool, bulkhead_storage::Error> {
         Ok(self.shares.of(tenant).await?.is_some())
+    }
+
+    /// What policies know the tenant by, of which there may be nothing; nothing at all where it is not there.
+    pub async fn environment(&self, tenant: &TenantId) -> Result<Option<Option<Label>>, bulkhead_storage::Error> {
+        Ok(self.shares.of(tenant).await?.map(|share| share.environment))
     }
 
     /// Writes what is pending of the audit log. Whoever still holds a room of it keeps that open.

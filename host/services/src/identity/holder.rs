@@ -155,6 +155,18 @@ pub(super) fn line(what: &str, text: &str, longest: usize) -> Result<String, Err
 }
 
 impl Identity {
+    /// What a principal of the tenant that `by` is for is here, or, for the platform, one of any tenant: for whoever asks what policies
+    /// would decide.
+    pub async fn roles_of(&self, by: &Clearance, principal: &Principal) -> Result<Vec<Role>, Error> {
+        by.for_(bulkhead_core::Permission::PolicyTest)?;
+        let asked = &by.resource().tenant;
+        if !asked.is_platform() && *asked != principal.tenant {
+            return Err(Error::NotFound(principal.kind.name()));
+        }
+        let holder = self.holder(principal).await?.ok_or(Error::NotFound(principal.kind.name()))?;
+        Ok(holder.roles)
+    }
+
     /// What is kept of a principal, if it is there.
     pub(super) async fn holder(&self, principal: &Principal) -> Result<Option<Holder>, Error> {
         let (store, key) = (self.store(), key(principal));

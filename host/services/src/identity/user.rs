@@ -228,8 +228,9 @@ impl Identity {
         let batch = Batch::new().remove(&holder::key(&principal), &stored);
         let batch = self.without_credentials(batch, &principal, Goes::All).await?;
         self.make(by, Change::removed(&stored.record), batch, principal.clone()).await?;
-        for name in factor.iter().flat_map(|factor| [&factor.record.secret, &factor.record.pending]).flatten() {
-            self.drop_factor(&principal, name).await;
+        let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
+        for name in secret.into_iter().chain(pending) {
+            self.drop_factor(&principal, &name).await;
         }
         Ok(())
     }

@@ -91,6 +91,21 @@ pub struct Spec {
     pub allowance: Option<Allowed>,
 }
 
+/// What is said otherwise of a tenant; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// `production`, `staging` and the like.
+    pub environment: Option<Option<Label>>,
+    /// How much of the host it may have.
+    pub allowance: Option<Option<Allowed>>,
+}
+
+impl From<Spec> for Update {
+    fn from(Spec { environment, allowance }: Spec) -> Self {
+        Self { environment: Some(environment), allowance: Some(allowance) }
+    }
+}
+
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
@@ -200,13 +215,23 @@ impl Tenants {
     }
 
     /// Changes what is said of a tenant.
-    pub async fn update(&self, by: Clearance, revision: Option<u64>, spec: Spec) -> Result<Stored<Tenant>, Error> {
+    pub async fn update(
+        &self,
+        by: Clearance,
+        revision: Option<u64>,
+        to: impl Into<Update>,
+    ) -> Result<Stored<Tenant>, Error> {
         by.for_(Permission::TenantUpdate)?;
         let name = by.resource().tenant.clone();
         let stored = self.stored(&name).await?;
         kept::unchanged(&stored, revision).map_err(|_| Error::Changed)?;
+        let (Update { environment, allowance }, before) = (to.into(), stored.record.clone());
+        let spec = Spec {
+            environment: environment.unwrap_or(before.environment.clone()),
+            allowance: allowance.unwrap_or(before.allowance),
+        };
         let Spec { environment, allowance } = spec.checked()?;
-        let tenant = Tenant { environment, allowance, updated: by.at(), ..stored.record.clone() };
+        let tenant = Tenant { environment, allowance, updated: by.at(), ..before };
         let batch = Batch::new().update(&key(&[name.as_str()]), &stored, &tenant);
         self.changes.make(by, Change::of(&stored.record, &tenant), batch).await?;
         self.leaving.changed(&tenant, stored.record.allowance != tenant.allowance);

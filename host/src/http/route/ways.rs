@@ -1,0 +1,168 @@
+//! The three ways in to a handler: with a clearance, as whoever one is, and as whoever comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::response::{IntoResponse, Response};
+use bulkhead_core::{Actor, Permission, Wish};
+use bulkhead_services::access::Circumstances;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::super::door::{Head, Shared};
+use super::super::idempotency::{self, Once};
+use super::super::input::Input;
+use super::super::limits::Left;
+use super::super::problem::Problem;
+use super::super::{actor, attributes, etag};
+use super::{Anybody, Call, Output, Own, Place, Reply, Terms, USUAL_TIME};
+
+pub(super) async fn cleared<P, B, Q, R, H, F>(
+    shared: Arc<Shared>,
+    terms: Arc<Terms>,
+    permission: Permission,
+    handler: H,
+    request: Request,
+) -> Response
+where
+    P: Place,
+    B: Input,
+    Q: DeserializeOwned + Send + 'static,
+    R: Output,
+    H: Fn(Call<P, B, Q>) -> F + Send,
+    F: Future<Output = Result<Reply<R>, Problem>> + Send + 'static,
+{
+    let (mut parts, body) = request.into_parts();
+    let known = match known(&shared, &parts).await {
+        Ok(known) => known,
+        Err(problem) => return problem.into_response(),
+    };
+    let (head, actor, left) = known;
+    let answer = async {
+        let Path(at) = Path::<P>::from_request_parts(&mut parts, &()).await.map_err(|_| Problem::not_found())?;
+        // What is made has its name in its body. Whoever may not make it learns that first, and not what is wrong with the body.
+        let (mut body, mut read) = (Some(body), None);
+        if terms.named_by_body {
+            read = Some(B::read(&parts, body.take().unwrap_or_default()).await);
+        }
+        let name = read.as_ref().and_then(|read| read.as_ref().ok()).and_then(|(body, _)| body.name());
+        let resource = name.map_or_else(|| at.resource(), |name| at.making(name));
+        let resource = attributes::of(&shared.control, resource, permission).await?;
+        let wish = Wish { permission, resource };
+        let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
+        let by = shared.control.access.authorize(&actor, wish, circumstances).await?;
+        let query = query(&parts)?;
+        let wanted = etag::wanted(&parts.headers)?;
+        if terms.revised && wanted.is_none() {
+            return Err(etag::missing());
+        }
+        let (body, digest) = match (read, body) {
+            (Some(read), _) => read?,
+            (None, body) => B::read(&parts, body.unwrap_or_default()).await?,
+        };
+        let key = if terms.writes { idempotency::key(&parts.headers)? } else { None };
+        let once = match &key {
+            Some(key) => {
+                let request = idempotency::fingerprint(&parts, digest);
+                match shared.idempotency.begin(&actor.principal, key, request, head.now).await? {
+                    Once::First(begun) => Some(begun),
+                    Once::Again(response) => return Ok(response),
+                }
+            }
+            None => None,
+        };
+        let work = handler(Call { shared: Arc::clone(&shared), by, at, query, body, head, key, wanted });
+        let status = terms.status;
+        let work = async move { work.await.and_then(|reply| reply.into_response(status)) };
+        match once {
+            Some(begun) => {
+                let secret = terms.secret;
+                finished(terms.time, async move { begun.end(work.await, secret).await }).await
+            }
+            None if terms.writes && terms.time == USUAL_TIME => finished(terms.time, work).await,
+            None => in_time(terms.time, work).await,
+        }
+    }
+    .await;
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    response.extensions_mut().insert(left);
+    response
+}
+
+pub(super) async fn own<B, R, H, F>(shared: Arc<Shared>, terms: Arc<Terms>, handler: H, request: Request) -> Response
+where
+    B: Input,
+    R: Output,
+    H: Fn(Own<B>) -> F + Send,
+    F: Future<Output = Result<Reply<R>, Problem>> + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let (head, actor, left) = match known(&shared, &parts).await {
+        Ok(known) => known,
+        Err(problem) => return problem.into_response(),
+    };
+    let answer = async {
+        query::<()>(&parts)?;
+        let (body, _) = B::read(&parts, body).await?;
+        let work = handler(Own { shared, actor, body, head, parts });
+        let reply = finished(terms.time, work).await?;
+        reply.into_response(terms.status)
+    }
+    .await;
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    response.extensions_mut().insert(left);
+    response
+}
+
+pub(super) async fn open<B, R, H, F>(shared: Arc<Shared>, terms: Arc<Terms>, handler: H, request: Request) -> Response
+where
+    B: Input,
+    R: Output,
+    H: Fn(Anybody<B>) -> F + Send,
+    F: Future<Output = Result<Reply<R>, Problem>> + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        let head = Head::of(&parts)?;
+        query::<()>(&parts)?;
+        let (body, _) = B::read(&parts, body).await?;
+        let work = handler(Anybody { shared, body, head, parts });
+        let reply = finished(terms.time, work).await?;
+        reply.into_response(terms.status)
+    }
+    .await;
+    answer.unwrap_or_else(Problem::into_response)
+}
+
+/// Who asks, and what they have left.
+async fn known(shared: &Shared, parts: &Parts) -> Result<(Head, Actor, Left), Problem> {
+    let head = Head::of(parts)?;
+    let actor = actor::authenticate(shared, parts, &head).await?;
+    match shared.limits.principal(&actor.principal) {
+        Ok(left) => Ok((head, actor, left)),
+        Err(problem) => {
+            actor::too_often(shared, &actor, &head).await;
+            Err(problem)
+        }
+    }
+}
+
+fn query<Q: DeserializeOwned>(parts: &Parts) -> Result<Q, Problem> {
+    let refused = |_| Problem::malformed("query", "the query is not one that this path takes");
+    Query::try_from_uri(&parts.uri).map(|Query(query)| query).map_err(refused)
+}
+
+/// Does `work` to its end, also when nobody waits for it any more.
+async fn finished<T: Send + 'static>(
+    time: Duration,
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let work = tokio::spawn(work);
+    in_time(time, async { work.await.unwrap_or_else(|error| Err(Problem::internal("panicked", &error))) }).await
+}
+
+async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let slow = |_| Problem::unavailable("timeout", "this took too long, and may still be going on", USUAL_TIME);
+    tokio::time::timeout(time, work).await.unwrap_or_else(|elapsed| Err(slow(elapsed)))
+}
