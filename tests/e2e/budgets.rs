@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
+use bulkhead_capabilities::life::End;
 use bulkhead_core::denial::File;
 use bulkhead_runtime::Failure;
 use bulkhead_runtime::types::Kind;
@@ -23,6 +24,24 @@ use crate::outside::Laid;
 const FEW: &str = "{ \"localhost\" = 12 }";
 
 // === Requests a minute ===
+
+#[tokio::test]
+async fn a_connection_that_is_made_anew_begins_with_what_was_used() -> anyhow::Result<()> {
+    let upstream = Upstream::willing().await?;
+    let bench =
+        |a_minute: &str| Bench::new(&[("localhost", upstream.port())], &limits("requests-per-minute", a_minute), "");
+    let once = [upstream.url("localhost", "/v1/a")];
+    let old = bench(FEW)?.connection("acme")?;
+    for _ in 0..2 {
+        assert_eq!(get(&old, &once).await?.statuses(), [200]);
+    }
+    for a_minute in [FEW, "{ \"localhost\" = 600 }"] {
+        let new = bench(a_minute)?.connection("acme")?.replacing(&old, End::Reconfigured);
+        get(&new, &once).await?.held(0, "egress-budget");
+    }
+    assert_eq!(get(&bench(FEW)?.connection("acme")?, &once).await?.statuses(), [200], "nothing is left to show");
+    Ok(())
+}
 
 #[tokio::test]
 async fn the_burst_goes_through_and_what_would_wait_for_long_is_answered_here() -> anyhow::Result<()> {

@@ -286,6 +286,27 @@ async fn the_same_component_asked_for_at_once_is_compiled_once_and_shared() -> a
     Ok(())
 }
 
+#[tokio::test]
+async fn machine_code_in_use_is_bounded_and_given_back() -> anyhow::Result<()> {
+    // Of which machine code may have 8 MiB, and one tenant 4.
+    let settings = Settings { memory: Some(32 << 20), ..Settings::SINGLE };
+    let runtime = Runtime::new(settings, inside::compiler()?)?;
+    let (one, other) = (tenant(&runtime, "one", Quota::DEFAULT), tenant(&runtime, "other", Quota::DEFAULT));
+    let (a, b) = (|| hard::big_data(3 << 20), || hard::big_data((3 << 20) - 9));
+    let held = Candidate::compile(&one, a()).await?;
+    match Candidate::compile(&one, b()).await {
+        Err(Refusal::TooMuch(text)) => ensure!(text.contains("this tenant has as much machine code in use"), "{text}"),
+        Err(other) => anyhow::bail!("{other}"),
+        Ok(_) => anyhow::bail!("there is no bound"),
+    }
+    // Whoever has it already has it, and whoever has room gets it.
+    Candidate::compile(&one, a()).await?;
+    Candidate::compile(&other, b()).await?;
+    drop(held);
+    Candidate::compile(&one, b()).await?;
+    Ok(())
+}
+
 /// A runtime that compiles one component at a time.
 fn one_at_a_time(limits: Limits, patience: Duration) -> anyhow::Result<Runtime> {
     Ok(Runtime::new(Settings::SINGLE, Compiler { limits, memory: 0, patience, ..inside::compiler()? })?)

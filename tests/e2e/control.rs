@@ -1,28 +1,23 @@
 //! Stored connections, from installing a release to calling it: what runs is what was consented to, now and after a start.
 
 mod ending;
-
-use std::path::Path;
-use std::time::SystemTime;
+mod killed;
 
 use anyhow::{Context, ensure};
-use bulkhead_capabilities::credentials::vault::Source;
+use bulkhead_core::Permission as P;
 use bulkhead_core::id::Digest;
-use bulkhead_core::principal::Credential;
-use bulkhead_core::{Actor, Permission as P, Resource, Role, Scopes, Wish};
-use bulkhead_runtime::{Failure, Settings as Guests, Thresholds};
-use bulkhead_services::access::{Circumstances, Clearance};
+use bulkhead_runtime::{Failure, Thresholds};
+use bulkhead_services::access::Clearance;
 use bulkhead_services::connections::{self, Agreement, Configuration, Consent, State, Upgrade};
-use bulkhead_services::control::Settings;
 use bulkhead_services::invocation::Called;
 use bulkhead_services::releases::{self, Folder, Installation};
 use bulkhead_services::{Control, audit, publishers, tenants};
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::{ACME, HOSTILE_IMPORTS, HOSTILE_RESOURCES, Shipped};
+use bulkhead_tests::plane::{may, open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::inside::{compiler, transport};
 use crate::outside::Laid;
 
 /// A host with two tenants.
@@ -49,22 +44,8 @@ impl Plane {
         Ok(Self { control: open(folder.path()).await?, folder })
     }
 
-    /// That an administrator of the platform may do this to `tenant/name`, or to all of `tenant`.
     pub(crate) async fn may(&self, permission: P, what: &str) -> anyhow::Result<Clearance> {
-        let resource = match what.split_once('/') {
-            Some((tenant, name)) => Resource::named(tenant.parse()?, name),
-            None => Resource::of(what.parse()?),
-        };
-        let actor = Actor {
-            principal: "platform/user/root".parse()?,
-            roles: vec![Role::PlatformAdmin],
-            scopes: Scopes::all(),
-            credential: Credential::Key("k1".to_owned()),
-            proved: None,
-            from: None,
-        };
-        let circumstances = Circumstances { now: SystemTime::now(), request: "r1".to_owned() };
-        Ok(self.control.access.authorize(&actor, Wish { permission, resource }, circumstances).await?)
+        may(&self.control, permission, what).await
     }
 
     pub(crate) async fn install(
@@ -124,18 +105,6 @@ impl Plane {
         let by = self.may(P::ConnectionRead, name).await?;
         Ok(self.control.connections.get(&by).await?.record.state())
     }
-}
-
-async fn open(folder: &Path) -> anyhow::Result<Control> {
-    let settings = Settings {
-        data: folder.join("data"),
-        keys: folder.join("keys"),
-        master: Source::File,
-        runtime: bulkhead_runtime::Runtime::new(Guests::SINGLE, compiler()?)?,
-        transport: transport(None, None)?,
-        audit: audit::Settings::DEFAULT,
-    };
-    Ok(Control::open(settings).await?)
 }
 
 /// A connector in a folder, and its manifest's hosts aimed at `port`.

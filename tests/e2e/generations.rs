@@ -369,5 +369,11 @@ async fn a_connection_that_is_made_anew_goes_on_in_the_place_of_the_old_one() ->
     inside::answer(&other, "fetch", &input).await?;
     newer.resume().map_err(|why| anyhow::anyhow!("{why:?}"))?;
     inside::answer(&newer, "fetch", &input).await?;
+    // Whoever still has the first one's handle means the one that goes on.
+    old.pause();
+    assert!(matches!(inside::invoke(&newer, "fetch", &input).await?.result, Err(Failure::Paused(_))));
+    new.end(End::Revoked);
+    assert_eq!(newer.resume(), Err(End::Revoked));
+    inside::answer(&other, "fetch", &input).await?;
     Ok(())
 }

@@ -14,6 +14,7 @@ mod metered;
 mod sockets;
 mod wire;
 
+mod api;
 mod audit;
 mod budgets;
 mod compile;
@@ -32,6 +33,7 @@ mod places;
 mod quarantine;
 mod redirects;
 mod resources;
+mod returned;
 mod reuse;
 mod secrets;
 mod server;

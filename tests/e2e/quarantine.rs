@@ -1,12 +1,21 @@
 //! A connection whose guest does wrong too often is paused until its operator looks at it, and no other is.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_capabilities::life::{Cause, Pause, Reason};
-use bulkhead_runtime::{Connection, Failure, Outcome, Thresholds};
+use bulkhead_core::audit::{Subject, What};
+use bulkhead_core::id::Digest;
+use bulkhead_runtime::types::{Selection, SyncMode};
+use bulkhead_runtime::{Connection, Failure, Outcome, Standing, Thresholds};
+use bulkhead_services::{Audit, Invocations, audit};
+use bulkhead_storage::{MemoryStore, Store};
 use bulkhead_tests::aimed::HOSTILE_RESOURCES;
+use bulkhead_tests::dns::Dns;
 use futures::FutureExt;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::inside::{self, Reach, transport};
 use crate::outside::Laid;
@@ -104,5 +113,47 @@ async fn denials_count_whether_or_not_they_stop_a_call() -> anyhow::Result<()> {
         assert!(matches!(outcome.result, Err(Failure::Denied)), "{number}: {outcome:?}");
     }
     turned_away(&fetch(&connection, &portion).await?, Cause::Stops);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_reader_does_while_nobody_calls_it_counts_and_is_recorded() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    // The second of these is at an address that was not granted, and waits until the first is over.
+    let dns = Dns::start(&[("first", "127.0.0.1"), ("second", "10.0.0.1")]).await?;
+    let hosts = vec!["first.bulkhead.test", "second.bulkhead.test"];
+    let reach = Reach { limits: "time = \"60s\"\nconcurrency = { \"*\" = 1 }", hosts, ..Reach::plain(port) };
+    let left = |host: &str| json!({ "method": "GET", "url": format!("http://{host}:{port}/"), "leave": true });
+    let attempts: Vec<Value> = reach.hosts.iter().map(|host| left(host)).collect();
+    let config = json!({ "attempts": attempts, "moment": "next" });
+    let mut connection = reach.configured("acme", &transport(Some(dns.address()), None)?, &config)?;
+    let thresholds = Thresholds { denials: 1, ..MOST };
+    connection.standing = Arc::new(Standing::new(Arc::clone(connection.client.owner()), thresholds));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let log = Audit::open(Arc::clone(&store)).await?;
+    let calls = Invocations::new(connection.clone(), Digest::of(&[]), &log).await?;
+    let selection = Selection { name: "next".to_owned(), mode: SyncMode::FullRefresh, fields: Vec::new() };
+    let mut reader = calls.open(&[selection], None).await?.outcome.result?;
+    let (page, socket) = tokio::join!(reader.next(10, 100_000), soon("it is dialled", listener.accept()));
+    let page = page?.outcome;
+    assert_eq!((format!("{page:?}").matches("left").count(), page.record.denied), (2, 0), "{page:?}");
+    drop(socket??);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(connection.generation().is_ok(), "it was noticed before the reader went");
+    drop(reader);
+    let generation = connection.generation().err();
+    let why = Pause::Quarantined(Cause::Denials);
+    assert!(matches!(generation, Some(Failure::Paused(found)) if found == why), "{generation:?}");
+    log.close().await;
+    let mut found = Vec::new();
+    audit::read(store.as_ref(), &Subject::Tenant("acme".parse()?), |_, event| {
+        if let What::Finished(finished) = event.what {
+            found.push((finished.call.as_str().to_owned(), finished.used.denied));
+        }
+    })
+    .await?;
+    let expected = [("source.open", 0), ("reader.next", 0), ("reader.rest", 1)];
+    assert_eq!(found, expected.map(|(call, denied)| (call.to_owned(), denied)));
     Ok(())
 }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use bulkhead_core::Blame;
 use bulkhead_runtime::types::{Selection, SyncMode};
-use bulkhead_runtime::{Allowance, Connection, Failure, Reader, Runtime, Settings, Whose};
+use bulkhead_runtime::{Allowance, Busy, Connection, Failure, Reader, Runtime, Settings, Whose};
 use bulkhead_tests::aimed::{HOSTILE_RESOURCES, MINIMAL};
 use serde_json::json;
 
 use crate::inside;
+use crate::metered::Bench;
 use crate::outside::{Ended, Laid};
 
 /// How much later than its limit a guest may end on a busy machine, the start of the program and compiling included.
@@ -87,7 +88,8 @@ async fn hoarder(connection: &Connection) -> anyhow::Result<Result<Reader, Failu
 async fn what_guests_hold_together_is_bounded_for_a_tenant_and_for_all() -> anyhow::Result<()> {
     let settings = Settings { memory: Some(96 << 20), ..Settings::SERVER };
     let runtime = Runtime::new(settings, inside::compiler()?)?;
-    let laid = greedy("memory = \"64MiB\"")?;
+    // What it computes on may have to be held beside: what it may return.
+    let laid = greedy("memory = \"64MiB\"\noutput-bytes = \"100KiB\"")?;
     laid.aimed.write("config.json", r#"{ "moment": "open", "action": "hog", "amount": 20 }"#)?;
     let connection = |name: &str, most: usize| {
         let tenant = runtime.tenant(name.parse()?, Allowance { memory: Some(most << 20), ..Allowance::DEFAULT });
@@ -107,6 +109,22 @@ async fn what_guests_hold_together_is_bounded_for_a_tenant_and_for_all() -> anyh
     drop(held);
     hoarder(&other).await??;
     hoarder(&one).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_host_keeps_for_requests_counts_as_memory_of_whoever_can_make_some() -> anyhow::Result<()> {
+    let runtime = Runtime::new(Settings::SERVER, inside::compiler()?)?;
+    let tenant = |mebibytes: usize| {
+        let allowance = Allowance { memory: Some(mebibytes << 20), ..Allowance::DEFAULT };
+        anyhow::Ok(runtime.tenant("acme".parse()?, allowance))
+    };
+    let sends = Bench::new(&[("localhost", 1)], "", "")?.laid()?;
+    sends.append("connector.toml", "[limits]\noutput-bytes = \"100KiB\"")?;
+    let refused = inside::connection_of(&tenant(4)?, &sends)?.check().await.result;
+    assert!(matches!(refused, Err(Failure::Busy(Busy { whose: Whose::Tenant, .. }))), "{refused:?}");
+    inside::connection_of(&tenant(16)?, &sends)?.check().await.result?;
+    inside::connection_of(&tenant(4)?, &greedy("output-bytes = \"100KiB\"")?)?.check().await.result?;
     Ok(())
 }
 

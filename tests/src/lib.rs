@@ -1,5 +1,5 @@
-//! What the tests share: servers to talk to, connectors aimed at them, two ways to run those, components that are hard to
-//! compile, and what they took.
+//! What the tests share: servers to talk to, connectors aimed at them, two ways to run those, the control plane, components that
+//! are hard to compile, and what they took.
 #![forbid(unsafe_code)]
 
 pub mod acme;
@@ -12,6 +12,7 @@ pub mod inside;
 pub mod outside;
 pub mod panics;
 pub mod peak;
+pub mod plane;
 pub mod raw;
 pub mod recorded;
 pub mod tls;

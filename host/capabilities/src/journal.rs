@@ -97,7 +97,7 @@ pub enum Overrun {
 }
 
 /// What happened so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// Different denials, in the order of their first occurrence.
     pub denials: Vec<Denied>,

@@ -19,13 +19,18 @@ use crate::Runtime;
 use crate::compile::{self, Quota};
 use crate::engine::Settings;
 use crate::fair::{Fair, Party, Place};
-use crate::memory::{Pot, Share};
+use crate::memory::{Pot, STEP, Share};
 use crate::turns::{Cores, Turns};
 
 /// Of the host's places, one in so many is kept for tenants that hold none.
 const KEPT: usize = 8;
 /// Of the host's memory, one tenant has one part in so many unless it is said.
 const PART: usize = 4;
+/// Machine code may have one part in so many as guests' memory: some four times what a thousand connectors in Rust have on a
+/// machine with 32 GiB.
+const CODE: usize = 4;
+/// Of that, one tenant has one part in so many.
+const CODE_PART: usize = 2;
 /// Longest time that someone who is turned away is told to stay away.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,7 @@ pub(crate) struct Host {
     instances: Arc<Fair>,
     cores: Cores,
     memory: Arc<Pot>,
+    code: Arc<Pot>,
 }
 
 /// A customer of the operator, as far as it uses the host. One value for all of its connections.
@@ -75,6 +81,7 @@ pub struct Tenant {
     instances: Arc<Party>,
     turns: Turns,
     memory: Arc<Share>,
+    code: Arc<Share>,
     waiting: AtomicUsize,
     compiling: compile::Share,
 }
@@ -137,20 +144,29 @@ impl Host {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let guests = settings.guests.get() as usize;
         let memory = settings.memory.map_or_else(Pot::of_the_machine, Pot::new);
-        Arc::new(Self { instances: Fair::new(guests, guests / KEPT), cores: Cores::new(), memory: Arc::new(memory) })
+        let code = Arc::new(Pot::new(memory.all() / CODE));
+        Arc::new(Self {
+            instances: Fair::new(guests, guests / KEPT),
+            cores: Cores::new(),
+            memory: Arc::new(memory),
+            code,
+        })
     }
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, runtime: Runtime, allowance: Allowance) -> Arc<Self> {
-        let host = Arc::clone(&runtime.host.memory);
-        let tenant = allowance.memory.unwrap_or(host.all() / PART);
+        let share = |tenant: usize, host: &Arc<Pot>| {
+            Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host: Arc::clone(host) })
+        };
+        let Host { memory, code, .. } = &*runtime.host;
         Arc::new(Self {
             id,
             allowance,
             instances: Party::new(allowance.running),
             turns: Turns::default(),
-            memory: Arc::new(Share { tenant: Arc::new(Pot::new(tenant)), host }),
+            memory: share(allowance.memory.unwrap_or(memory.all() / PART), memory),
+            code: share(code.all() / CODE_PART, code),
             waiting: AtomicUsize::new(0),
             compiling: compile::Share::new(allowance.compiling),
             runtime,
@@ -175,6 +191,11 @@ impl Tenant {
     /// The cores that its guests take turns on, and its part in that.
     pub(crate) fn turns(&self) -> (&Cores, &Turns) {
         (&self.runtime.host.cores, &self.turns)
+    }
+
+    /// What the machine code that was loaded for it may take of the host's.
+    pub(crate) fn code(&self) -> &Arc<Share> {
+        &self.code
     }
 
     /// What its guests may take of the host's memory.
@@ -205,7 +226,7 @@ impl Entry {
             }
         };
         let admitted = admitted.ok_or_else(|| self.busy(self.whose()))?;
-        match self.tenant.memory.lacking() {
+        match self.tenant.memory.lacking(STEP) {
             Some(whose) => Err(self.busy(whose)),
             None => Ok(admitted),
         }
@@ -244,7 +265,8 @@ impl Entry {
         }
     }
 
-    fn busy(&self, whose: Whose) -> Busy {
+    /// Turned away, for want of these.
+    pub(crate) fn busy(&self, whose: Whose) -> Busy {
         let Tenant { id, allowance, waiting, .. } = &*self.tenant;
         metrics::counter!("bulkhead_busy_total", "tenant" => id.to_string()).increment(1);
         // As long as it takes when each of those who run takes a second.

@@ -18,14 +18,16 @@ use crate::limiter::Limiter;
 
 /// Most handles to host resources (streams, requests, fields) open at once. A page of requests needs some tens; each may
 /// keep up to [`LARGEST_FIELDS`] of the host's memory.
-const MOST_RESOURCES: usize = 512;
+const MOST_RESOURCES: usize = 256;
+/// What they take of that at the most, in bytes. An instance that can make requests has it counted from its beginning.
+pub(crate) const BESIDE: usize = MOST_RESOURCES * LARGEST_FIELDS;
 /// Most handles in all, those to resources of the guest's own included: some 32 bytes each of the host's memory, and more
 /// than any program has things open.
 pub(crate) const MOST_HANDLES: usize = 10_000;
 /// Most random bytes of one call: more than any key or nonce needs.
 const MOST_RANDOM: u64 = 64 * 1024;
-/// Largest set of header fields, in bytes: what common servers accept, twice over.
-const LARGEST_FIELDS: usize = 32 * 1024;
+/// Largest set of header fields, in bytes: what common servers accept.
+const LARGEST_FIELDS: usize = 16 * 1024;
 
 pub(crate) struct Compartment {
     table: ResourceTable,
@@ -39,7 +41,7 @@ pub(crate) struct Compartment {
 }
 
 impl Compartment {
-    pub(crate) fn new(connection: &Connection, generation: Generation) -> Self {
+    pub(crate) fn new(connection: &Connection, generation: Generation, limiter: Limiter) -> Self {
         let limits = connection.power.limits();
         let journal = Journal::new(Arc::clone(connection.client.owner()), Arc::clone(&connection.guard), generation);
         let log = Log::new(limits.log_bytes, journal.clone());
@@ -60,7 +62,6 @@ impl Compartment {
         let placeholders = Placeholders::new(Arc::clone(&connection.power), Arc::clone(&connection.secrets));
         let placeholders = Arc::new(placeholders);
         let gate = Gate::new(Arc::clone(&placeholders), Arc::clone(&connection.client), journal.clone());
-        let limiter = Limiter::new(limits.memory.as_usize(), Arc::clone(connection.entry.tenant().memory()));
         Self { table, wasi, http, gate, placeholders, log, journal, limiter }
     }
 }

@@ -8,8 +8,10 @@ use bulkhead_core::id::Digest;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::admission::Whose;
 use crate::artifact::Artifact;
 use crate::compile::Origin;
+use crate::memory::{Held, Share};
 use crate::roles::{self, Role};
 use crate::{Refusal, Runtime, Tenant, compile, link};
 
@@ -27,6 +29,8 @@ pub(crate) struct Compiled {
     pub(crate) digest: Digest,
     imports: Vec<Import>,
     origin: Origin,
+    /// Its part of the machine code of whoever had it loaded, for as long as anybody holds it.
+    _held: Held,
 }
 
 /// One import.
@@ -70,8 +74,10 @@ impl Candidate {
         if bytes.len() > LARGEST {
             return Err(Refusal::TooMuch(format!("it has {} bytes, at most {LARGEST}", bytes.len())));
         }
-        let (digest, bytes) = compile::blocking(move || (Digest::of(&[&bytes]), bytes)).await?;
-        Ok(Self(compile::compiled(tenant, digest, bytes).await?))
+        let under_way = tenant.compiling().enter(bytes.len()).map_err(|after| Refusal::Busy { after })?;
+        let hashed = compile::blocking(tenant.runtime(), &under_way, move || (Digest::of(&[&bytes]), bytes));
+        let (digest, bytes) = hashed.await?;
+        Ok(Self(compile::compiled(tenant, digest, bytes, under_way).await?))
     }
 
     /// Where its machine code came from when it was loaded.
@@ -103,12 +109,24 @@ impl Candidate {
 }
 
 impl Compiled {
-    /// Loads machine code, and lists what it imports.
+    /// Loads machine code, as part of what `payer` may have of that, and lists what it imports.
     pub(crate) fn load(
         runtime: &Runtime,
         digest: Digest,
         artifact: &Artifact,
         origin: Origin,
+        payer: &Arc<Share>,
+    ) -> Result<Self, Unloaded> {
+        let held = Held::exactly(payer, artifact.length()).map_err(Unloaded::Room)?;
+        Self::list(runtime, digest, artifact, origin, held).map_err(Unloaded::Unfit)
+    }
+
+    fn list(
+        runtime: &Runtime,
+        digest: Digest,
+        artifact: &Artifact,
+        origin: Origin,
+        held: Held,
     ) -> Result<Self, Refusal> {
         let component = artifact
             .load(&runtime.engine)
@@ -124,7 +142,26 @@ impl Compiled {
             let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
             return Err(Refusal::Malformed(format!("it imports or exports something with a strange name: {shown}")));
         }
-        Ok(Self { component, digest, imports, origin })
+        Ok(Self { component, digest, imports, origin, _held: held })
+    }
+}
+
+/// Why machine code was not loaded.
+pub(crate) enum Unloaded {
+    /// These have as much in use as they may.
+    Room(Whose),
+    /// It is not as it should be, or what it imports is not.
+    Unfit(Refusal),
+}
+
+impl From<Unloaded> for Refusal {
+    fn from(unloaded: Unloaded) -> Self {
+        match unloaded {
+            Unloaded::Room(whose) => {
+                Self::TooMuch(format!("{whose} as much machine code in use as may be; let go of connectors first"))
+            }
+            Unloaded::Unfit(refusal) => refusal,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Why a pool: isolation has to be so cheap that every call gets a fresh instance. Memory is set aside once, and wiped
 //! between two guests by handing the kernel back what was written, or by writing over it where that is cheaper.
+//! *Why at once*: what wasmtime gathers to hand it back in batches stays resident, up to half a gigabyte each, is in nobody's
+//! share, and is wiped by whoever ends a call next. The smallest calls write so little that nothing of theirs is handed back.
 //! Invariants: 1. no component can take more slots of the pool than its share, so that the pool is never empty while
 //! fewer than [`Settings::guests`] run; 2. what decides over compiled code stands in [`compilation`] alone, so that the
 //! process that compiles and the one that runs agree.
@@ -19,8 +21,9 @@ use crate::compile::{Compiler, Works};
 use crate::prepare::{self, Prepared};
 use crate::shelf::Shelf;
 
-/// How long a guest computes before it yields to others. Short beside a person's patience, long beside a task switch.
-pub(crate) const SLICE: Duration = Duration::from_millis(5);
+/// How long a guest computes before it yields to others, and so at the most before it waits for its first turn. Forty times the
+/// smallest call, so that few are interrupted; and long beside a task switch.
+pub(crate) const SLICE: Duration = Duration::from_millis(1);
 /// A guest's stack, in bytes: wasmtime's own default, written down because deep recursion is cut off here.
 const STACK: usize = 512 * 1024;
 /// What a guest's calls into the host run on, its own stack included, in bytes.
@@ -36,11 +39,11 @@ pub(crate) const MOST_TABLES: u32 = 8;
 const MOST_ELEMENTS: usize = 100_000;
 
 /// Memory of a slot that stays resident for its next guest, in bytes: it is written over instead of handed back.
-const MEMORY_KEPT: usize = 2 * 1024 * 1024;
+pub(crate) const MEMORY_KEPT: usize = 2 * 1024 * 1024;
 /// The same of a table.
 const TABLE_KEPT: usize = 64 * 1024;
-/// Most slots that are handed back to the kernel together.
-const BATCH: u32 = 64;
+/// How many slots are handed back to the kernel together: each when its guest is gone.
+const BATCH: usize = 1;
 
 /// Address space that one memory's slot takes, in bytes: 32 bits' worth, so that code needs no bounds checks, and a guard.
 const RESERVATION: u64 = (4 << 30) + GUARD;
@@ -65,27 +68,8 @@ impl Settings {
 
     /// Address space that is set aside, in bytes.
     fn address_space(self) -> u64 {
-        let (guests, spare) = (u64::from(self.guests.get()), u64::from(self.spare()));
-        (guests * u64::from(MOST_MEMORIES) + spare) * RESERVATION + (guests + spare) * ASYNC_STACK as u64
+        u64::from(self.guests.get()) * (u64::from(MOST_MEMORIES) * RESERVATION + ASYNC_STACK as u64)
     }
-
-    /// Slots that are handed back to the kernel together. What is handed back in all, at one moment, is at the most as many
-    /// as the guests can have: the pool at most doubles.
-    fn batch(self) -> u32 {
-        (self.guests.get().saturating_mul(MOST_MEMORIES) / threads()).clamp(1, BATCH)
-    }
-
-    /// Slots beyond those that guests can have. Wasmtime hands freed slots back in batches, and one that is short of slots does
-    /// so at once; but those that another thread is handing back at that moment are in no list, and it does not wait for them
-    /// (wasmtime 48, `PoolingInstanceAllocator::with_flush_and_retry`). Each thread that runs guests has one batch at hand.
-    fn spare(self) -> u32 {
-        self.batch().saturating_mul(threads())
-    }
-}
-
-/// Threads that run guests: the executor has one for each processor.
-fn threads() -> u32 {
-    std::thread::available_parallelism().map_or(1, |threads| u32::try_from(threads.get()).unwrap_or(u32::MAX))
 }
 
 const fn count(number: u32) -> NonZeroU32 {
@@ -175,13 +159,13 @@ pub(crate) fn compilation() -> Config {
 }
 
 fn pool(settings: Settings) -> PoolingAllocationConfig {
-    let (guests, spare) = (settings.guests.get(), settings.spare());
+    let guests = settings.guests.get();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(MOST_INSTANCES))
-        .total_memories(guests.saturating_mul(MOST_MEMORIES).saturating_add(spare))
-        .total_tables(guests.saturating_mul(MOST_TABLES).saturating_add(spare))
-        .total_stacks(guests.saturating_add(spare))
+        .total_memories(guests.saturating_mul(MOST_MEMORIES))
+        .total_tables(guests.saturating_mul(MOST_TABLES))
+        .total_stacks(guests)
         .max_core_instances_per_component(MOST_INSTANCES)
         .max_memories_per_component(MOST_MEMORIES)
         .max_tables_per_component(MOST_TABLES)
@@ -192,7 +176,7 @@ fn pool(settings: Settings) -> PoolingAllocationConfig {
         .max_unused_warm_slots(settings.warm)
         .linear_memory_keep_resident(MEMORY_KEPT)
         .table_keep_resident(TABLE_KEPT)
-        .decommit_batch_size(settings.batch() as usize)
+        .decommit_batch_size(BATCH)
         .pagemap_scan(Enabled::Auto);
     pool
 }
@@ -232,6 +216,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::machine;
 
     fn compatibility(engine: &Engine) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -267,17 +252,46 @@ mod tests {
     const FILLS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x40\x08\x01\0\
         \x0a\x10\x01\x0e\0\x41\0\x41\x01\x41\x80\x80\x80\x02\xfc\x0b\0\x0b";
 
-    #[test]
-    fn slots_that_are_being_handed_back_are_not_missed_by_those_who_may_run() {
-        let settings = Settings { guests: NonZeroU32::new(4 * threads()).unwrap(), warm: 0, memory: None };
-        assert!(settings.batch() > 1, "nothing is handed back by others than those who have it");
+    fn engine(guests: u32) -> Engine {
+        let settings = Settings { guests: NonZeroU32::new(guests).unwrap(), warm: 0, memory: None };
         let mut config = compilation();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
-        let engine = Engine::new(&config).unwrap();
+        Engine::new(&config).unwrap()
+    }
+
+    fn instance(engine: &Engine, module: &wasmtime::Module) -> wasmtime::Store<()> {
+        let mut store = wasmtime::Store::new(engine, ());
+        store.set_epoch_deadline(u64::from(u32::MAX));
+        wasmtime::Instance::new(&mut store, module, &[]).unwrap();
+        store
+    }
+
+    /// The same with 256 MiB.
+    const FILLS_MUCH: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x04\x01\0\x80\x20\x08\x01\0\
+        \x0a\x11\x01\x0f\0\x41\0\x41\x01\x41\x80\x80\x80\x80\x01\xfc\x0b\0\x0b";
+
+    #[test]
+    fn what_a_guest_wrote_is_the_kernels_again_when_it_is_gone() {
+        const MUCH: u64 = 256 << 20;
+        let engine = engine(4);
+        let module = wasmtime::Module::new(&engine, FILLS_MUCH).unwrap();
+        let before = machine::resident();
+        let guest = instance(&engine, &module);
+        let meanwhile = machine::resident();
+        drop(guest);
+        let after = machine::resident();
+        assert!(meanwhile > before + MUCH * 3 / 4, "{before} {meanwhile}: it wrote nothing");
+        assert!(after < before + MUCH / 4, "{before} {after} bytes");
+    }
+
+    #[test]
+    fn as_many_may_run_as_the_pool_has_slots_for() {
+        let guests = 8;
+        let engine = engine(guests);
         let module = wasmtime::Module::new(&engine, FILLS).unwrap();
         // Each thread takes what is left of all that guests may have, one after the other, and gives it all back when it has
         // most of it, or there is no more.
-        let most = (settings.guests.get() * MOST_MEMORIES) as usize;
+        let most = (guests * MOST_MEMORIES) as usize;
         let left = Mutex::new(most);
         let run = || {
             let mut kept = Vec::new();
@@ -289,10 +303,7 @@ mod tests {
                     some
                 };
                 if taken {
-                    let mut store = wasmtime::Store::new(&engine, ());
-                    store.set_epoch_deadline(u64::from(u32::MAX));
-                    wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
-                    kept.push(store);
+                    kept.push(instance(&engine, &module));
                 } else {
                     let given_back = kept.len();
                     kept.clear();
@@ -300,6 +311,6 @@ mod tests {
                 }
             }
         };
-        std::thread::scope(|scope| (0..threads()).for_each(|_| drop(scope.spawn(run))));
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
     }
 }

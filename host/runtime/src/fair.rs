@@ -118,6 +118,15 @@ impl Fair {
         Err(Waiting(receiver))
     }
 
+    /// Has `party` sit out so many rounds, for what it had without a place.
+    pub(crate) fn charge(&self, party: &Party, rounds: u64) {
+        let mut state = self.state();
+        let mut standing = party.standing();
+        // Whoever does not wait begins in the round that is served now.
+        standing.come = standing.come.max(state.now);
+        state.charge(&mut standing, rounds);
+    }
+
     fn place(self: &Arc<Self>, party: &Arc<Party>) -> Place {
         Place { of: Some((Arc::clone(self), Arc::clone(party))), rounds: 0 }
     }
@@ -306,6 +315,15 @@ mod tests {
         assert_eq!(served(&fair, held, [&long, &short], 5, 2), "abbabbbaaa");
         let held = fair.ask(&long).unwrap();
         assert_eq!(served(&fair, held, [&long, &short], 2, 0), "baba", "nobody waits for what is long gone");
+    }
+
+    #[test]
+    fn what_was_had_without_a_place_can_be_charged_as_well() {
+        let fair = Fair::new(1, 0);
+        let (long, short) = (Party::new(9), Party::new(9));
+        let held = fair.ask(&short).unwrap();
+        fair.charge(&long, 3);
+        assert_eq!(served(&fair, held, [&long, &short], 5, 0), "bbabababaa");
     }
 
     #[test]

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::{Guard, Secrets};
 use bulkhead_capabilities::egress::Client;
-use bulkhead_capabilities::journal::{Exit, Journal};
+use bulkhead_capabilities::journal::{Exit, Record};
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
-use bulkhead_core::limits::Limits;
+use bulkhead_core::limits::{Limits, Size};
 use serde::de::IgnoredAny;
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::{Admitted, Entry};
-use crate::compartment::{Compartment, MOST_HANDLES};
-use crate::meter::Metered;
+use crate::compartment::{BESIDE, Compartment, MOST_HANDLES};
+use crate::engine::MEMORY_KEPT;
+use crate::limiter::{Limiter, Refused};
+use crate::memory::Held;
+use crate::meter::{Metered, Wiping};
 use crate::outcome::{self, Failure, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::quarantine::Marks;
@@ -29,8 +33,17 @@ use crate::{Refusal, Role, tally};
 
 /// What a host call may hand over besides the output limit: a piece of a body, a log line, a header set.
 const HOSTCALL_ALLOWANCE: usize = 1024 * 1024;
+/// What a call may hand over whose output limit is the default, in bytes.
+const ORDINARY: usize = 9 * 1024 * 1024;
 /// How many bytes of records are looked through at once: some tenth of a millisecond.
 const LOOKED_THROUGH: usize = 64 * 1024;
+/// What a text in a returned value takes beside its bytes, in bytes: itself, where it is looked for secrets, and its part of
+/// the entry that it is in.
+const EACH_TEXT: usize = 64;
+/// Memory whose wiping takes longer than a slice, in bytes.
+const MUCH: usize = 16 * 1024 * 1024;
+/// Longest wait for a turn to wipe what a call had. Somebody waits for what came of it.
+const MOMENT: Duration = Duration::from_millis(100);
 /// Longest text of a connector's error, in bytes: one or two sentences, twenty times over.
 const LONGEST_MESSAGE: usize = 4 * 1024;
 
@@ -163,23 +176,46 @@ impl Connection {
             Err(failure) => return Outcome::refused(failure),
         };
         let result = call(&mut run).await;
-        run.end(result)
+        let outcome = run.end(result);
+        run.leave().await;
+        outcome
     }
 
     /// An instance's store, when its turn has come, with nothing in it yet.
     async fn begin(&self) -> Result<Run, Failure> {
         let (admitted, generation) = self.enter().await?;
         let began = Instant::now();
-        let limits = *self.power.limits();
-        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation));
+        let mut limits = *self.power.limits();
+        let tenant = self.entry.tenant();
+        // A call that is alone finds room for what it returns.
+        let half = Size::kib((tenant.memory().tenant.all() / 2048) as u64);
+        limits.output_bytes = limits.output_bytes.min(half);
+        let held = Held::of(Arc::clone(tenant.memory()));
+        let beside = if Capability::Egress.is_in(&self.power) { BESIDE } else { 0 };
+        let most = limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE);
+        // Rather turned away than stopped when it was nearly done. Whoever may return more than most takes the risk.
+        let lacking = tenant.memory().lacking(beside.saturating_add(most.min(ORDINARY))).map_or(Ok(()), Err);
+        lacking.and_then(|()| held.at_least(beside)).map_err(|whose| self.entry.busy(whose))?;
+        let limiter = Limiter::new(limits.memory.as_usize(), beside, Arc::clone(&held));
+        let mut store = Store::new(&self.prepared.runtime.engine, Compartment::new(self, generation, limiter));
         store.limiter(|compartment| &mut compartment.limiter);
-        store.set_hostcall_fuel(limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE));
+        store.set_hostcall_fuel(most);
         store.set_max_component_handles(MOST_HANDLES);
         store.set_epoch_deadline(1);
-        // A guest that used up its slice goes to the back of the executor's queue.
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+        // A guest that used up its slice goes to the back of the executor's queue. It may be computing after it returned, when
+        // what it returned is in the host's memory already.
+        store.epoch_deadline_callback(move |mut store| {
+            let limiter = &mut store.data_mut().limiter;
+            limiter.moves_on();
+            match limiter.pass(most) {
+                Ok(()) => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+                Err(whose) => Err(wasmtime::format_err!("for what it may return, {whose} no memory left")),
+            }
+        });
         Ok(Run {
             store,
+            wiping: Wiping::of(Arc::clone(tenant)),
+            _memory: held,
             entry: Arc::clone(&self.entry),
             standing: Arc::clone(&self.standing),
             _admitted: admitted,
@@ -221,11 +257,19 @@ impl Reader {
         self.whole = matches!(result, Ok(_) | Err(Failure::Reported(_)));
         run.end(result)
     }
+
+    /// What the instance did since its last call ended, if it did anything: a request that was left open goes on by itself.
+    pub fn rest(&mut self) -> Option<(Usage, Record)> {
+        self.run.rest()
+    }
 }
 
 /// An instance and what it has used.
 struct Run {
     store: Store<Compartment>,
+    /// In this order, so that its tenant has its memory back only when that was wiped.
+    wiping: Wiping,
+    _memory: Arc<Held>,
     entry: Arc<Entry>,
     standing: Arc<Standing>,
     limits: Limits,
@@ -251,7 +295,14 @@ impl Drop for Calling<'_> {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.abandon();
+        if self.calling.is_some() {
+            self.abandon();
+        } else if let Some((usage, record)) = self.rest() {
+            tally::leave(usage, record);
+        }
+        if self.store.data().limiter.peak() > MEMORY_KEPT {
+            self.wiping.begin();
+        }
     }
 }
 
@@ -261,6 +312,7 @@ impl Run {
         let began = Instant::now();
         self.cpu = Duration::ZERO;
         self.deadline = began + self.limits.time.duration();
+        self.store.data_mut().limiter.moves_on();
         self.calling = Some(began);
         Calling(self)
     }
@@ -274,8 +326,32 @@ impl Run {
         }
     }
 
+    /// What was done since the last call ended, if anything was. It counts like what a call does that is given up.
+    fn rest(&mut self) -> Option<(Usage, Record)> {
+        let compartment = self.store.data();
+        let record = compartment.journal.take();
+        if record == Record::default() {
+            return None;
+        }
+        self.standing.judge(Marks::of_abandoned(&record));
+        Some((Usage { memory: compartment.limiter.peak(), ..Usage::default() }, record))
+    }
+
+    /// Gives back what it had. Where wiping that takes long, it is done in its tenant's turn, if there is one in a moment.
+    async fn leave(self) {
+        let tenant = Arc::clone(self.entry.tenant());
+        let (cores, turns) = tenant.turns();
+        let turn = match self.store.data().limiter.peak() > MUCH {
+            true => tokio::time::timeout(MOMENT, turns.turn(cores)).await.ok(),
+            false => None,
+        };
+        drop(self);
+        drop(turn);
+    }
+
     /// What the call in progress used; then there is none.
     fn used(&mut self) -> Usage {
+        self.store.data_mut().limiter.passed();
         let time = self.calling.take().map(|began| began.elapsed()).unwrap_or_default();
         Usage { time, cpu: self.cpu, memory: self.store.data().limiter.peak() }
     }
@@ -290,7 +366,7 @@ impl Run {
             let Self { store, limits, most_records, cpu, deadline, entry, .. } = self;
             let work = pin!(async {
                 let value = call(store).await?;
-                Ok(looked_through(value, limits, *most_records, &journal).await)
+                Ok(looked_through(value, limits, *most_records, store.data_mut()).await)
             });
             let metered = Metered::new(work, cpu, limits.cpu.duration(), entry.tenant().turns());
             journal.outlast(before(*deadline, metered)).await?
@@ -300,7 +376,9 @@ impl Run {
             Some(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),
             Some(Ok(Ok(value))) => value,
             Some(Ok(Err(error))) => {
-                Err(match outcome::of_trap(&error, self.store.data().limiter.refused(), &self.limits) {
+                let limiter = &self.store.data().limiter;
+                let refused = limiter.unheld().map(Refused::Shared).or(limiter.refused());
+                Err(match outcome::of_trap(&error, refused, &self.limits) {
                     Failure::Trap(text) => {
                         journal.leaks(Exit::Trap, text.as_bytes());
                         Failure::Trap(journal.guard().masked(&text))
@@ -337,7 +415,10 @@ impl Run {
             None => result,
         };
         let outcome = Outcome { result, record, lines, dropped_lines, usage };
-        self.standing.judge(Marks::of(&outcome));
+        // A call that the host had no room for went no way of its own.
+        let unheld = self.store.data().limiter.unheld().is_some();
+        let marks = if unheld { Marks::of_abandoned(&outcome.record) } else { Marks::of(&outcome) };
+        self.standing.judge(marks);
         outcome
     }
 }
@@ -357,11 +438,16 @@ async fn looked_through<T: Weight>(
     mut value: T,
     limits: &Limits,
     most_records: usize,
-    journal: &Journal,
+    compartment: &mut Compartment,
 ) -> Result<T, Failure> {
-    if value.bytes() > limits.output_bytes.as_usize() {
+    let bytes = value.bytes();
+    if bytes > limits.output_bytes.as_usize() {
         return Err(Failure::Output(limits.output_bytes));
     }
+    let mut texts = Vec::new();
+    value.texts(&mut texts);
+    let all = bytes.saturating_add(texts.len().saturating_mul(EACH_TEXT));
+    compartment.limiter.pass(all).map_err(Failure::Crowded)?;
     let (records, mut since) = (value.records(), 0);
     if records.len() > most_records {
         let reason = format!("it has {} entries where at most {most_records} were asked for", records.len());
@@ -379,8 +465,8 @@ async fn looked_through<T: Weight>(
     }
     let mut texts = Vec::new();
     value.texts(&mut texts);
-    if journal.guard().mask_texts(texts).await.leak {
-        journal.leak(value.exit());
+    if compartment.journal.guard().mask_texts(texts).await.leak {
+        compartment.journal.leak(value.exit());
     }
     Ok(value)
 }

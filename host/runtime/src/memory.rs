@@ -2,8 +2,8 @@
 //!
 //! Why: each instance keeps to its own limit, and two hundred that do take a hundred gigabytes.
 //! Invariants: 1. nothing is given out that is not there, neither a tenant's nor the host's; 2. what an instance took is given
-//! back when it is gone, and not before: a guest's memory never shrinks.
-//! Callers: `admission.rs` (is there any left), `limiter.rs` (growth) → here.
+//! back when its memory was wiped, and not before: a guest's memory never shrinks, and is the kernel's again only then.
+//! Callers: `admission.rs` (is there any left), `limiter.rs` (growth, and what calls hand over) → here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,11 +63,11 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Whose memory is used up, if an instance would find none.
-    pub(crate) fn lacking(&self) -> Option<Whose> {
-        if self.tenant.left() < STEP {
+    /// Whose memory is used up, if so many bytes would not be found.
+    pub(crate) fn lacking(&self, bytes: usize) -> Option<Whose> {
+        if self.tenant.left() < bytes {
             Some(Whose::Tenant)
-        } else if self.host.left() < STEP + self.kept(STEP) {
+        } else if self.host.left() < bytes.saturating_add(self.kept(bytes)) {
             Some(Whose::Host)
         } else {
             None
@@ -91,35 +91,55 @@ impl Share {
         }
         Ok(())
     }
+
+    fn give_back(&self, bytes: usize) {
+        if bytes > 0 {
+            self.host.give_back(bytes);
+            self.tenant.give_back(bytes);
+        }
+    }
 }
 
-/// What one instance has of it.
+/// What one instance has of it. Whoever keeps it last gives it back.
 #[derive(Debug)]
 pub(crate) struct Held {
     share: Arc<Share>,
-    bytes: usize,
+    bytes: AtomicUsize,
 }
 
 impl Held {
     /// Nothing yet.
-    pub(crate) fn of(share: Arc<Share>) -> Self {
-        Self { share, bytes: 0 }
+    pub(crate) fn of(share: Arc<Share>) -> Arc<Self> {
+        Arc::new(Self { share, bytes: AtomicUsize::new(0) })
     }
 
-    /// Has at least so many bytes from now on, or says whose are used up.
-    pub(crate) fn at_least(&mut self, bytes: usize) -> Result<(), Whose> {
-        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return Ok(()) };
+    /// So many bytes and never more, or whose are used up.
+    pub(crate) fn exactly(share: &Arc<Share>, bytes: usize) -> Result<Self, Whose> {
+        share.take(bytes)?;
+        Ok(Self { share: Arc::clone(share), bytes: AtomicUsize::new(bytes) })
+    }
+
+    /// Has at least so many bytes from now on, or says whose are used up. One at a time asks.
+    pub(crate) fn at_least(&self, bytes: usize) -> Result<(), Whose> {
+        let has = self.bytes.load(Ordering::Relaxed);
+        let Some(more) = bytes.checked_sub(has).filter(|more| *more > 0) else { return Ok(()) };
         let more = more.next_multiple_of(STEP);
         self.share.take(more)?;
-        self.bytes += more;
+        self.bytes.fetch_add(more, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives back what it has beyond so many bytes.
+    pub(crate) fn at_most(&self, bytes: usize) {
+        let kept = bytes.next_multiple_of(STEP);
+        let has = self.bytes.fetch_min(kept, Ordering::Relaxed);
+        self.share.give_back(has.saturating_sub(kept));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.share.host.give_back(self.bytes);
-        self.share.tenant.give_back(self.bytes);
+        self.share.give_back(*self.bytes.get_mut());
     }
 }
 
@@ -135,16 +155,15 @@ mod tests {
     fn a_tenant_has_its_share_and_all_of_them_what_there_is() {
         let host = Arc::new(Pot::new(6 * STEP));
         let (one, other) = (share(4, &host), share(4, &host));
-        let (mut a, mut b, mut c) =
-            (Held::of(Arc::clone(&one)), Held::of(Arc::clone(&one)), Held::of(Arc::clone(&other)));
+        let (a, b, c) = (Held::of(Arc::clone(&one)), Held::of(Arc::clone(&one)), Held::of(Arc::clone(&other)));
         a.at_least(3 * STEP).unwrap();
         assert_eq!(b.at_least(STEP + 1), Err(Whose::Tenant));
         assert_eq!(c.at_least(4 * STEP), Err(Whose::Host));
         assert_eq!((other.tenant.left(), host.left()), (4 * STEP, 3 * STEP), "what was refused is not taken");
         c.at_least(3 * STEP).unwrap();
-        assert_eq!((one.lacking(), other.lacking()), (Some(Whose::Host), Some(Whose::Host)));
+        assert_eq!((one.lacking(STEP), other.lacking(STEP)), (Some(Whose::Host), Some(Whose::Host)));
         drop(a);
-        assert_eq!((one.lacking(), host.left()), (None, 3 * STEP));
+        assert_eq!((one.lacking(STEP), host.left()), (None, 3 * STEP));
         drop((b, c));
         assert_eq!((one.tenant.left(), other.tenant.left(), host.left()), (4 * STEP, 4 * STEP, 6 * STEP));
     }
@@ -153,22 +172,27 @@ mod tests {
     fn the_last_of_it_is_for_those_who_have_little() {
         let host = Arc::new(Pot::new(800 * STEP));
         let (much, little) = (share(800, &host), share(800, &host));
-        let (mut a, mut b, mut c) = (Held::of(Arc::clone(&much)), Held::of(much), Held::of(Arc::clone(&little)));
+        let (a, b, c) = (Held::of(Arc::clone(&much)), Held::of(much), Held::of(Arc::clone(&little)));
         a.at_least(700 * STEP).unwrap();
         assert_eq!(b.at_least(STEP), Err(Whose::Host));
         c.at_least(64 * STEP).unwrap();
-        assert_eq!((c.at_least(65 * STEP), little.lacking()), (Err(Whose::Host), Some(Whose::Host)));
+        assert_eq!((c.at_least(65 * STEP), little.lacking(STEP)), (Err(Whose::Host), Some(Whose::Host)));
     }
 
     #[test]
     fn an_instance_takes_in_steps() {
         let host = Arc::new(Pot::new(6 * STEP));
-        let mut held = Held::of(share(6, &host));
+        let held = Held::of(share(6, &host));
         for bytes in [1, 2, STEP] {
             held.at_least(bytes).unwrap();
             assert_eq!(host.left(), 5 * STEP);
         }
         held.at_least(STEP + 1).unwrap();
         assert_eq!(host.left(), 4 * STEP);
+        held.at_most(STEP + 1);
+        assert_eq!(host.left(), 4 * STEP);
+        held.at_most(STEP);
+        held.at_most(4 * STEP);
+        assert_eq!(host.left(), 5 * STEP);
     }
 }

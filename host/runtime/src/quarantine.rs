@@ -10,7 +10,8 @@
 //! *Why memory, stack and handles count all the same*: there the guest crashed, and the limit is the better name for it. The host
 //! sees that growth was refused and that the guest trapped later, never whether the one was for the other: if it did not count, a
 //! guest that asks once for more than there is could crash ever after unseen. Who reads more of an answer than fits has
-//! `response-bytes` to say how much that is.
+//! `response-bytes` to say how much that is. *So does memory that its tenant has used up*, for the same reason; what the host has not
+//! is nobody's fault but the host's, and excuses only what a guest does at once (`limiter.rs`).
 //! Callers: `standing.rs` → here.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use bulkhead_capabilities::journal::Record;
 use bulkhead_capabilities::life::Cause;
 
+use crate::admission::Whose;
 use crate::outcome::{Failure, Outcome};
 
 /// How much a connection may do wrong within a window of time.
@@ -66,9 +68,10 @@ impl Marks {
         match &outcome.result {
             Err(Failure::Trap(_) | Failure::Malformed { .. }) => marks.crashes = 1,
             Err(Failure::Memory(_) | Failure::Stack | Failure::Handles) => marks.crashes = 1,
+            Err(Failure::Crowded(Whose::Connection | Whose::Tenant)) => marks.crashes = 1,
             Err(Failure::Leak(_)) => marks.leaks = 1,
             Err(Failure::Denied | Failure::Inert) => marks.stops = 1,
-            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_) | Failure::Crowded(_)) => {}
+            Ok(_) | Err(Failure::Reported(_) | Failure::Host(_) | Failure::Crowded(Whose::Host)) => {}
             Err(Failure::Time(_) | Failure::Cpu(_) | Failure::Output(_)) => {}
             Err(Failure::Busy(_) | Failure::Paused(_) | Failure::Ended(_)) => {}
         }
@@ -188,6 +191,8 @@ mod tests {
             (Failure::Stack, crashed),
             (Failure::Handles, crashed),
             (Failure::Memory(Size::kib(1)), crashed),
+            (Failure::Crowded(Whose::Tenant), crashed),
+            (Failure::Crowded(Whose::Host), None),
             (Failure::Output(Size::kib(1)), None),
             (Failure::Cpu(Time::seconds(1)), None),
             (Failure::Time(Time::seconds(1)), None),

@@ -1,9 +1,11 @@
 //! How a connection stands: whether it goes on, and what counts against it.
 //!
 //! Invariants: 1. nothing runs for a connection that is paused or ended, and what waits for its turn then is turned away at
-//! once; 2. whatever ends a generation does so here or in [`Life`]; 3. a quarantine is one event and one count, however many
+//! once; 2. whatever ends a generation does so here or in [`Life`], and acts on the connection that goes on, through whichever
+//! handle of its line it was asked for; 3. a quarantine is one event and one count, however many
 //! calls add to it; 4. connections that take each other's place share what counts against them, and a quarantine pauses the
-//! one that goes on, whichever of them did the wrong: the last call of the old one may end after the new one began.
+//! one that goes on, whichever of them did the wrong: the last call of the old one may end after the new one began. So do they
+//! share what was used of their budgets.
 //! Callers: operators, through [`Connection`]; `invoke.rs` → here → `quarantine.rs`, `capabilities::life`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,9 +81,10 @@ impl Standing {
 }
 
 impl Connection {
-    /// Ends what runs, closes what is open, and turns away every call until it is resumed.
+    /// Ends what runs, closes what is open, and turns away every call until it is resumed. Where another has taken its place,
+    /// that is the one.
     pub fn pause(&self) {
-        self.standing.life.pause(Pause::Operator);
+        self.standing.line().current.pause(Pause::Operator);
     }
 
     /// Lets calls in again, in a new generation, and forgets what counted against it. The error says what it was ended
@@ -94,9 +97,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends what runs, closes what is open, and turns away every call for good.
+    /// Ends what runs, closes what is open, and turns away every call for good. Where another has taken its place, that is
+    /// the one.
     pub fn end(&self, why: End) {
-        self.standing.life.end(why);
+        self.standing.line().current.end(why);
     }
 
     /// The generation that goes on, for whoever waits on the connection's behalf.
@@ -104,15 +108,16 @@ impl Connection {
         self.standing.life.current().map_err(Failure::unrun)
     }
 
-    /// Takes the place of `old`, which ends. What is common to both goes on: a pause, what counts against it, and how many
-    /// calls it may have at once. Unless they are the same tenant's connection of the same name, nothing is common.
+    /// Takes the place of `old`, which ends. What is common to both goes on: a pause, what counts against it, how many calls it
+    /// may have at once, and what was used of its budgets. Unless they are the same tenant's connection of the same name, nothing is common.
     #[must_use]
     pub fn replacing(self, old: &Self, why: End) -> Self {
         if self.client.owner() == old.client.owner() {
             let standing = Arc::new(old.standing.inherited(why));
-            Self { standing, entry: Arc::clone(&old.entry), ..self }
+            let client = Arc::new(self.client.replacing(&old.client));
+            Self { standing, client, entry: Arc::clone(&old.entry), ..self }
         } else {
-            old.end(why);
+            old.standing.life.end(why);
             self
         }
     }

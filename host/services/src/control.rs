@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bulkhead_capabilities::credentials::vault::{Keys, Source, Vault};
 use bulkhead_capabilities::egress::Transport;
+use bulkhead_core::id::{Label, TenantId};
 use bulkhead_runtime::Runtime;
 use bulkhead_storage::{Folder, Record as _, Store};
 
@@ -16,8 +17,7 @@ use crate::access::{self, Access, Policies, Policy};
 use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
-use crate::identity::bearer::Gate;
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, bearer};
 use crate::kept::References;
 use crate::live::Live;
 use crate::publishers::Publishers;
@@ -58,8 +58,6 @@ pub struct Control {
     pub vault: Vault,
     /// Customers.
     pub tenants: Arc<Tenants>,
-    /// What each of them has of the host.
-    pub shares: Arc<Shares>,
     /// Publishers' names.
     pub publishers: Arc<Publishers>,
     /// Releases.
@@ -68,6 +66,7 @@ pub struct Control {
     pub connections: Arc<Connections>,
     /// What runs of them.
     pub live: Arc<Live>,
+    shares: Arc<Shares>,
 }
 
 /// Why it was not opened.
@@ -95,22 +94,13 @@ impl Control {
     pub async fn open(settings: Settings) -> Result<Self, Error> {
         let Settings { data, keys, master, runtime, transport, audit } = settings;
         let store = vault::store(&data, &keys).await?;
-        let (folder, keys) = (store.folder(), Keys::open(&keys, master).map_err(vault::Error::from)?);
-        Self::made(Arc::new(store), Some(folder), keys, runtime, transport, audit).await
+        let keys = Keys::open(&keys, master).map_err(vault::Error::from)?;
+        let folder = store.folder();
+        Self::over(Arc::new(store), Some(folder), keys, runtime, transport, audit).await
     }
 
-    /// The same over a store that is open, with nowhere to put a setup token.
+    /// The same over a store that is open. The setup token goes to `folder`, if there is one.
     pub async fn over(
-        store: Arc<dyn Store>,
-        keys: Keys,
-        runtime: Runtime,
-        transport: Arc<Transport>,
-        audit: audit::Settings,
-    ) -> Result<Self, Error> {
-        Self::made(store, None, keys, runtime, transport, audit).await
-    }
-
-    async fn made(
         store: Arc<dyn Store>,
         folder: Option<Arc<Folder>>,
         keys: Keys,
@@ -123,9 +113,9 @@ impl Control {
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
-        let fetch = Arc::new(Gate::new(Arc::clone(&transport)));
-        let identity = Identity::open(Arc::clone(&changes), Arc::clone(&access), vault.clone(), folder, fetch)?;
-        let identity = Arc::new(identity);
+        let fetch = Arc::new(bearer::Gate::new(Arc::clone(&transport)));
+        let (by, to) = (Arc::clone(&access), Arc::clone(&changes));
+        let identity = Arc::new(Identity::open(to, by, vault.clone(), folder, fetch)?);
         let references = Arc::<References>::default();
         let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
         let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
@@ -135,10 +125,10 @@ impl Control {
         let live = Arc::new(live);
         let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
         let leaving = Leaving {
+            identity: Arc::clone(&identity),
             live: Arc::clone(&live),
             shares: Arc::clone(&shares),
             vault: vault.clone(),
-            identity: Arc::clone(&identity),
             spaces,
         };
         let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
@@ -153,12 +143,23 @@ impl Control {
             identity,
             vault,
             tenants: Arc::new(tenants),
-            shares,
             publishers: Arc::new(publishers),
             releases,
             connections: Arc::new(connections),
             live,
+            shares,
         })
+    }
+
+    /// Whether `tenant` is the platform, or a tenant that is there: what is asked before anything is decided about what would be its
+    /// own. One that is at hand costs no reading.
+    pub async fn knows(&self, tenant: &TenantId) -> Result<bool, bulkhead_storage::Error> {
+        Ok(self.shares.of(tenant).await?.is_some())
+    }
+
+    /// What policies know the tenant by, of which there may be nothing; nothing at all where it is not there.
+    pub async fn environment(&self, tenant: &TenantId) -> Result<Option<Option<Label>>, bulkhead_storage::Error> {
+        Ok(self.shares.of(tenant).await?.map(|share| share.environment))
     }
 
     /// Writes what is pending of the audit log. Whoever still holds a room of it keeps that open.
@@ -227,7 +228,7 @@ pub(crate) mod scratch {
         let transport = Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap();
         let keys = Keys::open(&folder.path().join("keys"), Source::File).unwrap();
         let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
-        Control::over(store, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
+        Control::over(store, None, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
     }
 
     /// That an administrator of the platform may do this to `tenant/name`, or to all of `tenant`.

@@ -83,12 +83,6 @@ impl Shares {
         }
     }
 
-    /// What policies know a tenant by.
-    pub async fn environment(&self, tenant: &TenantId) -> Result<Option<String>, bulkhead_storage::Error> {
-        let share = self.of(tenant).await?;
-        Ok(share.and_then(|share| share.environment).map(|environment| environment.as_str().to_owned()))
-    }
-
     /// What is said of `tenant` is otherwise; its `allowance` too, if it is.
     pub(crate) fn changed(&self, tenant: &Tenant, allowance: bool) {
         let mut known = self.known();

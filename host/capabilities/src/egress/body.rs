@@ -214,6 +214,10 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
+        // Nothing more of an instance that let out a secret goes out, whether or not a call is there to be ended for it.
+        if this.journal.leaked().is_some() {
+            return this.break_off(Fault::Unfinished, WasiError::HttpRequestDenied);
+        }
         if this.piece.is_none() {
             let polled = this.poll_piece(cx);
             // Who waits for others' bodies to go is not silent.
@@ -325,6 +329,15 @@ mod tests {
         assert!(body.frame().await.is_none());
         // From here on it is the upstream that says nothing.
         assert!(!event.silence().is_zero());
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_once_its_instance_let_out_a_secret_elsewhere() {
+        let (mut body, event, _) = outgoing([10, 10]).await;
+        assert!(body.frame().await.unwrap().is_ok());
+        body.journal.leak(crate::journal::Exit::Log);
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(event.fault().is_some());
     }
 
     #[tokio::test]

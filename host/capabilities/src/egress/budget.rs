@@ -3,7 +3,8 @@
 //! Why: a connector that floods an upstream gets its tenant banned there, and one that sends without end carries data out.
 //! Invariants: 1. budgets belong to a connection, so that no tenant can use up another's; 2. a host's budget belongs to the
 //! manifest's pattern, so that fresh labels under a wildcard share one; 3. every budget that names the host counts, and the
-//! connection's total too; 4. a body that has used up its bytes waits, and a request that has used up its turns waits a
+//! connection's total too; 4. a connection that takes another's place begins with what that one used, and within a minute keeps to
+//! what held before as well: whoever may change a configuration has no more for it; 5. a body that has used up its bytes waits, and a request that has used up its turns waits a
 //! second at most.
 //! Callers: `client.rs`, `body.rs`, `answer.rs` → here → the `governor` crate.
 
@@ -11,7 +12,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_core::Power;
 use bulkhead_core::limits::Traffic;
@@ -25,6 +26,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How much of a minute's requests may come at once: ten seconds' worth. A whole minute's would let twice the budget
 /// through within a minute.
 const BURST: u32 = 6;
+/// How long a budget counts that was replaced by another: by then all of it would be there again.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Most replaced budgets that count. More changes within a minute, and the oldest do not.
+const MOST_BEFORE: usize = 64;
 /// A minute's share of bytes is replenished in steps, so a body that waits is not woken for each byte.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 
@@ -32,6 +37,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 pub(super) struct Budgets {
     hosts: Vec<Arc<Budget>>,
     total: Arc<Budget>,
+    /// Those of the connections whose place this one took, and until when they count.
+    before: Vec<(Instant, Arc<Budget>)>,
 }
 
 /// What may pass for one host pattern, or in total.
@@ -74,12 +81,36 @@ impl Budgets {
         Self {
             hosts: power.hosts().iter().map(|(name, limit)| of(name, limit)).collect(),
             total: of(&"*".into(), &power.limits().traffic),
+            before: Vec::new(),
         }
+    }
+
+    /// These budgets for a connection that takes the place of one with `old`. One that is the same goes on; beside one that was
+    /// changed the old one counts as well for a minute.
+    pub(super) fn after(&self, old: &Self, now: Instant) -> Self {
+        let own = old.hosts.iter().chain([&old.total]).map(|budget| (now + MINUTE, Arc::clone(budget)));
+        let mut before: Vec<_> = old.before.iter().filter(|(until, _)| *until > now).cloned().chain(own).collect();
+        let mut taken_up = |new: &Arc<Budget>| {
+            let same = |known: &Arc<Budget>| known.name == new.name && known.limit == new.limit;
+            let at = before.iter().rposition(|(_, known)| same(known));
+            at.map_or_else(|| Arc::clone(new), |at| before.remove(at).1)
+        };
+        let (hosts, total) = (self.hosts.iter().map(&mut taken_up).collect(), taken_up(&self.total));
+        before.drain(..before.len().saturating_sub(MOST_BEFORE));
+        Self { hosts, total, before }
     }
 
     /// The budgets that count for a request that these of [`Power::hosts`] cover.
     pub(super) fn of(&self, hosts: &[usize]) -> Arc<[Arc<Budget>]> {
-        hosts.iter().filter_map(|host| self.hosts.get(*host)).chain([&self.total]).cloned().collect()
+        let own = || hosts.iter().filter_map(|host| self.hosts.get(*host)).chain([&self.total]);
+        if self.before.is_empty() {
+            return own().cloned().collect();
+        }
+        let now = Instant::now();
+        let counts = |(until, budget): &&(Instant, Arc<Budget>)| {
+            *until > now && own().any(|covering| covering.name == budget.name)
+        };
+        own().chain(self.before.iter().filter(counts).map(|(_, budget)| budget)).cloned().collect()
     }
 }
 
@@ -223,6 +254,49 @@ mod tests {
         let spent = turn(&budgets).await.unwrap_err();
         assert!((8..=10).contains(&spent.wait.as_secs()), "{spent:?}");
         assert_eq!((&*spent.scope, spent.requests.get()), ("api.example.com", 6));
+    }
+
+    fn budgets(hosts: &[&Arc<Budget>], total: &Arc<Budget>) -> Budgets {
+        Budgets { hosts: hosts.iter().copied().cloned().collect(), total: Arc::clone(total), before: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_a_place_begins_with_what_was_used() {
+        let old = budgets(&[&budget(6, 1)], &budget(6000, 9));
+        turn(&old.of(&[0])).await.unwrap();
+        // The same again, another limit for the host, and again.
+        let same = budgets(&[&budget(6, 1)], &budget(6000, 9)).after(&old, Instant::now());
+        assert!(Arc::ptr_eq(&same.hosts[0], &old.hosts[0]) && Arc::ptr_eq(&same.total, &old.total));
+        let wider = budgets(&[&budget(600, 1)], &budget(6000, 9)).after(&same, Instant::now());
+        let widest = budgets(&[&budget(700, 1)], &budget(6000, 9)).after(&wider, Instant::now());
+        for new in [&same, &wider, &widest] {
+            assert_eq!(turn(&new.of(&[0])).await.unwrap_err().requests.get(), 6);
+        }
+        assert_eq!(widest.before.len(), 2);
+        // A minute later it has nothing to do with it.
+        let later = budgets(&[&budget(800, 1)], &budget(6000, 9)).after(&widest, Instant::now() + MINUTE);
+        assert!(turn(&later.of(&[0])).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_called_otherwise_keeps_to_the_total() {
+        let other = |name: &str| {
+            let Budget { limit, .. } = *budget(600, 1);
+            Arc::new(Budget::new(name.into(), limit))
+        };
+        let total = || {
+            let Budget { limit, .. } = *budget(6, 1);
+            Arc::new(Budget::new("*".into(), limit))
+        };
+        let old = budgets(&[&other("a.example")], &total());
+        turn(&old.of(&[0])).await.unwrap();
+        let new = budgets(&[&other("b.example")], &total()).after(&old, Instant::now());
+        assert_eq!(&*turn(&new.of(&[0])).await.unwrap_err().scope, "*");
+        let mut newer = new;
+        for count in 10..200 {
+            newer = budgets(&[&budget(count, 1)], &total()).after(&newer, Instant::now());
+            assert!(newer.before.len() <= MOST_BEFORE);
+        }
     }
 
     #[tokio::test]

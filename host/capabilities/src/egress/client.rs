@@ -47,7 +47,8 @@ pub struct Client {
     pool: Arc<Pool>,
     budgets: Budgets,
     rooms: Rooms,
-    trouble: Mutex<Trouble>,
+    /// Shared with the connections that take this one's place.
+    trouble: Arc<Mutex<Trouble>>,
 }
 
 /// The TLS sessions that a generation remembers.
@@ -83,7 +84,17 @@ impl Client {
     /// A client for `owner`, whose connection has this power.
     pub fn new(owner: Arc<Owner>, transport: Arc<Transport>, power: &Power) -> Self {
         let budgets = Budgets::new(power);
-        let (tls, pool, trouble) = (Mutex::default(), Arc::default(), Mutex::default());
+        let (tls, pool, trouble) = (Mutex::default(), Arc::default(), Arc::default());
+        Self { owner, transport, tls, pool, budgets, rooms: Rooms::new(), trouble }
+    }
+
+    /// The same for a connection that takes the place of `old`'s: what that one used of its budgets counts, and so does what is
+    /// known of hosts in trouble. Sockets and sessions are not shared.
+    #[must_use]
+    pub fn replacing(&self, old: &Self) -> Self {
+        let (owner, transport) = (Arc::clone(&self.owner), Arc::clone(&self.transport));
+        let budgets = self.budgets.after(&old.budgets, Instant::now());
+        let (tls, pool, trouble) = (Mutex::default(), Arc::default(), Arc::clone(&old.trouble));
         Self { owner, transport, tls, pool, budgets, rooms: Rooms::new(), trouble }
     }
 
@@ -236,6 +247,10 @@ impl Client {
                 facts.protocol = Some(channel.sender.protocol());
             });
             address(&mut request, target, &origin, &channel.sender)?;
+            // It may have waited for its place, its turn, a name or a socket while another of its instance leaked.
+            if company.journal.leaked().is_some() {
+                return Err(Failure::Ended);
+            }
             if !counted {
                 company.journal.count(|record| record.requests += 1);
                 counted = true;

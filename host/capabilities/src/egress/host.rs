@@ -80,7 +80,7 @@ impl WasiHttpHooks for Gate {
             return Box::new(async { Err(WasiError::HttpRequestDenied) });
         }
         // An invocation that is over gets no permit, whatever its guest still does.
-        if journal.generation().check().is_err() {
+        if journal.generation().check().is_err() || journal.leaked().is_some() {
             return Box::new(async { Err(WasiError::HttpRequestDenied) });
         }
         let permit = match self.judge(head) {

@@ -11,6 +11,9 @@
 //! was sent, never under anything that the process says. What the artifact imports is compared with the connection's power
 //! like that of any other.
 //!
+//! *Work that cannot be broken off* (hashing, reading from the cache, loading) is done on threads beside the executor's, so many at
+//! once, in turn, and keeps its part of the quota until it has ended.
+//!
 //! *Invariants*: 1. a process is given a component only after it said that it is confined; 2. what it answers is read into
 //! bounded memory, and only a process that then ends well has answered; 3. however it ends, it is gone when the answer is.
 //!
@@ -37,12 +40,13 @@ use bulkhead_core::id::Digest;
 pub use child::{VERB, child};
 pub(crate) use frame::LARGEST_ARTIFACT;
 pub use quota::Quota;
-pub(crate) use quota::Share;
+pub(crate) use quota::{Share, UnderWay};
 
 use crate::artifact::{Artifact, Name};
 use crate::cache::Cache;
-use crate::component::Compiled;
+use crate::component::{Compiled, Unloaded};
 use crate::fair::{Fair, Place};
+use crate::memory;
 use crate::shelf::Shelf;
 use crate::{Refusal, Runtime, Tenant};
 use job::Job;
@@ -145,17 +149,21 @@ pub(crate) struct Works {
     engine: [u8; 32],
     /// Places to compile in.
     places: Arc<Fair>,
+    /// Places to hash, read and load in.
+    loads: Arc<Fair>,
     compiled: Shelf<Digest, Compiled>,
     jobs: Shelf<Digest, Job>,
 }
 
 impl Works {
     pub(crate) fn new(compiler: Compiler, engine: &wasmtime::Engine) -> Self {
-        let slots = slots::slots(compiler.memory, compiler.limits.memory);
+        // What a process may have, and what it answers, which the host reads.
+        let slots = slots::slots(compiler.memory, compiler.limits.memory.saturating_add(LARGEST_ARTIFACT));
         // The last one is for a tenant that has none: what one tenant has compiled may take minutes.
         let places = Fair::new(slots, usize::from(slots > 1));
+        let loads = Fair::new(slots::processors().max(2), 1);
         let engine = Name::engine(engine);
-        Self { compiler, engine, places, compiled: Shelf::default(), jobs: Shelf::default() }
+        Self { compiler, engine, places, loads, compiled: Shelf::default(), jobs: Shelf::default() }
     }
 
     /// A place to compile in, when it is this tenant's turn.
@@ -169,15 +177,19 @@ impl Works {
 
 /// Component `digest`, whose bytes these are: the one that is in use, the one in the cache, or a fresh one. It takes no
 /// longer than the compiler's patience and one compilation.
-pub(crate) async fn compiled(tenant: &Tenant, digest: Digest, bytes: Vec<u8>) -> Result<Arc<Compiled>, Refusal> {
+pub(crate) async fn compiled(
+    tenant: &Tenant,
+    digest: Digest,
+    bytes: Vec<u8>,
+    under_way: UnderWay,
+) -> Result<Arc<Compiled>, Refusal> {
     let works = &tenant.runtime().works;
     if let Some(compiled) = works.compiled.get(&digest) {
         return Ok(compiled);
     }
-    let _under_way = tenant.compiling().enter(bytes.len()).map_err(|after| Refusal::Busy { after })?;
     let job = works.jobs.get_or(digest, || Job::new(digest, bytes));
     let longest = works.compiler.patience.saturating_add(works.compiler.limits.time);
-    let result = tokio::time::timeout(longest, job.result(tenant)).await;
+    let result = tokio::time::timeout(longest, job.result(tenant, &under_way)).await;
     result.map_err(|_| Refusal::Busy { after: works.compiler.limits.time })?
 }
 
@@ -190,22 +202,35 @@ pub enum Origin {
     Cache,
 }
 
-async fn from_cache(runtime: &Runtime, digest: Digest) -> Option<Compiled> {
-    runtime.works.compiler.cache.as_ref()?;
-    let runtime = runtime.clone();
-    let found = blocking(move || {
-        let name = Name::new(&runtime.works.engine, &digest);
-        let cache = runtime.works.compiler.cache.as_ref()?;
-        let artifact = cache.read(name)?;
-        match Compiled::load(&runtime, digest, &artifact, Origin::Cache) {
-            Ok(compiled) => Some(compiled),
-            Err(refusal) => {
+/// What the cache has of it, loaded as part of what `payer` may have.
+///
+/// # Errors
+/// There is no room for it.
+async fn from_cache(
+    runtime: &Runtime,
+    digest: Digest,
+    payer: &Arc<memory::Share>,
+    under_way: &UnderWay,
+) -> Result<Option<Compiled>, Refusal> {
+    if runtime.works.compiler.cache.is_none() {
+        return Ok(None);
+    }
+    let (loading, payer) = (runtime.clone(), Arc::clone(payer));
+    let found = blocking(runtime, under_way, move || {
+        let name = Name::new(&loading.works.engine, &digest);
+        let Some(cache) = &loading.works.compiler.cache else { return Ok(None) };
+        let Some(artifact) = cache.read(name) else { return Ok(None) };
+        match Compiled::load(&loading, digest, &artifact, Origin::Cache, &payer) {
+            Ok(compiled) => Ok(Some(compiled)),
+            Err(Unloaded::Unfit(refusal)) => {
                 cache.discard(name, &refusal.to_string());
-                None
+                Ok(None)
             }
+            Err(full) => Err(full.into()),
         }
     });
-    found.await.ok().flatten()
+    // What broke off is made anew.
+    found.await.unwrap_or(Ok(None))
 }
 
 /// Compiles `bytes` for `tenant` alone, when it is its turn.
@@ -233,9 +258,24 @@ async fn machine_code(works: &Works, bytes: &[u8]) -> Result<Artifact, Refusal> 
     result.map(Artifact::from_own_process)
 }
 
-/// Does what takes long without waiting for anything, where it holds up no one.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work)
+/// Does what takes long without waiting for anything, where it holds up no one, and in its turn. Once begun it goes on, whoever
+/// waits for it, and counts as under way for as long.
+pub(crate) async fn blocking<T: Send + 'static>(
+    runtime: &Runtime,
+    under_way: &UnderWay,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let place = match runtime.works.loads.ask(&under_way.loader) {
+        Ok(place) => place,
+        Err(waiting) => waiting.await,
+    };
+    let under_way = under_way.clone();
+    let working = move || {
+        let done = work();
+        drop((place, under_way));
+        done
+    };
+    tokio::task::spawn_blocking(working)
         .await
         .map_err(|error| Refusal::Malformed(format!("loading it broke off: {error}")))
 }
@@ -243,4 +283,67 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// Whole seconds, at least one.
 fn seconds(time: Duration) -> NonZeroU32 {
     u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use bulkhead_core::id::TenantId;
+
+    use super::*;
+    use crate::component::LARGEST;
+    use crate::{Allowance, Settings};
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_counts_until_it_has_ended() {
+        let runtime = Runtime::new(Settings::SINGLE, Compiler::default()).unwrap();
+        let tenant = runtime.tenant(TenantId::local(), Allowance::DEFAULT);
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let under_way = tenant.compiling().enter(2 * LARGEST).unwrap();
+        let work = blocking(&runtime, &under_way, move || {
+            begun.send(()).unwrap();
+            ends.recv().ok()
+        });
+        // Begun, and given up.
+        assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err());
+        drop(under_way);
+        has_begun.recv().unwrap();
+        assert!(tenant.compiling().enter(1).is_err());
+        drop(end);
+        let over = async {
+            while tenant.compiling().enter(2 * LARGEST).is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), over).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_tenant_has_no_more_work_at_once_than_its_places() {
+        let runtime = Runtime::new(Settings::SINGLE, Compiler::default()).unwrap();
+        let [one, other] = ["one", "other"].map(|name| runtime.tenant(name.parse().unwrap(), Allowance::DEFAULT));
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let ends = Arc::new(std::sync::Mutex::new(ends));
+        let begin = async |tenant: &Tenant, who: &'static str| {
+            let (begun, ends) = (begun.clone(), Arc::clone(&ends));
+            let under_way = tenant.compiling().enter(1).unwrap();
+            let work = blocking(&runtime, &under_way, move || {
+                begun.send(who).unwrap();
+                ends.lock().unwrap().recv().ok()
+            });
+            assert!(tokio::time::timeout(Duration::from_millis(5), work).await.is_err());
+        };
+        for _ in 0..20 {
+            begin(&one, "one").await;
+        }
+        begin(&other, "other").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let all: Vec<_> = has_begun.try_iter().collect();
+        assert!(all.iter().filter(|who| **who == "one").count() <= 2, "{all:?}");
+        assert_eq!(all.last(), Some(&"other"));
+        drop(end);
+    }
 }

@@ -4,7 +4,8 @@
 //! looked at what the component is. A tenant that installs one version after another would have the host to itself.
 //!
 //! *Invariants*: 1. whatever a tenant is refused for, it is refused before it waits for anything; 2. what was not begun is not
-//! counted.
+//! counted; 3. what is under way counts until the last work on it has ended, also when nobody waits for it any more: work on a
+//! thread of its own cannot be broken off.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as Rate, RateLimiter};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fair::Party;
 
 /// Components of one tenant that are under way at once, in MiB, each rounded up: two of the largest, or more than a tenant
 /// has. They are in memory until they are compiled.
 const UNDER_WAY: u32 = 128;
+/// Components of one tenant that are read or loaded at once.
+const LOADS: usize = 2;
 /// When to ask again while as many are under way as may be: about as long as one takes.
 const A_MOMENT: Duration = Duration::from_secs(2);
 
@@ -51,10 +54,19 @@ pub(crate) struct Share(Counted<DefaultClock>);
 
 struct Counted<C: Clock> {
     party: Arc<Party>,
-    under_way: Semaphore,
+    loader: Arc<Party>,
+    under_way: Arc<Semaphore>,
     hourly: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
     /// Taken from the hour by whoever then did not need it: no more than were under way at once.
     unused: AtomicU32,
+}
+
+/// Leave to have a component under way. Whatever works on it has one of these, until it is done.
+#[derive(Debug, Clone)]
+pub(crate) struct UnderWay {
+    /// As whom work on it waits for a place.
+    pub(super) loader: Arc<Party>,
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// One compilation of an hour's. Dropping it gives it back, [`Ticket::spend`] does not.
@@ -71,11 +83,11 @@ impl Share {
         &self.0.party
     }
 
-    /// Leave to have a component of so many bytes under way, until it is dropped.
+    /// Leave to have a component of so many bytes under way, until the last copy is dropped.
     ///
     /// # Errors
     /// When to ask again.
-    pub(super) fn enter(&self, length: usize) -> Result<SemaphorePermit<'_>, Duration> {
+    pub(crate) fn enter(&self, length: usize) -> Result<UnderWay, Duration> {
         self.0.enter(length)
     }
 
@@ -92,15 +104,17 @@ impl<C: Clock> Counted<C> {
     fn new(quota: Quota, clock: C) -> Self {
         Self {
             party: Party::new(quota.at_once),
-            under_way: Semaphore::new(UNDER_WAY as usize),
+            loader: Party::new(LOADS),
+            under_way: Arc::new(Semaphore::new(UNDER_WAY as usize)),
             hourly: RateLimiter::direct_with_clock(Rate::per_hour(quota.an_hour), clock),
             unused: AtomicU32::new(0),
         }
     }
 
-    fn enter(&self, length: usize) -> Result<SemaphorePermit<'_>, Duration> {
+    fn enter(&self, length: usize) -> Result<UnderWay, Duration> {
         let mebibytes = u32::try_from(length.div_ceil(1 << 20)).unwrap_or(u32::MAX).max(1);
-        self.under_way.try_acquire_many(mebibytes).map_err(|_| A_MOMENT)
+        let permit = Arc::clone(&self.under_way).try_acquire_many_owned(mebibytes).map_err(|_| A_MOMENT)?;
+        Ok(UnderWay { loader: Arc::clone(&self.loader), _permit: Arc::new(permit) })
     }
 
     fn ticket(&self) -> Result<Ticket<'_>, Duration> {
@@ -145,8 +159,12 @@ mod tests {
         assert_eq!(share.enter(8).unwrap_err(), A_MOMENT);
         drop(largest);
         assert!(share.enter(crate::component::LARGEST + 1).is_err(), "a MiB is counted when it is begun");
-        drop(share.enter(crate::component::LARGEST).unwrap());
-        drop(small);
+        let again = share.enter(crate::component::LARGEST).unwrap();
+        let other = again.clone();
+        drop(again);
+        assert!(share.enter(8).is_err(), "somebody still works on it");
+        drop((other, small));
+        share.enter(crate::component::LARGEST).unwrap();
     }
 
     #[test]

@@ -15,8 +15,12 @@ const PART: u64 = 4;
 /// that waits for memory, but no more than `memory` bytes hold. One at least: where there is too little for that, it ends by its
 /// own limits or by the kernel's hand.
 pub(super) fn slots(memory: u64, each: u64) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    usize::try_from(memory / each.max(1)).unwrap_or(usize::MAX).clamp(1, processors)
+    usize::try_from(memory / each.max(1)).unwrap_or(usize::MAX).clamp(1, processors())
+}
+
+/// How many there are.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Bytes of memory that compiling may take altogether: a part of what this process can have.
@@ -32,7 +36,7 @@ mod tests {
     fn there_is_one_at_least_and_never_more_than_memory_or_processors_allow() {
         assert_eq!(slots(0, 2 << 30), 1);
         assert_eq!(slots((2 << 30) - 1, 2 << 30), 1);
-        let processors = std::thread::available_parallelism().unwrap().get();
+        let processors = processors();
         assert_eq!(slots(u64::MAX, 2 << 30), processors);
         assert_eq!(slots(u64::MAX, 0), processors);
         assert_eq!(slots(2 << 30, 1 << 30), processors.min(2));

@@ -186,6 +186,11 @@ impl Connections {
             if moving::is_aimed_elsewhere(&described.manifest, &connection.terms.config, &config) {
                 connection.terms.grant = None;
             }
+            // What waits is to be configured alike, unless it was said how.
+            if let Some(pending) = connection.pending.as_mut().filter(|next| next.config == stored.record.terms.config)
+            {
+                pending.config.clone_from(&config);
+            }
             connection.terms.config = config;
             end = Some(End::Reconfigured);
         }

@@ -20,6 +20,15 @@ use crate::changes::Change;
 impl Connections {
     /// Enters a value, as the next version where there is one already. Returns the version.
     pub async fn set_secret(&self, by: Clearance, name: &SecretName, value: SecretString) -> Result<u32, Error> {
+        self.enter(by, name, value, false).await
+    }
+
+    /// The same, where there is one already.
+    pub async fn rotate_secret(&self, by: Clearance, name: &SecretName, value: SecretString) -> Result<u32, Error> {
+        self.enter(by, name, value, true).await
+    }
+
+    async fn enter(&self, by: Clearance, name: &SecretName, value: SecretString, again: bool) -> Result<u32, Error> {
         by.for_(Permission::SecretWrite)?;
         let owner = owner(&by)?;
         // Nobody removes the connection meanwhile, and leaves the value behind.
@@ -35,7 +44,10 @@ impl Connections {
         let secret = power.secret(name).ok_or_else(|| Error::SecretNotGranted(name.clone()))?;
         credentials::check(name, Some(secret), &value)?;
         let binding = secret.binding();
-        let version = self.vault.put(&owner, name, &binding, value, by.now()).await?;
+        let version = match again {
+            true => self.vault.rotate(&owner, name, &binding, value, by.now()).await?,
+            false => self.vault.put(&owner, name, &binding, value, by.now()).await?,
+        };
         self.live.changed(&owner, End::Rotated);
         let change = Change::made(&serde_json::json!({
             "secret": name,

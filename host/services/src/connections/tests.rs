@@ -214,10 +214,14 @@ async fn an_upgrade_that_asks_for_more_waits_while_the_old_release_goes_on() {
     let asked = fixture.all().request(&may(P::ConnectionRead, "acme/crm")).await.unwrap();
     let (request, difference) = asked.pending.unwrap();
     assert!(request.log && !asked.current.log && difference == upgraded.difference);
+    // What waits is configured like what runs.
+    fixture.configure(json!({ "site": "eu", "page": 7 })).await.unwrap();
+    let before = Connection { pending: None, ..fixture.get().await };
     // Whoever consents says to what.
     assert!(matches!(fixture.grant(Consent::All, None).await, Err(Error::WhichRelease { .. })));
     let granted = fixture.grant(Consent::All, Some(next)).await.unwrap();
     assert_eq!((granted.state(), granted.terms.release.digest), (State::Granted, next));
+    assert_eq!(granted.terms.config, before.terms.config);
     assert!(granted.terms.grant.unwrap().log.is_some() && granted.pending.is_none());
     assert_eq!(fixture.rollback().await.unwrap().terms, before.terms);
 }
@@ -329,10 +333,16 @@ async fn a_secret_is_entered_for_where_the_grant_lets_it_go() {
     fixture.grant(read_only(), None).await.unwrap();
     assert!(matches!(fixture.set("other", "value-0123456789").await, Err(Error::NoSuchSecret(_))));
     assert!(matches!(fixture.set("token", "short").await, Err(Error::Form(_))));
+    let rotate = async || {
+        let value = "value-5555555555".to_owned().into();
+        fixture.all().rotate_secret(may(P::SecretWrite, "acme/crm"), &"token".parse().unwrap(), value).await
+    };
+    assert!(matches!(rotate().await, Err(Error::Vault(_))), "there is none yet");
     assert_eq!(fixture.set("token", "value-0123456789").await.unwrap(), 1);
     assert_eq!(fixture.set("token", "value-9876543210").await.unwrap(), 2);
+    assert_eq!(rotate().await.unwrap(), 3);
     let listed = fixture.all().secrets(&may(P::SecretList, "acme/crm")).await.unwrap();
-    assert_eq!((listed.len(), listed[0].version, listed[0].binding.hosts()), (1, 2, &["eu.acme.com".to_owned()][..]));
+    assert_eq!((listed.len(), listed[0].version, listed[0].binding.hosts()), (1, 3, &["eu.acme.com".to_owned()][..]));
     let remove =
         async || fixture.all().remove_secret(may(P::SecretDelete, "acme/crm"), &"token".parse().unwrap()).await;
     remove().await.unwrap();

@@ -7,7 +7,8 @@ use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use serde::{Deserialize, Serialize};
 
-use super::holder::{self, Goes, Listed, fit_roles, line, target};
+use super::holder::{self, Listed, fit_roles, line, target};
+use super::leaving::Goes;
 use super::{Error, Identity, seconds, ticket};
 use crate::access::Clearance;
 use crate::changes::Change;

@@ -1,21 +1,18 @@
 //! Principals as they are kept, whatever their kind: what their credentials hold on to, and what goes with them.
 //!
-//! *Invariants*: 1. a principal has an id of its own besides its name: credentials name it, so that they are worth nothing for
-//! whoever has that name later; 2. whoever is removed takes keys, sessions and tokens along, in the same batch.
+//! *Invariant*: a principal has an id of its own besides its name: credentials name it, so that they are worth nothing for
+//! whoever has that name later.
 
 use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::{Kind, PrincipalName};
 use bulkhead_core::{Principal, Resource, Role};
 use bulkhead_storage::record::{self, Record, Stored};
-use bulkhead_storage::{Batch, LARGEST_PAGE, Space, Store};
+use bulkhead_storage::{LARGEST_PAGE, Space, Store};
 use serde::{Deserialize, Serialize};
 
 use super::account::ServiceAccount;
-use super::key::{KeyRow, Used};
 use super::registered::Registered;
-use super::session::Session;
-use super::token::TokenRow;
-use super::user::{Factor, Password, User};
+use super::user::User;
 use super::{Error, Identity};
 use crate::access::Clearance;
 
@@ -191,52 +188,4 @@ impl Identity {
             }),
         })
     }
-
-    /// `batch`, and the end of all credentials of a principal's that `goes` names.
-    pub(super) async fn without_credentials(
-        &self,
-        mut batch: Batch,
-        principal: &Principal,
-        goes: Goes,
-    ) -> Result<Batch, Error> {
-        let store = self.store();
-        let spaces = [
-            (KeyRow::SPACE, Some("bhk_"), goes == Goes::All),
-            (Used::SPACE, None, goes == Goes::All),
-            (Session::SPACE, Some("bhs_"), true),
-            (TokenRow::SPACE, Some("bht_"), true),
-        ];
-        for (space, prefix, _) in spaces.into_iter().filter(|(_, _, goes)| *goes) {
-            let (begin, mut after) = (credentials(principal), None::<Vec<u8>>);
-            loop {
-                let page = store.scan(space, &begin, after.as_deref(), LARGEST_PAGE).await?;
-                for (key, _) in &page.entries {
-                    batch.delete(space, key);
-                    let id = key.get(begin.len()..).and_then(|rest| rest.strip_suffix(&[0])).unwrap_or_default();
-                    if let Some(prefix) = prefix {
-                        batch.delete(Pointer::SPACE, &pointer(prefix, &String::from_utf8_lossy(id)));
-                    }
-                }
-                if !page.more {
-                    break;
-                }
-                after = page.entries.into_iter().last().map(|(key, _)| key);
-            }
-        }
-        if goes == Goes::All && principal.kind == Kind::User {
-            batch.delete(Password::SPACE, &key(principal));
-            batch.delete(Factor::SPACE, &key(principal));
-            batch = super::throttle::Throttle::forgive(batch, principal);
-        }
-        Ok(batch)
-    }
-}
-
-/// Which credentials go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goes {
-    /// All of them.
-    All,
-    /// Those that stand for a log-in: sessions, and tokens.
-    LogIns,
 }

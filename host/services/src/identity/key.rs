@@ -3,23 +3,19 @@
 //! *Invariants*: 1. the text is shown once; 2. a key ends, on the day it says; 3. it can do what its holder may do and its scopes
 //! cover, and nobody makes one that can do more than they may themselves; 4. one that is revoked is unknown from then on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bulkhead_core::id::Digest;
-use bulkhead_core::principal::{Credential, Kind};
-use bulkhead_core::{Actor, Permission, Principal, Scopes};
+use bulkhead_core::principal::Kind;
+use bulkhead_core::{Permission, Principal, Scopes};
 use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::error::Reason;
 use super::holder::{self, Pointer, line, parts};
-use super::known::Known;
-use super::ticket::{self, Shown, Ticket};
-use super::{Error, Identity, Seen, seconds};
+use super::ticket::{self, Ticket};
+use super::{Error, Identity, seconds};
 use crate::access::Clearance;
 use crate::changes::Change;
 
@@ -76,7 +72,7 @@ impl Record for KeyRow {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Used {
-    minute: u64,
+    pub(super) minute: u64,
 }
 
 impl Record for Used {
@@ -197,88 +193,6 @@ impl Identity {
     async fn key_row(&self, principal: &Principal, id: &str) -> Result<Stored<KeyRow>, Error> {
         let found = record::load(self.store(), &holder::credential(principal, id)).await?;
         found.ok_or(Error::NotFound("key"))
-    }
-
-    /// Whose key that is, from the store.
-    pub(super) async fn find_key(&self, shown: Shown<'_>, now: u64) -> Result<Arc<Known>, Failed> {
-        let epoch = self.known.epoch();
-        let prefix = ticket::Kind::Key.prefix();
-        let Some(pointer) = record::load::<Pointer>(self.store(), &holder::pointer(prefix, shown.id)).await? else {
-            return Err(Failed::Because(Reason::NotKnown, None));
-        };
-        let principal = pointer.record.principal;
-        let failed = |reason, principal: &Principal| Failed::Because(reason, Some(principal.clone()));
-        let Some(row) = record::load::<KeyRow>(self.store(), &holder::credential(&principal, shown.id)).await? else {
-            return Err(failed(Reason::NotKnown, &principal));
-        };
-        let KeyRow { key, holder: id, digest } = row.record;
-        if !ticket::same(&digest, &shown.digest()) {
-            return Err(failed(Reason::Wrong, &principal));
-        }
-        let holder = self.holder(&principal).await?.filter(|holder| holder.id == id && !holder.disabled);
-        let Some(holder) = holder else { return Err(failed(Reason::HolderGone, &principal)) };
-        if now >= key.expires {
-            return Err(failed(Reason::Expired, &principal));
-        }
-        let noted = record::load::<Used>(self.store(), &holder::credential(&principal, shown.id)).await?;
-        let actor = Actor {
-            principal,
-            roles: holder.roles,
-            scopes: key.scopes,
-            credential: Credential::Key(key.id),
-            proved: None,
-            from: None,
-        };
-        let noted = AtomicU64::new(noted.map_or(0, |noted| noted.record.minute));
-        Ok(self.known.keep(epoch, shown.id, Known { digest, actor, until: key.expires, noted }))
-    }
-
-    /// Notes the minute in which a key was used, once, without keeping anybody waiting.
-    pub(super) fn note_use(&self, known: &Known, seen: &Seen<'_>) {
-        let Credential::Key(id) = &known.actor.credential else { return };
-        let minute = seconds(seen.now) / 60;
-        if known.noted.fetch_max(minute, Ordering::Relaxed) >= minute {
-            return;
-        }
-        let (store, key) = (Arc::clone(self.changes.store()), holder::credential(&known.actor.principal, id));
-        let row = holder::credential(&known.actor.principal, id);
-        tokio::spawn(async move {
-            let noted = async {
-                // Only where the key still is: one that was revoked leaves nothing behind.
-                let Some(key) = record::load::<KeyRow>(store.as_ref(), &key).await? else { return Ok(()) };
-                let batch = Batch::new().same(&row, &key);
-                let batch = match record::load::<Used>(store.as_ref(), &row).await? {
-                    Some(before) if before.record.minute >= minute => return Ok(()),
-                    Some(before) => batch.update(&row, &before, &Used { minute }),
-                    None => batch.insert(&row, &Used { minute }),
-                };
-                store.apply(batch).await
-            };
-            if let Err(error) = noted.await {
-                tracing::debug!(code = error.code(), "the use of a key was not noted");
-            }
-        });
-    }
-}
-
-/// Why a credential is not known, and whose it seems to be.
-pub(super) enum Failed {
-    Because(Reason, Option<Principal>),
-    Store(bulkhead_storage::Error),
-}
-
-impl From<bulkhead_storage::Error> for Failed {
-    fn from(error: bulkhead_storage::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Store(error) => Self::Store(error),
-            error => Self::Store(bulkhead_storage::Error::Failed(error.to_string())),
-        }
     }
 }
 

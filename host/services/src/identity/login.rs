@@ -12,13 +12,16 @@ use bulkhead_storage::record::{self, Stored};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::Reason;
-use super::holder::{self, Goes};
+use super::holder;
+use super::leaving::Goes;
 use super::session::{Begun, Level, Session};
 use super::throttle::Throttle;
-use super::totp::{self, Enrolment};
+use super::totp;
 use super::user::{Factor, Password, User};
-use super::{Error, Identity, Presented, Seen, Unknown, seconds, ticket};
+use super::{Error, Identity, Presented, Seen, Unknown, seconds};
 use crate::changes::Change;
+
+pub use super::enrol::Enrolled;
 
 /// What somebody logs in with.
 #[derive(Debug)]
@@ -35,15 +38,6 @@ pub struct LogIn<'a> {
     pub presented: Presented<'a>,
 }
 
-/// What a person has once they are enrolled.
-#[derive(Debug)]
-pub struct Enrolled {
-    /// A session that is good for all.
-    pub session: Begun,
-    /// What they can fall back on, once each. Shown once.
-    pub recovery: Vec<SecretString>,
-}
-
 /// A code that was found to be right, and is not used up yet.
 struct Right {
     stored: Stored<Factor>,
@@ -51,10 +45,10 @@ struct Right {
 }
 
 /// What is known of a person who shows something.
-struct Person {
-    user: Stored<User>,
-    password: Stored<Password>,
-    factor: Option<Stored<Factor>>,
+pub(super) struct Person {
+    pub(super) user: Stored<User>,
+    pub(super) password: Stored<Password>,
+    pub(super) factor: Option<Stored<Factor>>,
 }
 
 impl Identity {
@@ -138,76 +132,6 @@ impl Identity {
         self.begin(&who, &person.user.record, Level::Full, None, batch, seen).await
     }
 
-    /// Begins to set up a second factor in this session: one that has none yet, or in which password and code were just shown.
-    pub async fn begin_enrolment(&self, presented: &Presented<'_>, seen: &Seen<'_>) -> Result<Enrolment, Error> {
-        let (session, person) = self.enrolling(presented, seen).await?;
-        let who = session.record.principal.clone();
-        let (secret, name) = (totp::new_secret()?, format!("totp/{}", ticket::new_id()?));
-        let shown = totp::enrolment(&secret, &format!("{}/{}", who.tenant, who.name))?;
-        self.vault.keep(&who.tenant, &name, secret).await?;
-        let key = holder::key(&who);
-        let (before, batch) = match person.factor {
-            Some(stored) => {
-                let after = Factor { pending: Some(name), ..stored.record.clone() };
-                (stored.record.pending.clone(), Batch::new().update(&key, &stored, &after))
-            }
-            None => {
-                let holder = person.user.record.id.clone();
-                let factor = Factor { holder, secret: None, pending: Some(name), step: 0, recovery: Vec::new() };
-                (None, Batch::new().insert(&key, &factor))
-            }
-        };
-        let credential = Credential::Session(session.record.id);
-        let (what, change) = (Word::new("second-factor:begin"), Change::default());
-        self.make_of_own(&who, &credential, what, change, batch, seen).await?;
-        if let Some(before) = before {
-            self.drop_factor(&who, &before).await;
-        }
-        Ok(shown)
-    }
-
-    /// Ends setting it up by a code of it. A password that somebody else gave has to be replaced by one of their own. All that the
-    /// person was logged in with ends, and a new session is begun.
-    pub async fn confirm_enrolment(
-        &self,
-        presented: &Presented<'_>,
-        code: &str,
-        chosen: Option<SecretString>,
-        seen: &Seen<'_>,
-    ) -> Result<Enrolled, Error> {
-        let (session, person) = self.enrolling(presented, seen).await?;
-        let who = session.record.principal.clone();
-        let key = holder::key(&who);
-        let missing = || Error::Invalid("no second factor is being set up: begin with that".to_owned());
-        let stored = person.factor.ok_or_else(missing)?;
-        let name = stored.record.pending.clone().ok_or_else(missing)?;
-        let secret = self.vault.kept(&who.tenant, &name).await?.ok_or_else(missing)?;
-        let mut batch = Batch::new();
-        match (person.password.record.first_until, chosen) {
-            (Some(_), None) => return Err(Error::Invalid("choose a password of your own as well".to_owned())),
-            (_, Some(chosen)) => {
-                let row = self.own_password(&person.user.record, chosen).await?;
-                batch = batch.update(&key, &person.password, &row);
-            }
-            (None, None) => {}
-        }
-        self.attempt(&who, true, "totp", seen).await?;
-        let Some(step) = totp::step(&secret, code, seconds(seen.now), 0)? else {
-            return Err(self.wrong(&who, true, "totp", Reason::Wrong, seen).await);
-        };
-        let (recovery, digests) = totp::recovery_codes()?;
-        let holder = person.user.record.id.clone();
-        let after = Factor { holder, secret: Some(name), pending: None, step, recovery: digests };
-        batch = Throttle::forgive(batch.update(&key, &stored, &after), &who);
-        let batch = self.without_credentials(batch, &who, Goes::LogIns).await?;
-        let session = self.begin(&who, &person.user.record, Level::Full, None, batch, seen).await?;
-        self.throttle.succeeded(seen.from);
-        if let Some(before) = &stored.record.secret {
-            self.drop_factor(&who, before).await;
-        }
-        Ok(Enrolled { session, recovery })
-    }
-
     /// The person in this full session, who shows password and code: and the batch that uses up the code.
     async fn proved(
         &self,
@@ -234,29 +158,12 @@ impl Identity {
     }
 
     /// The session that this request is of.
-    async fn session(&self, presented: &Presented<'_>, seen: &Seen<'_>) -> Result<Stored<Session>, Error> {
+    pub(super) async fn session(&self, presented: &Presented<'_>, seen: &Seen<'_>) -> Result<Stored<Session>, Error> {
         Ok(self.session_shown(presented, seen).await?.0)
     }
 
-    /// The same, in which a second factor may be set up.
-    async fn enrolling(&self, presented: &Presented<'_>, seen: &Seen<'_>) -> Result<(Stored<Session>, Person), Error> {
-        let session = self.session(presented, seen).await?;
-        let person = self.person(&session.record.principal).await?.ok_or(Unknown::Invalid)?;
-        let fresh = seconds(seen.now).saturating_sub(session.record.proved) < crate::access::FRESH.as_secs();
-        match session.record.level {
-            Level::Full if !fresh => {
-                Err(Error::Invalid("show password and code again before another second factor is set up".to_owned()))
-            }
-            // Somebody else of that name may have set up theirs since.
-            Level::Enrolling if person.factor.as_ref().is_some_and(|factor| factor.record.secret.is_some()) => {
-                Err(Unknown::Invalid.into())
-            }
-            _ => Ok((session, person)),
-        }
-    }
-
     /// What is known of somebody, if they are there and have a password.
-    async fn person(&self, who: &Principal) -> Result<Option<Person>, Error> {
+    pub(super) async fn person(&self, who: &Principal) -> Result<Option<Person>, Error> {
         let (store, key) = (self.store(), holder::key(who));
         let user = record::load::<User>(store, &key).await?;
         let password = record::load::<Password>(store, &key).await?;
@@ -303,7 +210,13 @@ impl Identity {
     }
 
     /// Counts an attempt, which may come too early.
-    async fn attempt(&self, who: &Principal, known: bool, door: &'static str, seen: &Seen<'_>) -> Result<(), Error> {
+    pub(super) async fn attempt(
+        &self,
+        who: &Principal,
+        known: bool,
+        door: &'static str,
+        seen: &Seen<'_>,
+    ) -> Result<(), Error> {
         let now = seconds(seen.now);
         let counted = async {
             self.throttle.address(seen.from, now)?;
@@ -317,7 +230,14 @@ impl Identity {
     }
 
     /// The one answer to all that is wrong.
-    async fn wrong(&self, who: &Principal, found: bool, door: &'static str, reason: Reason, seen: &Seen<'_>) -> Error {
+    pub(super) async fn wrong(
+        &self,
+        who: &Principal,
+        found: bool,
+        door: &'static str,
+        reason: Reason,
+        seen: &Seen<'_>,
+    ) -> Error {
         self.not_let_in(door, reason, Some(who), found, seen).await;
         Unknown::Wrong.into()
     }

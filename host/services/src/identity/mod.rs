@@ -11,13 +11,17 @@
 
 pub mod account;
 pub mod bearer;
+pub mod enrol;
 mod error;
 pub mod exchange;
 mod forged;
+mod found;
 pub mod holder;
 pub mod key;
 mod known;
+mod leaving;
 pub mod login;
+mod making;
 pub mod password;
 pub mod registered;
 pub mod session;
@@ -28,33 +32,28 @@ mod token;
 pub mod totp;
 pub mod user;
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bulkhead_capabilities::credentials::vault::Vault;
 use bulkhead_core::audit::{Subject, Text, Who, Word};
-use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::PrincipalName;
 use bulkhead_core::{Actor, Principal, Role, Scopes, audit};
-use bulkhead_storage::record::{self, Record};
-use bulkhead_storage::{Batch, Folder, Store};
+use bulkhead_storage::record::Stored;
+use bulkhead_storage::{Folder, Store};
 
 use crate::access::{Access, Clearance};
-use crate::changes::{Change, Changes};
+use crate::changes::Changes;
 
 pub use error::{Error, Unknown};
 pub use forged::{Browser, Forged};
 pub use holder::{Listed, MOST_OF_TENANT, credential_resource, resource};
 
-use account::ServiceAccount;
 use error::Reason;
-use key::Failed;
+use found::Failed;
 use known::AtHand;
-use registered::Registered;
 use ticket::Shown;
-use user::User;
 
 /// What somebody shows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,7 +114,7 @@ impl Identity {
             access,
             vault,
             known: Arc::default(),
-            passwords: password::Passwords::new()?,
+            passwords: password::Passwords::new(password::Cost::USUAL)?,
             throttle: throttle::Throttle::default(),
             setup: setup::Setup::new(folder),
             bearers: bearer::Bearers::new(fetch),
@@ -146,6 +145,9 @@ impl Identity {
         {
             self.note_use(&known, seen);
             return Ok(Actor { from: seen.from, ..known.actor.clone() });
+        }
+        if token.contains('.') {
+            return self.actor_by_jwt(token, seen).await;
         }
         Ok(self.by_token(token, seen).await?.actor)
     }
@@ -194,7 +196,7 @@ impl Identity {
         &self,
         presented: &Presented<'_>,
         seen: &Seen<'_>,
-    ) -> Result<(record::Stored<session::Session>, Actor), Unknown> {
+    ) -> Result<(Stored<session::Session>, Actor), Unknown> {
         let now = seconds(seen.now);
         let Some(cookie) = presented.cookie else {
             return Err(self.not_known("session", Reason::None, None, seen).await);
@@ -274,129 +276,6 @@ impl Identity {
 
     async fn may_confer(&self, by: &Clearance, roles: &[Role], scopes: &Scopes) -> Result<(), Error> {
         Ok(self.access.may_confer(by, roles, scopes).await?)
-    }
-
-    /// Makes a change that somebody was cleared for, of `who`'s.
-    async fn make(&self, by: Clearance, change: Change, batch: Batch, who: Principal) -> Result<(), Error> {
-        let changes = Arc::clone(&self.changes);
-        self.to_its_end(who, async move { Ok(changes.make(by, change, batch).await?) }).await
-    }
-
-    /// Makes a change that somebody makes of their own.
-    async fn make_of_own(
-        &self,
-        who: &Principal,
-        credential: &(dyn Display + Sync),
-        what: Word,
-        change: Change,
-        batch: Batch,
-        seen: &Seen<'_>,
-    ) -> Result<(), Error> {
-        let (changes, principal) = (Arc::clone(&self.changes), who.clone());
-        let by = who_of(Text::new(&who.to_string()), Text::new(&credential.to_string()), seen);
-        self.to_its_end(who.clone(), async move { Ok(changes.make_of_own(by, &principal, what, change, batch).await?) })
-            .await
-    }
-
-    /// Does `work` to its end even when the caller goes away, and then forgets what was at hand of `who`.
-    async fn to_its_end(
-        &self,
-        who: Principal,
-        work: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) -> Result<(), Error> {
-        let known = Arc::clone(&self.known);
-        let done = tokio::spawn(async move {
-            let done = work.await;
-            known.forget(&who);
-            done
-        });
-        let broken = |error: tokio::task::JoinError| bulkhead_storage::Error::Failed(error.to_string());
-        done.await.map_err(broken)?
-    }
-
-    /// The turn to change who is an admin of the platform.
-    async fn admins_turn(&self, tenant: &TenantId) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if tenant.is_platform() { Some(self.admins.lock().await) } else { None }
-    }
-
-    /// That there is another admin of the platform than `who`, or `who` is none.
-    async fn not_the_last_admin(&self, who: &Principal) -> Result<(), Error> {
-        let is_one = |roles: &[Role], disabled: bool| roles.contains(&Role::PlatformAdmin) && !disabled;
-        if !who.tenant.is_platform() || !self.holder(who).await?.is_some_and(|held| is_one(&held.roles, held.disabled))
-        {
-            return Ok(());
-        }
-        let (store, prefix) = (self.store(), record::key(&[who.tenant.as_str()]));
-        let users = record::all::<User>(store, &prefix, 2 * MOST_OF_TENANT).await?.into_iter().map(|row| row.record);
-        let accounts = record::all::<ServiceAccount>(store, &prefix, 2 * MOST_OF_TENANT).await?;
-        let identities = record::all::<Registered>(store, &prefix, 2 * MOST_OF_TENANT).await?;
-        let mut others =
-            users
-                .filter(|user| is_one(&user.roles, user.disabled))
-                .map(|user| holder::named(&who.tenant, bulkhead_core::principal::Kind::User, user.name))
-                .chain(
-                    accounts.into_iter().map(|row| row.record).filter(|one| is_one(&one.roles, one.disabled)).map(
-                        |one| holder::named(&who.tenant, bulkhead_core::principal::Kind::ServiceAccount, one.name),
-                    ),
-                )
-                .chain(
-                    identities
-                        .into_iter()
-                        .map(|row| row.record)
-                        .filter(|one| is_one(&one.roles, one.disabled))
-                        .map(|one| holder::named(&who.tenant, bulkhead_core::principal::Kind::Identity, one.name)),
-                );
-        if others.any(|other| other != *who) { Ok(()) } else { Err(Error::LastAdmin) }
-    }
-
-    /// `batch`, and the end of all that is kept here of a tenant. What the vault keeps goes with the tenant's key. Once it is done,
-    /// [`Self::forget_tenant`].
-    pub async fn without_tenant(&self, mut batch: Batch, tenant: &TenantId) -> Result<Batch, Error> {
-        let prefix = record::key(&[tenant.as_str()]);
-        let pointers =
-            [(key::KeyRow::SPACE, "bhk_"), (session::Session::SPACE, "bhs_"), (token::TokenRow::SPACE, "bht_")];
-        let spaces = [
-            User::SPACE,
-            user::Password::SPACE,
-            user::Factor::SPACE,
-            ServiceAccount::SPACE,
-            Registered::SPACE,
-            registered::Subject::SPACE,
-            bearer::Issuer::SPACE,
-            key::KeyRow::SPACE,
-            key::Used::SPACE,
-            session::Session::SPACE,
-            token::TokenRow::SPACE,
-            throttle::SPACE,
-        ];
-        for space in spaces {
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let page = self.store().scan(space, &prefix, after.as_deref(), bulkhead_storage::LARGEST_PAGE).await?;
-                for (key, row) in &page.entries {
-                    batch.delete(space, key);
-                    if let Some((_, kind)) = pointers.iter().find(|(known, _)| *known == space) {
-                        let id = key.strip_suffix(&[0]).and_then(|key| key.rsplit(|byte| *byte == 0).next());
-                        let id = String::from_utf8_lossy(id.unwrap_or_default());
-                        batch.delete(holder::Pointer::SPACE, &holder::pointer(kind, &id));
-                    }
-                    if space == bearer::Issuer::SPACE {
-                        bearer::forget(&mut batch, row);
-                    }
-                }
-                if !page.more {
-                    break;
-                }
-                after = page.entries.into_iter().last().map(|(key, _)| key);
-            }
-        }
-        Ok(batch)
-    }
-
-    /// Forgets what is at hand of a tenant that was removed.
-    pub fn forget_tenant(&self, tenant: &TenantId) {
-        self.known.forget_tenant(tenant);
-        self.bearers.forget();
     }
 }
 

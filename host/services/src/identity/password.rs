@@ -1,6 +1,6 @@
 //! Hashes passwords, and says which are fit to be one.
 //!
-//! *Why Argon2id with 32 MiB and three passes*: OWASP's least is 19 MiB and two. This takes a log-in some tens of milliseconds, and
+//! *Why Argon2id with 32 MiB and two passes*: OWASP's least is 19 MiB and two. This takes a log-in some tens of milliseconds, and
 //! whoever steals the hashes as much for each guess, on memory that a graphics card has little of.
 //! *Invariants*: 1. at most [`AT_ONCE`] are hashed at once and [`MOST_WAITING`] wait, so that a flood of log-ins takes neither
 //! the memory nor the cores; 2. whether somebody is known makes no difference to what is computed.
@@ -24,10 +24,6 @@ const MOST_BYTES: usize = 4 * LONGEST;
 const AT_ONCE: usize = 2;
 /// How many wait for that: about a second's worth.
 const MOST_WAITING: usize = 32;
-/// Memory of one hash, in KiB.
-const MEMORY: u32 = 32 * 1024;
-/// Passes over it.
-const PASSES: u32 = 3;
 /// Bytes of salt, as RFC 9106 recommends.
 const SALT: usize = 16;
 
@@ -147,8 +143,25 @@ pub fn fit(password: &str, user: &str) -> Result<(), Unfit> {
     Ok(())
 }
 
+/// What one hash costs.
+#[derive(Clone, Copy)]
+pub(super) struct Cost {
+    /// In KiB.
+    memory: u32,
+    passes: u32,
+}
+
+impl Cost {
+    /// What it is here.
+    pub(super) const USUAL: Self = Self { memory: 32 * 1024, passes: 2 };
+    /// The least that the algorithm takes, where nothing is to be protected.
+    #[cfg(test)]
+    pub(super) const LEAST: Self = Self { memory: Params::MIN_M_COST, passes: 1 };
+}
+
 /// Hashes and compares, a few at once.
 pub(super) struct Passwords {
+    cost: Cost,
     places: Semaphore,
     waiting: Semaphore,
     /// The hash of nothing that anybody knows: what is compared with where there is no such user.
@@ -157,15 +170,16 @@ pub(super) struct Passwords {
 
 impl Passwords {
     /// Hashes one that nobody knows.
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(super) fn new(cost: Cost) -> Result<Self, Error> {
         let nobody = super::ticket::Ticket::new(super::ticket::Kind::Setup)?;
-        let nobodys = hashed(nobody.text.expose_secret())?;
-        Ok(Self { places: Semaphore::new(AT_ONCE), waiting: Semaphore::new(MOST_WAITING), nobodys })
+        let nobodys = hashed(cost, nobody.text.expose_secret())?;
+        Ok(Self { cost, places: Semaphore::new(AT_ONCE), waiting: Semaphore::new(MOST_WAITING), nobodys })
     }
 
     /// The hash of a password, as PHC text with its salt and parameters.
     pub(super) async fn hash(&self, password: SecretString) -> Result<String, Error> {
-        self.in_turn(move || hashed(password.expose_secret())).await?
+        let cost = self.cost;
+        self.in_turn(move || hashed(cost, password.expose_secret())).await?
     }
 
     /// Whether `password` is the one of `hash`; where there is none, it takes as long to say no.
@@ -179,7 +193,7 @@ impl Passwords {
                 let password = if fits { password.expose_secret() } else { "" };
                 let parsed = PasswordHash::new(&hash);
                 parsed.is_ok_and(|hash| {
-                    argon2().is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), &hash).is_ok())
+                    argon2(Cost::USUAL).is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), &hash).is_ok())
                 })
             })
             .await?;
@@ -193,15 +207,15 @@ impl Passwords {
     }
 }
 
-fn argon2() -> Result<Argon2<'static>, Error> {
-    let params = Params::new(MEMORY, PASSES, 1, None).map_err(|error| Error::Invalid(error.to_string()))?;
+fn argon2(cost: Cost) -> Result<Argon2<'static>, Error> {
+    let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| Error::Invalid(error.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn hashed(password: &str) -> Result<String, Error> {
+fn hashed(cost: Cost, password: &str) -> Result<String, Error> {
     let mut salt = [0; SALT];
     rand::fill(&mut salt).map_err(|_| Error::NoRandom)?;
-    let hash: PasswordHash = argon2()?
+    let hash: PasswordHash = argon2(cost)?
         .hash_password_with_salt(password.as_bytes(), &salt)
         .map_err(|error| Error::Invalid(format!("the password could not be hashed: {error}")))?;
     Ok(hash.to_string())
@@ -242,9 +256,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_told_from_any_other_and_from_that_of_nobody() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Passwords::new(Cost::USUAL).unwrap();
         let hash = passwords.hash("a quiet harbour".to_owned().into()).await.unwrap();
-        assert!(hash.starts_with("$argon2id$v=19$m=32768,t=3,p=1$"), "{hash}");
+        assert!(hash.starts_with("$argon2id$v=19$m=32768,t=2,p=1$"), "{hash}");
         assert_ne!(hash, passwords.hash("a quiet harbour".to_owned().into()).await.unwrap(), "each has its salt");
         let verify = async |password: &str, hash| passwords.verify(password.to_owned().into(), hash).await.unwrap();
         assert!(verify("a quiet harbour", Some(&hash)).await);
@@ -257,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_is_turned_away_and_not_queued_for_ever() {
-        let passwords = std::sync::Arc::new(Passwords::new().unwrap());
+        let passwords = std::sync::Arc::new(Passwords::new(Cost::USUAL).unwrap());
         let _all = passwords.waiting.try_acquire_many(MOST_WAITING as u32).unwrap();
         let refused = passwords.verify("x".to_owned().into(), None).await;
         assert!(matches!(refused, Err(Error::Busy)));

@@ -12,7 +12,8 @@ use bulkhead_storage::{Batch, Space};
 use serde::{Deserialize, Serialize};
 
 use super::bearer::Issuer;
-use super::holder::{self, Goes, Listed, fit_roles, target};
+use super::holder::{self, Listed, fit_roles, target};
+use super::leaving::Goes;
 use super::{Error, Identity, seconds, ticket};
 use crate::access::Clearance;
 use crate::changes::Change;

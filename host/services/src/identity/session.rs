@@ -17,8 +17,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::error::Reason;
+use super::found::Failed;
 use super::holder::{self, Pointer};
-use super::key::Failed;
 use super::ticket::{self, Shown, Ticket};
 use super::user::User;
 use super::{Error, Identity, Seen, seconds};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_capabilities::credentials::vault::{Keys, Source};
 use bulkhead_core::principal::{Credential, Kind};
 use bulkhead_core::{Permission, Wish};
-use bulkhead_storage::MemoryStore;
+use bulkhead_storage::{Batch, MemoryStore, Record as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use totp_rs::{Builder, Secret};
 
@@ -67,7 +67,9 @@ impl Rig {
         let vault = Vault::open(store, keys).await.unwrap();
         let folder = Arc::new(Folder::open("data folder", &self.scratch.path().join("data")).unwrap());
         let documents: Arc<dyn bearer::Fetch> = self.documents.clone();
-        Identity::open(changes, access, vault, Some(folder), documents).unwrap()
+        let identity = Identity::open(changes, access, vault, Some(folder), documents).unwrap();
+        let passwords = password::Passwords::new(password::Cost::LEAST).unwrap();
+        Identity { passwords, ..identity }
     }
 
     /// That many seconds after the beginning.

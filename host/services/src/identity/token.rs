@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::bearer::Issuer;
 use super::error::Reason;
 use super::exchange::{Ask, Refusal};
+use super::found::Failed;
 use super::holder::{self, Pointer};
-use super::key::{Failed, KeyRow};
+use super::key::KeyRow;
 use super::known::Known;
 use super::registered::Registered;
 use super::session::Session;
@@ -104,6 +105,9 @@ impl Identity {
         };
         let until = proved.until.min(now.saturating_add(LONGEST.as_secs()));
         let holder = self.holder(&actor.principal).await?.ok_or(Refusal::Subject)?;
+        if until <= now {
+            return Err(Refusal::Subject);
+        }
         let mut batch = self.without_old_tokens(&actor.principal, now).await?;
         let Ticket { id, text, digest } = Ticket::new(ticket::Kind::Token)?;
         let row = TokenRow { holder: holder.id, digest, scopes: scopes.clone(), parent, created: now, expires: until };

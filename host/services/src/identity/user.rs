@@ -13,7 +13,8 @@ use bulkhead_storage::{Batch, Space};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::holder::{self, Goes, Listed, fit_roles, line, target};
+use super::holder::{self, Listed, fit_roles, line, target};
+use super::leaving::Goes;
 use super::{Error, Identity, password, seconds, ticket};
 use crate::access::Clearance;
 use crate::changes::Change;

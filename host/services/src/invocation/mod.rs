@@ -5,7 +5,8 @@
 //! *Invariants*: 1. nothing runs without a place for its record: the place comes first, and is held while the call waits for its
 //! instance; 2. whoever waits for a place waits no longer than its connection's generation goes on; 3. the record is made when the
 //! call ends, also when it is dropped half-way, with what it used so far; 4. it holds counts and codes, never what was passed in
-//! or came out.
+//! or came out; 5. what a reader does after its last call is recorded when the reader goes, as one more, if it did anything and
+//! there is room.
 //! *Callers → here → callees*: `sync`, `cli/*` → here → `runtime::Connection`, `audit`, `meter.rs`.
 
 mod meter;
@@ -135,7 +136,37 @@ impl Reader {
     }
 }
 
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some((usage, record)) = self.reader.rest() {
+            self.of.rest(usage, &record);
+        }
+    }
+}
+
 impl Inner {
+    /// Records what a reader did after its last call.
+    fn rest(&self, usage: Usage, record: &Record) {
+        let (id, name) = (InvocationId::new(audit::now() / 1000, rand::random()), Word::new("reader.rest"));
+        let (outcome, blame) = match record.leaks.first() {
+            Some(exit) => (Failure::Leak(*exit).code(), Some(Failure::Leak(*exit).blame())),
+            None => (OK, None),
+        };
+        match self.log.place_now() {
+            Ok(Some(place)) => Call { of: self, id, name, tally: Tally::default(), place: Some(place) }.record(
+                outcome,
+                blame,
+                used(usage, record),
+            ),
+            // Nobody is there to wait for room. Whatever counts against the connection has counted.
+            full => {
+                let (owner, error) = (self.connection.client.owner(), full.err());
+                let error = error.map(tracing::field::display);
+                tracing::error!(%owner, invocation = %id, outcome, error, "what a reader did was not recorded");
+            }
+        }
+    }
+
     async fn run<T>(
         &self,
         name: &'static str,

@@ -61,7 +61,6 @@ struct Slots {
 }
 
 /// A connection that can be called.
-#[derive(Clone)]
 struct Ready {
     calls: Invocations,
     data_class: Option<Label>,
@@ -70,7 +69,7 @@ struct Ready {
 /// One that is being called. It is not let go of meanwhile.
 struct Held {
     slot: Arc<Slot>,
-    ready: Ready,
+    ready: Arc<Ready>,
 }
 
 // === calls ===
@@ -141,7 +140,7 @@ impl Live {
         let environment = self.shares.of(tenant).await?.and_then(|share| share.environment);
         let ready = self.slot(tenant, name.as_str()).and_then(|slot| slot.ready());
         let data_class = match ready {
-            Some(ready) => ready.data_class,
+            Some(ready) => ready.data_class.clone(),
             None => {
                 let owner = Owner { tenant: tenant.clone(), connection: name.clone() };
                 let stored = record::load::<Connection>(self.changes.store().as_ref(), &at(&owner)).await?;

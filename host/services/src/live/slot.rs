@@ -29,7 +29,7 @@ pub(super) struct Slot {
 
 #[derive(Default)]
 struct State {
-    ready: Option<Ready>,
+    ready: Option<Arc<Ready>>,
     changes: u64,
     /// The one before, and what it ended for.
     before: Option<(Connection, End)>,
@@ -53,7 +53,7 @@ impl Begun {
 }
 
 impl Slot {
-    pub(super) fn ready(&self) -> Option<Ready> {
+    pub(super) fn ready(&self) -> Option<Arc<Ready>> {
         self.read().ready.clone()
     }
 
@@ -73,7 +73,7 @@ impl Slot {
         if state.changes == begun.changes {
             state.before = None;
             state.failed = None;
-            state.ready = Some(ready);
+            state.ready = Some(Arc::new(ready));
         }
     }
 
@@ -136,8 +136,8 @@ impl Slot {
         let mut state = self.write();
         state.changes += 1;
         state.failed = None;
-        if let Some(ready) = &mut state.ready {
-            ready.data_class = data_class;
+        if let Some(ready) = state.ready.take() {
+            state.ready = Some(Arc::new(Ready { calls: ready.calls.clone(), data_class }));
         }
     }
 

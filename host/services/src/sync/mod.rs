@@ -121,7 +121,7 @@ pub async fn run(
                 backoff = patience();
                 sink.take(&page.entries).map_err(Error::Sink)?;
                 let Page { entries, state: next, more, wait_ms } = page;
-                state.store(next)?;
+                state.store(next).await?;
                 summary.entries += entries.len() as u64;
                 summary.pages += 1;
                 watch.advanced(summary.entries, summary.pages);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bulkhead_core::id::ConnectorName;
 use cap_std::fs::Dir;
@@ -44,7 +45,7 @@ pub struct Checkpoint {
 
 /// A state and the file it is kept in.
 pub struct StateFile {
-    folder: Dir,
+    folder: Arc<Dir>,
     name: PathBuf,
     path: PathBuf,
     connector: ConnectorName,
@@ -68,7 +69,7 @@ impl StateFile {
                 Some(accept(path, &text, &connector, &streams)?)
             }
         };
-        Ok(Self { folder, name, path: path.to_owned(), connector, streams, current })
+        Ok(Self { folder: Arc::new(folder), name, path: path.to_owned(), connector, streams, current })
     }
 
     /// The state to resume from.
@@ -76,8 +77,9 @@ impl StateFile {
         self.current.as_deref()
     }
 
-    /// Replaces the state. When this returns, the new one is on the disk.
-    pub fn store(&mut self, state: String) -> Result<(), Error> {
+    /// Replaces the state. When this returns, the new one is on the disk. Whoever gives up waiting for it cannot tell which of
+    /// the two is.
+    pub async fn store(&mut self, state: String) -> Result<(), Error> {
         if state.len() as u64 > LARGEST {
             return Err(Error::NotJson);
         }
@@ -85,19 +87,23 @@ impl StateFile {
         let checkpoint =
             Checkpoint { form: FORM, connector: self.connector.clone(), streams: self.streams.clone(), state: raw };
         let text = serde_json::to_string(&checkpoint).map_err(|_| Error::NotJson)?;
-        self.replace(text.as_bytes()).map_err(|source| Error::Unwritable { path: self.path.clone(), source })?;
+        let (folder, name) = (Arc::clone(&self.folder), self.name.clone());
+        // A disk takes its time, and calls are not to wait for it.
+        let replaced = tokio::task::spawn_blocking(move || replace(&folder, &name, text.as_bytes())).await;
+        let replaced = replaced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        replaced.map_err(|source| Error::Unwritable { path: self.path.clone(), source })?;
         self.current = Some(state);
         Ok(())
     }
+}
 
-    fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let mut file = TempFile::new(&self.folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.replace(&self.name)?;
-        // The new name is durable only once the folder is.
-        self.folder.open(".")?.sync_all()
-    }
+fn replace(folder: &Dir, name: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = TempFile::new(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.replace(name)?;
+    // The new name is durable only once the folder is.
+    folder.open(".")?.sync_all()
 }
 
 fn accept(path: &Path, text: &str, connector: &ConnectorName, streams: &[String]) -> Result<String, Error> {
@@ -126,21 +132,21 @@ mod tests {
         StateFile::open(&path.join("state.json"), connector.parse().unwrap(), streams)
     }
 
-    #[test]
-    fn what_was_stored_is_what_the_next_run_resumes_from() {
+    #[tokio::test]
+    async fn what_was_stored_is_what_the_next_run_resumes_from() {
         let folder = cap_tempfile::tempdir(ambient_authority()).unwrap();
         let mut state = open(&folder, "a/b", &["x", "y"]).unwrap();
         assert_eq!(state.current(), None);
-        state.store(r#"{"cursor": 1}"#.into()).unwrap();
-        state.store(r#"{"cursor": 2}"#.into()).unwrap();
+        state.store(r#"{"cursor": 1}"#.into()).await.unwrap();
+        state.store(r#"{"cursor": 2}"#.into()).await.unwrap();
         assert_eq!(open(&folder, "a/b", &["y", "x"]).unwrap().current(), Some(r#"{"cursor": 2}"#));
         assert_eq!(folder.entries().unwrap().count(), 1, "no temporary file is left");
     }
 
-    #[test]
-    fn a_state_is_not_taken_for_another_connectors_or_another_selections() {
+    #[tokio::test]
+    async fn a_state_is_not_taken_for_another_connectors_or_another_selections() {
         let folder = cap_tempfile::tempdir(ambient_authority()).unwrap();
-        open(&folder, "a/b", &["x"]).unwrap().store("1".into()).unwrap();
+        open(&folder, "a/b", &["x"]).unwrap().store("1".into()).await.unwrap();
         assert!(matches!(open(&folder, "a/c", &["x"]), Err(Error::Foreign { .. })));
         assert!(matches!(open(&folder, "a/b", &["y"]), Err(Error::OtherStreams { .. })));
     }
@@ -154,11 +160,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_state_that_is_not_json_is_not_stored() {
+    #[tokio::test]
+    async fn a_state_that_is_not_json_is_not_stored() {
         let folder = cap_tempfile::tempdir(ambient_authority()).unwrap();
         let mut state = open(&folder, "a/b", &["x"]).unwrap();
-        assert!(matches!(state.store("{".into()), Err(Error::NotJson)));
+        assert!(matches!(state.store("{".into()).await, Err(Error::NotJson)));
         assert_eq!(folder.entries().unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_a_state_is_stored() {
+        let folder = cap_tempfile::tempdir(ambient_authority()).unwrap();
+        let mut state = open(&folder, "a/b", &["x"]).unwrap();
+        // On this executor's only thread.
+        let other = std::cell::Cell::new(false);
+        let stored = async {
+            state.store("1".into()).await.unwrap();
+            other.get()
+        };
+        let (others_first, ()) = tokio::join!(stored, async { other.set(true) });
+        assert!(others_first);
     }
 }

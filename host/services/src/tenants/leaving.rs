@@ -1,7 +1,7 @@
 //! Removes all that a tenant has, when it goes.
 //!
-//! *Order*: its connections end, its credentials, its secrets are erased, its rows go, and last its own row becomes that of a tenant that is gone. Each
-//! step can be done again, so that a host that is killed between two of them begins anew when it starts.
+//! *Order*: nobody of it is known any more, its connections end, its secrets are erased, its rows go, and last its own row becomes that
+//! of a tenant that is gone. Each step can be done again, so that a host that is killed between two of them begins anew when it starts.
 //! *Never*: its part of the audit log, which is evidence and goes when its time is over.
 
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::shares::Shares;
 
 /// What has to be told when a tenant goes.
 pub struct Leaving {
+    /// Its people, programs and their credentials.
+    pub identity: Arc<Identity>,
     /// What runs.
     pub live: Arc<Live>,
     /// Its share of the host.
     pub shares: Arc<Shares>,
     /// Its secrets.
     pub vault: Vault,
-    /// Its people and programs.
-    pub identity: Arc<Identity>,
     /// Where other rows lie whose keys begin with its name.
     pub spaces: Vec<Space>,
 }
@@ -35,11 +35,10 @@ impl Leaving {
     /// Removes all of it. It may have been begun before.
     pub(super) async fn remove(&self, store: &dyn Store, stored: &Stored<Tenant>) -> Result<(), Error> {
         let tenant = &stored.record.name;
-        self.live.end_all(tenant, End::Revoked);
-        self.shares.forget(tenant);
-        // Nobody comes in by what was theirs, before what they could use goes.
         store.apply(self.identity.without_tenant(Batch::new(), tenant).await?).await?;
         self.identity.forget_tenant(tenant);
+        self.live.end_all(tenant, End::Revoked);
+        self.shares.forget(tenant);
         self.erase(tenant).await?;
         for space in &self.spaces {
             empty(store, *space, &key(&[tenant.as_str()])).await?;

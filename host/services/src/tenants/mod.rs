@@ -124,7 +124,7 @@ pub enum Error {
     Full,
     #[error("a name of a tenant was to be given: {0}")]
     Name(#[from] bulkhead_core::id::Error),
-    #[error("the tenant's people and programs could not be removed: {0}")]
+    #[error("the tenant's people could not be removed: {0}")]
     Identity(#[from] crate::identity::Error),
     #[error("the tenant's secrets could not be erased: {0}")]
     Vault(#[from] bulkhead_capabilities::credentials::vault::Error),
@@ -333,6 +333,7 @@ impl Error {
         Some(match self {
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::Exists(_) | Self::Reserved(_) => "choose another name".to_owned(),
+            Self::Identity(error) => return error.next_step(),
             Self::Vault(error) => return error.next_step(),
             Self::Store(error) => return error.next_step(),
             Self::Changes(error) => return error.next_step(),

@@ -11,7 +11,8 @@ use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use serde::{Deserialize, Serialize};
 
-use super::super::holder::{self, Goes, Listed};
+use super::super::holder::{self, Listed};
+use super::super::leaving::Goes;
 use super::super::registered::Registered;
 use super::super::{Error, Identity, seconds, ticket};
 use crate::access::Clearance;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::fetch::{Fetch, Source, Unfetched};
 use super::issuer::{self, Algorithm, Issuer};
 use super::strict;
-use super::token::Token;
+use super::token::Signed;
 
 /// After how many seconds they are fetched again.
 const FRESH: u64 = 10 * 60;
@@ -133,7 +133,7 @@ impl Keys {
     }
 
     /// Whether the token's signature is by one of them that may have made it.
-    pub(super) fn confirm(&self, token: &Token) -> bool {
+    pub(super) fn confirm(&self, token: &Signed) -> bool {
         let mut fitting = self.keys.iter().filter(|key| key.may_confirm(token));
         match (&token.kid, fitting.next(), fitting.next()) {
             // Without a name, a token is tried with the one key that it can be of, and not with one after the other.
@@ -148,15 +148,15 @@ impl Keys {
 }
 
 impl Key {
-    fn may_confirm(&self, token: &Token) -> bool {
+    fn may_confirm(&self, token: &Signed) -> bool {
         let named = token.kid.as_ref().is_none_or(|kid| self.kid.as_ref() == Some(kid));
         let typed = self.kind == kind_of(token.algorithm);
         named && typed && self.algorithm.is_none_or(|own| own == token.algorithm)
     }
 
-    fn confirms(&self, token: &Token) -> bool {
+    fn confirms(&self, token: &Signed) -> bool {
         let algorithm = library(token.algorithm);
-        let verified = jsonwebtoken::crypto::verify(&token.signature, token.signed.as_bytes(), &self.key, algorithm);
+        let verified = jsonwebtoken::crypto::verify(&token.signature, token.text.as_bytes(), &self.key, algorithm);
         verified.unwrap_or(false)
     }
 }

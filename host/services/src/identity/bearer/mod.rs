@@ -14,6 +14,7 @@ mod strict;
 mod token;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_core::id::Digest;
@@ -26,15 +27,20 @@ pub(super) use issuer::forget;
 pub use issuer::{Algorithm, Issuer, Spec};
 
 use super::error::Reason;
-use super::key::Failed;
+use super::found::Failed;
+use super::known::Known;
 use super::registered::{Registered, Subject, subject_key};
-use super::{Identity, Proved, holder};
+use super::{Identity, Proved, Seen, Unknown, holder, seconds};
 use issuer::Url;
 use keys::{Keys, Ring};
 use token::Token;
 
 /// Most issuers whose keys are at hand.
 const MOST: usize = 256;
+
+/// Seconds for which a token that was checked is remembered. A key that its issuer withdraws is good for longer than that anyway,
+/// until the keys are fetched again.
+const REMEMBERED: u64 = 30;
 
 /// Issuers' keys, at hand.
 pub struct Bearers {
@@ -75,6 +81,25 @@ impl Bearers {
 }
 
 impl Identity {
+    /// The actor alone, who is remembered for a moment: a program that calls often does not have each signature checked anew.
+    pub(super) async fn actor_by_jwt(&self, text: &str, seen: &Seen<'_>) -> Result<Actor, Unknown> {
+        let (now, digest) = (seconds(seen.now), Digest::of(&[b"bulkhead bearer 1", text.as_bytes()]));
+        let id = digest.to_string();
+        if let Some(known) = self.known.get(&id).filter(|known| now < known.until) {
+            return Ok(Actor { from: seen.from, ..known.actor.clone() });
+        }
+        let epoch = self.known.epoch();
+        let Proved { actor, until, .. } = self.by_token(text, seen).await?;
+        let known = Known {
+            digest,
+            actor: Actor { from: None, ..actor.clone() },
+            until: until.min(now.saturating_add(REMEMBERED)),
+            noted: AtomicU64::new(0),
+        };
+        self.known.keep(epoch, &id, known);
+        Ok(actor)
+    }
+
     /// Who it is that this token of an issuer names.
     pub(super) async fn by_jwt(&self, text: &str, now: u64) -> Result<Proved, Failed> {
         let because = |reason| Failed::Because(reason, None);
@@ -86,14 +111,14 @@ impl Identity {
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let issuer = record::load::<Issuer>(self.store(), &key).await?.ok_or_else(|| because(Reason::Issuer))?.record;
         // Before any key is fetched for it.
-        if issuer.url != token.issuer || !issuer.algorithms.contains(&token.algorithm) {
+        if issuer.url != token.issuer || !issuer.algorithms.contains(&token.signed.algorithm) {
             return Err(because(Reason::Claims));
         }
         token
             .holds(&issuer.audience, now)
             .map_err(|unfit| because(if unfit == token::Unfit::Expired { Reason::Expired } else { Reason::Claims }))?;
-        let keys = self.bearers.keys(&issuer, token.kid.as_deref(), now).await?;
-        if !keys.confirm(&token) {
+        let keys = self.bearers.keys(&issuer, token.signed.kid.as_deref(), now).await?;
+        if !keys.confirm(&token.signed) {
             return Err(because(Reason::Signature));
         }
         let subject = subject_key(&tenant, &name, &token.subject);

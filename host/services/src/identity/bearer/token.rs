@@ -44,11 +44,21 @@ pub(super) enum Unfit {
     Early,
 }
 
-/// What a token says.
+/// Header, claims and signature (RFC 7515 §3.1), before it is known whether the signature is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct Signed {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
+    /// Header and claims as they were signed.
+    pub(super) text: String,
+    /// The signature's text.
+    pub(super) signature: String,
+}
+
+/// What a token says (RFC 7519 §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) signed: Signed,
     pub(super) issuer: String,
     pub(super) subject: String,
     audiences: Vec<String>,
@@ -56,15 +66,11 @@ pub(super) struct Token {
     pub(super) expires: u64,
     not_before: Option<u64>,
     issued: Option<u64>,
-    /// Header and claims as they were signed.
-    pub(super) signed: String,
-    /// The signature's text.
-    pub(super) signature: String,
 }
 
-impl Token {
-    /// What `text` says, before it is known whether that is true.
-    pub(super) fn read(text: &str) -> Result<Self, Unfit> {
+impl Signed {
+    /// The parts of `text`, and the claims as bytes.
+    pub(super) fn read(text: &str) -> Result<(Self, Vec<u8>), Unfit> {
         if text.len() > LARGEST {
             return Err(Unfit::Form);
         }
@@ -74,30 +80,35 @@ impl Token {
         else {
             return Err(Unfit::Form);
         };
-        let decoded = |part: &str| {
-            let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Unfit::Form)?;
-            if bytes.is_empty() { Err(Unfit::Form) } else { Ok(bytes) }
+        let decoded = |part: &str| match URL_SAFE_NO_PAD.decode(part) {
+            Ok(bytes) if !bytes.is_empty() => Ok(bytes),
+            _ => Err(Unfit::Form),
         };
         let (header, body) = (decoded(head)?, decoded(claims)?);
         decoded(signature)?;
         let (algorithm, kid) = read_header(&strict::object(&header).ok_or(Unfit::Header)?)?;
-        let claims_map = strict::object(&body).ok_or(Unfit::Claims)?;
-        let text_of = |name: &str, longest: usize| match claims_map.get(name) {
+        Ok((Self { algorithm, kid, text: format!("{head}.{claims}"), signature: signature.to_owned() }, body))
+    }
+}
+
+impl Token {
+    /// What `text` says, before it is known whether that is true.
+    pub(super) fn read(text: &str) -> Result<Self, Unfit> {
+        let (signed, body) = Signed::read(text)?;
+        let claims = strict::object(&body).ok_or(Unfit::Claims)?;
+        let text_of = |name: &str, longest: usize| match claims.get(name) {
             Some(Value::String(text)) if !text.is_empty() && text.len() <= longest => Ok(text.clone()),
             _ => Err(Unfit::Claims),
         };
-        let time_of = |name: &str| claims_map.get(name).map(|value| time(value).ok_or(Unfit::Claims)).transpose();
+        let time_of = |name: &str| claims.get(name).map(|value| time(value).ok_or(Unfit::Claims)).transpose();
         Ok(Self {
-            algorithm,
-            kid,
+            signed,
             issuer: text_of("iss", LONGEST_SUBJECT)?,
             subject: text_of("sub", LONGEST_SUBJECT)?,
-            audiences: audiences(claims_map.get("aud").ok_or(Unfit::Claims)?)?,
+            audiences: audiences(claims.get("aud").ok_or(Unfit::Claims)?)?,
             expires: time_of("exp")?.ok_or(Unfit::Claims)?,
             not_before: time_of("nbf")?,
             issued: time_of("iat")?,
-            signed: format!("{head}.{claims}"),
-            signature: signature.to_owned(),
         })
     }
 

@@ -217,8 +217,9 @@ async fn accounts_are_listed_changed_by_revision_and_kept_apart_by_tenant() {
     }
     let by = || cleared_for(Permission::ServiceAccountRead, bulkhead_core::Resource::of("acme".parse().unwrap()));
     let page = identity.list_accounts(&by(), None, 2).await.unwrap();
-    let names =
-        |page: &Listed<ServiceAccount>| page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>();
+    let names = |page: &Listed<account::ServiceAccount>| {
+        page.records.iter().map(|row| row.record.name.to_string()).collect::<Vec<_>>()
+    };
     assert_eq!((names(&page), page.next.as_deref()), (vec!["a".to_owned(), "b".to_owned()], Some("b")));
     let page = identity.list_accounts(&by(), page.next.as_deref(), 2).await.unwrap();
     assert_eq!((names(&page), page.next), (vec!["c".to_owned()], None));

@@ -1,0 +1,114 @@
+//! What goes with a principal that is removed, with a person who is put out, and with a tenant.
+//!
+//! *Invariant*: whoever goes takes keys, sessions and tokens along, in the same batch.
+
+use bulkhead_core::Principal;
+use bulkhead_core::id::TenantId;
+use bulkhead_core::principal::Kind;
+use bulkhead_storage::record::{self, Record};
+use bulkhead_storage::{Batch, LARGEST_PAGE, Space};
+
+use super::account::ServiceAccount;
+use super::bearer::{self, Issuer};
+use super::holder::{self, Pointer};
+use super::key::{KeyRow, Used};
+use super::registered::{Registered, Subject};
+use super::session::Session;
+use super::throttle::{self, Throttle};
+use super::token::TokenRow;
+use super::user::{Factor, Password, User};
+use super::{Error, Identity, ticket};
+
+/// Which credentials go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goes {
+    /// All of them.
+    All,
+    /// Those that stand for a log-in: sessions, and tokens.
+    LogIns,
+}
+
+/// Credentials that stand for a log-in.
+const LOG_INS: [Space; 2] = [Session::SPACE, TokenRow::SPACE];
+/// Those, and keys.
+const CREDENTIALS: [Space; 4] = [Session::SPACE, TokenRow::SPACE, KeyRow::SPACE, Used::SPACE];
+/// All else that is a tenant's.
+const OTHERS: [Space; 8] = [
+    User::SPACE,
+    Password::SPACE,
+    Factor::SPACE,
+    ServiceAccount::SPACE,
+    Registered::SPACE,
+    Subject::SPACE,
+    Issuer::SPACE,
+    throttle::SPACE,
+];
+
+impl Identity {
+    /// `batch`, and the end of all credentials of a principal's that `goes` names.
+    pub(super) async fn without_credentials(
+        &self,
+        mut batch: Batch,
+        principal: &Principal,
+        goes: Goes,
+    ) -> Result<Batch, Error> {
+        let spaces: &[Space] = if goes == Goes::All { &CREDENTIALS } else { &LOG_INS };
+        for space in spaces {
+            batch = self.without(batch, *space, &holder::credentials(principal)).await?;
+        }
+        if goes == Goes::All && principal.kind == Kind::User {
+            batch.delete(Password::SPACE, &holder::key(principal));
+            batch.delete(Factor::SPACE, &holder::key(principal));
+            batch = Throttle::forgive(batch, principal);
+        }
+        Ok(batch)
+    }
+
+    /// `batch`, and the end of all that is kept here of a tenant. What the vault keeps goes with the tenant's key. Once it is done,
+    /// [`Self::forget_tenant`].
+    pub async fn without_tenant(&self, mut batch: Batch, tenant: &TenantId) -> Result<Batch, Error> {
+        for space in CREDENTIALS.into_iter().chain(OTHERS) {
+            batch = self.without(batch, space, &record::key(&[tenant.as_str()])).await?;
+        }
+        Ok(batch)
+    }
+
+    /// Forgets what is at hand of a tenant that was removed.
+    pub fn forget_tenant(&self, tenant: &TenantId) {
+        self.known.forget_tenant(tenant);
+        self.bearers.forget();
+    }
+
+    /// `batch`, and the end of the rows of `space` that begin so, with what points to them.
+    async fn without(&self, mut batch: Batch, space: Space, prefix: &[u8]) -> Result<Batch, Error> {
+        let pointers = match space {
+            KeyRow::SPACE => Some(ticket::Kind::Key),
+            Session::SPACE => Some(ticket::Kind::Session),
+            TokenRow::SPACE => Some(ticket::Kind::Token),
+            _ => None,
+        };
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store().scan(space, prefix, after.as_deref(), LARGEST_PAGE).await?;
+            for (key, row) in &page.entries {
+                batch.delete(space, key);
+                if let Some(kind) = pointers {
+                    batch.delete(Pointer::SPACE, &holder::pointer(kind.prefix(), &last_part(key)));
+                }
+                if space == Issuer::SPACE {
+                    bearer::forget(&mut batch, row);
+                }
+            }
+            if !page.more {
+                return Ok(batch);
+            }
+            after = page.entries.into_iter().last().map(|(key, _)| key);
+        }
+    }
+}
+
+/// The last part of a key: the id of a credential.
+fn last_part(key: &[u8]) -> String {
+    let last = key.strip_suffix(&[0]).and_then(|key| key.rsplit(|byte| *byte == 0).next());
+    String::from_utf8_lossy(last.unwrap_or_default()).into_owned()
+}
