@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use axum::Router;
@@ -21,8 +22,9 @@ use axum::http::{StatusCode, Uri};
 use bulkhead_core::limits::{Limits, Size, Time};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_tests::aimed::{program, repository};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// Every document, from the root of the repository.
 const DOCUMENTS: [&str; 6] =
@@ -30,6 +32,12 @@ const DOCUMENTS: [&str; 6] =
 
 /// The port that the tutorial's upstream has. The test's has another, so that the two can run side by side.
 const PORT: &str = "8471";
+
+/// The port that a server has unless it is told otherwise.
+const API_PORT: &str = "7411";
+
+/// Longest wait for a line of a server that starts: it sets aside address space, and makes its folders.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stands for text left out.
 const ANY: &str = "…";
@@ -71,9 +79,10 @@ async fn the_tutorials_commands_print_what_it_shows() -> anyhow::Result<()> {
     let component = repository().join("connectors/target/wasm32-wasip2/release/hello.wasm");
     std::fs::copy(&component, built.join("hello.wasm")).context("hello.wasm: run `make guests`")?;
     let port = serve(scratch.path().join("upstream")).await?.to_string();
+    let (api, mut server) = (free_port()?, None);
     let mut commands = 0;
     for block in blocks("README.md")? {
-        let text = block.text.replace(PORT, &port);
+        let text = block.text.replace(PORT, &port).replace(API_PORT, &api);
         if is_tutorials(&block) {
             let path = scratch.path().join(&block.name);
             std::fs::create_dir_all(path.parent().context("a file without a folder")?)?;
@@ -81,13 +90,27 @@ async fn the_tutorials_commands_print_what_it_shows() -> anyhow::Result<()> {
         } else if block.language == "console" {
             let (command, expected) = text.split_once('\n').context("a console without a command")?;
             let command = command.strip_prefix("$ ").context("a console that begins with no command")?;
-            if command.starts_with("bulkhead ") {
-                run(command, expected, &folder).await?;
+            if command == "bulkhead serve" {
+                server = Some(begin(shell(command, &folder, &api)?, expected).await?);
+                commands += 1;
+            } else if command.starts_with("bulkhead ") {
+                run(shell(command, &folder, &api)?, command, expected).await?;
                 commands += 1;
             }
         }
     }
-    ensure!(commands >= 6, "only {commands} commands were run");
+    ensure!(commands >= 12 && server.is_some(), "only {commands} commands were run");
+    Ok(())
+}
+
+/// The program's last word on what a newcomer needs.
+#[test]
+fn from_nothing_to_a_connection_that_runs_it_takes_six_commands() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    let (_, section) = readme.split_once("\n## Six commands\n").context("no such section")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let commands: Vec<&str> = section.lines().filter(|line| line.starts_with("$ ")).collect();
+    ensure!(commands.len() == 6 && commands.iter().all(|line| line.starts_with("$ bulkhead ")), "{commands:?}");
     Ok(())
 }
 
@@ -98,8 +121,12 @@ async fn the_tables_of_verbs_and_exit_codes_are_the_programs() -> anyhow::Result
     let help = String::from_utf8(help.stdout)?;
     let section = |from: &str, to: &str| help.split_once(from).and_then(|(_, rest)| rest.split_once(to));
     let (verbs, _) = section("Commands:", "Options:").context("no list of verbs")?;
-    for verb in verbs.lines().filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help") {
-        ensure!(readme.contains(&format!("\n| `{verb} ")), "the README has no row for `{verb}`");
+    // What goes on from the line above stands further in.
+    let begins = |line: &&str| line.strip_prefix("  ").is_some_and(|rest| !rest.starts_with(' '));
+    let verbs = verbs.lines().filter(begins).filter_map(|line| line.split_whitespace().next());
+    for verb in verbs.filter(|verb| *verb != "help") {
+        let row = [' ', '`'].map(|end| format!("\n| `{verb}{end}"));
+        ensure!(row.iter().any(|row| readme.contains(row)), "the README has no row for `{verb}`");
     }
     let (codes, _) = section("Exit codes:", "Environment:").context("no table of exit codes")?;
     let from_help: Vec<String> = codes
@@ -118,7 +145,12 @@ async fn every_option_of_every_verb_is_in_the_readme() -> anyhow::Result<()> {
     let readme = read("README.md")?;
     let verbs = ["inspect", "check", "discover", "read", "invoke", "secret set", "secret list", "secret remove"];
     let vault = ["vault rotate-tenant-key", "vault rotate-master-key", "vault erase", "vault verify"];
-    for verb in verbs.into_iter().chain(vault) {
+    let server =
+        ["serve", "login", "connect", "grant", "doctor", "config check", "whoami", "policy test", "policy put"];
+    let kept = ["tenant create", "release install", "connection upgrade", "connection pause", "connection configure"];
+    let known = ["user add", "user update", "service-account create", "key create", "key rotate", "issuer register"];
+    let server = server.into_iter().chain(kept).chain(known).chain(["issuer add", "audit tail", "publisher assign"]);
+    for verb in verbs.into_iter().chain(vault).chain(server) {
         let help = Command::new(program()?).args(verb.split(' ')).arg("--help").output().await?;
         let help = String::from_utf8(help.stdout)?;
         let options = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
@@ -140,6 +172,30 @@ fn the_examples_of_the_reference_are_valid() -> anyhow::Result<()> {
     };
     let manifest = Manifest::parse(example("reference/connector.toml")?)?;
     Grant::parse(example("reference/grant.toml")?, &manifest)?;
+    Ok(())
+}
+
+/// The table of settings has each one, and no other; and the example is a configuration.
+#[tokio::test]
+async fn the_table_of_settings_is_the_programs() -> anyhow::Result<()> {
+    let listed = Command::new(program()?).args(["config", "variables"]).output().await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let known: BTreeSet<&str> =
+        listed.split_whitespace().filter(|word| word.contains('.') && !word.ends_with('.')).collect();
+    let readme = read("README.md")?;
+    let (_, section) = readme.split_once("\n## Configuration\n").context("no such section")?;
+    let rows = section.split("\n## ").next().unwrap_or_default().lines().filter(|line| line.starts_with("| `"));
+    let shown: BTreeSet<&str> =
+        rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    ensure!(shown == known, "shown {shown:?}, known {known:?}");
+    let scratch = tempfile::tempdir()?;
+    let blocks = blocks("README.md")?;
+    let example = blocks.iter().find(|block| block.name == "reference/bulkhead.toml").context("no example")?;
+    std::fs::write(scratch.path().join("bulkhead.toml"), &example.text)?;
+    let mut check = Command::new(program()?);
+    let checked =
+        check.args(["config", "check", "--config", "bulkhead.toml"]).current_dir(scratch.path()).output().await?;
+    ensure!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     Ok(())
 }
 
@@ -182,7 +238,8 @@ fn the_table_of_limits_is_the_codes() -> anyhow::Result<()> {
 #[test]
 fn the_table_of_limits_names_every_key_and_no_other() -> anyhow::Result<()> {
     let readme = read("README.md")?;
-    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `limits.")?.split('`').next());
+    let (_, section) = readme.split_once("\n## Manifest\n").context("no such section")?;
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `limits.")?.split('`').next());
     let shown: BTreeSet<&str> = rows.collect();
     // Whoever writes an unknown key is told which there are.
     let unknown = "[connector]\nname = \"a/b\"\nversion = \"1.0.0\"\n[limits]\nunknown = 1\n";
@@ -256,16 +313,22 @@ fn files_in(root: &Path, folder: &str) -> Vec<String> {
     files.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy())).collect()
 }
 
-/// Runs `command` in `folder` and compares stdout, then stderr, with `expected`. It fails where `error:` is expected.
-async fn run(command: &str, expected: &str, folder: &Path) -> anyhow::Result<()> {
+/// The command of a newcomer whose home is beside `folder`, and whose server listens on port `api`.
+fn shell(command: &str, folder: &Path, api: &str) -> anyhow::Result<Command> {
     let program = program()?;
     let path = program.parent().context("a program without a folder")?;
+    let home = folder.parent().context("a folder without a parent")?.join("home");
+    std::fs::create_dir_all(&home)?;
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).current_dir(folder).env("PATH", path).env_remove("BULKHEAD_LOG");
     // Whatever the program keeps for a user stays here as well.
-    let kept = tempfile::tempdir()?;
-    shell.env("BULKHEAD_CACHE", kept.path().join("cache")).env("XDG_STATE_HOME", kept.path().join("state"));
-    let output = shell.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    shell.args(["-c", &format!("exec {command}")]).current_dir(folder).env_clear().env("PATH", path).env("HOME", home);
+    shell.env("BULKHEAD_SERVER_ADDRESS", format!("127.0.0.1:{api}")).kill_on_drop(true).stdin(Stdio::null());
+    Ok(shell)
+}
+
+/// Runs `shell` and compares stdout, then stderr, with `expected`. It fails where `error:` is expected.
+async fn run(mut shell: Command, command: &str, expected: &str) -> anyhow::Result<()> {
+    let output = shell.output().await?;
     let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (wanted, got) = (lines(expected), lines(&printed));
@@ -273,6 +336,25 @@ async fn run(command: &str, expected: &str, folder: &Path) -> anyhow::Result<()>
     let holds = fit(&wanted, &got) && output.status.success() != fails;
     ensure!(holds, "{command}\nends with {} and prints\n{printed}\ninstead of\n{expected}", output.status);
     Ok(())
+}
+
+/// Starts what goes on until it is dropped, and waits until it has said what is `expected` on stderr.
+async fn begin(mut shell: Command, expected: &str) -> anyhow::Result<Child> {
+    let mut child = shell.stderr(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+    for wanted in expected.lines() {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing more")??;
+        let line = line.with_context(|| format!("it ended before {wanted:?}"))?;
+        ensure!(fits(wanted, &line), "{line:?} instead of {wanted:?}");
+    }
+    // What it says from now on must not fill the pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok(child)
+}
+
+/// A port that nobody has now.
+fn free_port() -> anyhow::Result<String> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port().to_string())
 }
 
 /// Whether `got` is `wanted`, where a line of [`ANY`] stands for any lines, and [`ANY`] within a line for any text.

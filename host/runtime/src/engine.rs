@@ -79,6 +79,11 @@ const fn count(number: u32) -> NonZeroU32 {
     }
 }
 
+/// Whether the kernel can tell what a guest wrote, so that only that is wiped (PAGEMAP_SCAN, Linux 6.7).
+pub fn wipes_at_once() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 /// The engine could not start.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
@@ -118,7 +123,7 @@ impl Runtime {
             },
             Err(error) => Unavailable::Engine(format!("{error:#}")),
         })?;
-        if !PoolingAllocationConfig::is_pagemap_scan_available() {
+        if !wipes_at_once() {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
         }
         let ticker = Ticker::start(&engine).map_err(|error| Unavailable::Engine(error.to_string()))?;

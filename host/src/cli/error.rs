@@ -11,6 +11,16 @@ use bulkhead_runtime::types::Kind;
 use bulkhead_runtime::{Failure, Import, Refusal, Status, compile};
 use bulkhead_services::{cache, connection, invocation, release, sync, vault as services_vault};
 
+/// The way from nothing to a connection that runs, as help shows it.
+pub(crate) const PATH: &str = "\
+From nothing to a connection that runs:
+  bulkhead serve                      in a terminal of its own; it says where the setup token is
+  bulkhead login --setup              makes you the administrator
+  bulkhead tenant create acme --use   a customer, which the next verbs act on
+  bulkhead connect ./crm              installs the connector there, and shows what it asks for
+  bulkhead grant crm --all            your consent, once you have read that
+  bulkhead connection check crm       it runs";
+
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
 Exit codes:
@@ -28,11 +38,17 @@ Exit codes:
    11  the connector, or compiling it, reached a limit
    12  the connector failed after something was denied, or let out a secret
    13  the connection was paused, as when the connector did wrong too often, or ended by a change
+   14  the server does not know who asks: log in
+   15  whoever asks may not do that
+   16  what was asked for is not there, or not to be seen
+   17  it was changed by somebody else, is there already, or is in the way
+   18  the server cannot be reached, or asks to wait
   130  interrupted
   141  the reader of stdout went away
 
 Environment:
-  BULKHEAD_LOG  what to log on stderr, as tracing directives, instead of -v (example: bulkhead_capabilities=info)";
+  BULKHEAD_LOG  what to log on stderr, as tracing directives, instead of -v (example: bulkhead_capabilities=info)
+  `bulkhead config variables` lists those that change a server's configuration, and those of client verbs.";
 
 /// What an exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +67,11 @@ pub(crate) enum Code {
     Limit = 11,
     Denied = 12,
     Ended = 13,
+    Unknown = 14,
+    Refused = 15,
+    Missing = 16,
+    Conflict = 17,
+    Unreachable = 18,
     Interrupted = 130,
     Pipe = 141,
 }
@@ -84,6 +105,11 @@ impl Error {
     pub(crate) fn next(mut self, step: impl Into<String>) -> Self {
         self.next = Some(step.into());
         self
+    }
+
+    /// What it says, and the next step.
+    pub(crate) fn told(&self) -> (&str, Option<&str>) {
+        (&self.message, self.next.as_deref())
     }
 
     /// What a failed call means, given whether anything was denied during it.

@@ -1,4 +1,4 @@
-//! `bulkhead invoke`: one action of a connector.
+//! `bulkhead invoke`: one action of a server's connection, or of the connector in a folder.
 
 use bulkhead_services::Invocations;
 use rand::Rng as _;
@@ -6,12 +6,16 @@ use serde_json::Value;
 
 use super::error::{Code, Error};
 use super::local::{AT_FILE, Local, Text};
+use super::remote::{self, Asking};
 use super::report;
 
 #[derive(clap::Args)]
+#[command(mut_args(remote::or_folder))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     local: Local,
+    #[command(flatten)]
+    asking: Asking,
     /// The action's name; without it, the actions are listed.
     action: Option<String>,
     /// The action's input: JSON, or @FILE.
@@ -23,18 +27,31 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    if let Some((connection, tenant)) = arguments.local.connection()? {
+        let whose = remote::Whose { asking: arguments.asking.clone(), tenant };
+        let Some(action) = &arguments.action else {
+            return remote::invoke::describe(&whose, &connection).await;
+        };
+        let key = arguments.idempotency_key.as_deref();
+        return remote::invoke::run(&whose, &connection, action, arguments.input()?, key).await;
+    }
     let (_, _, calls) = arguments.local.connect().await?;
     let Some(action) = &arguments.action else {
         let described = report::settle(calls.describe().await?)?;
         return report::print_json(&json(&described, "description of its actions")?);
     };
     known(action, &calls).await?;
-    let input = arguments.input.read()?;
-    let input: Value = serde_json::from_str(&input)
-        .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")).next(AT_FILE))?;
+    let input = arguments.input()?;
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
     let output = report::settle(calls.invoke(action, &input.to_string(), &key).await?)?;
     report::print_json(&json(&output, "result")?)
+}
+
+impl Arguments {
+    fn input(&self) -> Result<Value, Error> {
+        serde_json::from_str(&self.input.read()?)
+            .map_err(|error| Error::new(Code::Setup, format!("the input is not JSON: {error}")).next(AT_FILE))
+    }
 }
 
 /// Refuses an action that the connector does not list. A list that cannot be read refuses nothing: the connector will.

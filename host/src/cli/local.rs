@@ -8,22 +8,19 @@ use std::time::SystemTime;
 
 use bulkhead_capabilities::Capability;
 use bulkhead_capabilities::credentials::Secrets;
-use bulkhead_capabilities::egress::{Resolver, Transport};
 use bulkhead_core::Grant;
 use bulkhead_core::egress::Scheme;
-use bulkhead_core::id::SecretName;
-use bulkhead_core::id::TenantId;
+use bulkhead_core::id::{ConnectionId, SecretName, TenantId};
 use bulkhead_core::manifest::EgressRequest;
 use bulkhead_runtime::{Allowance, Import, Refusal, Status, Tenant};
 use bulkhead_services::release::{self, Release};
 use bulkhead_services::{Audit, Invocations, connect, connection};
 use ipnet::IpNet;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::cache::CacheArguments;
 use super::error::{Code, Error, indented};
+use super::network;
 use super::report;
 use super::source::Named;
 use super::vault::{KeysArguments, Whose};
@@ -73,6 +70,22 @@ pub(crate) struct Local {
 }
 
 impl Asked {
+    /// The connection that is named in the folder's place. What could be a connection's name is one; a folder is written as a
+    /// path, such as `.` or `./crm`, so that what is meant never depends on which folders there are.
+    ///
+    /// # Errors
+    /// When options belong to a folder.
+    pub(crate) fn connection(&self) -> Result<Option<ConnectionId>, Error> {
+        let Some(connection) = self.dir.to_str().and_then(|text| text.parse::<ConnectionId>().ok()) else {
+            return Ok(None);
+        };
+        let said = matches!(&self.config, Text::Inline(text) if text == "{}");
+        match said && self.component.is_none() && self.grant.is_none() {
+            true => Ok(Some(connection)),
+            false => Err(belongs_to_a_folder(&connection)),
+        }
+    }
+
     /// The tenant as whom it is compiled and runs, on an engine of its own.
     pub(crate) async fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, Error> {
         Ok(self.cache.runtime().await?.tenant(id, Allowance::DEFAULT))
@@ -100,13 +113,24 @@ impl Asked {
 }
 
 impl Local {
+    /// The connection that is named in the folder's place, and whose.
+    pub(crate) fn connection(&self) -> Result<Option<(ConnectionId, Option<TenantId>)>, Error> {
+        let Some(connection) = self.asked.connection()? else { return Ok(None) };
+        let vault = self.data.is_some() || self.keys.any() || self.whose.connection.is_some();
+        let network = self.ca.is_some() || !self.dns.is_empty() || !self.reserved.is_empty();
+        match vault || network || !self.secrets.is_empty() {
+            true => Err(belongs_to_a_folder(&connection)),
+            false => Ok(Some((connection, self.whose.tenant.clone()))),
+        }
+    }
+
     /// Opens the release and makes the connection.
     pub(crate) async fn connect(&self) -> Result<(Release, Grant, Invocations), Error> {
         if self.data.is_none() && self.keys.any() {
             return Err(Error::new(Code::Usage, "--keys and --master-key belong to a vault")
                 .next("name its data folder with --data"));
         }
-        let tenant = self.asked.tenant(self.whose.tenant.clone()).await?;
+        let tenant = self.asked.tenant(self.whose.tenant()).await?;
         let (release, grant, config) = self.asked.open(&tenant).await?;
         let owner = self.whose.owner(&release.manifest.connector.name);
         let secrets = match &self.data {
@@ -126,9 +150,8 @@ impl Local {
                 secrets
             }
         };
-        let transport = Transport::new(self.resolver()?, self.authorities()?)
-            .map_err(|error| Error::new(Code::Setup, format!("a certificate authority cannot be used: {error}")))?;
-        let connection = connect(&tenant, owner.connection, &release, &grant, &config, secrets, Arc::new(transport));
+        let transport = network::transport(&self.dns, &self.reserved, self.ca.as_deref())?;
+        let connection = connect(&tenant, owner.connection, &release, &grant, &config, secrets, transport);
         let connection = connection.map_err(|error| self.explained(error, &release))?;
         for (name, _) in connection.secrets.entries().filter(|(name, _)| connection.power.secret(name).is_none()) {
             report::note(&format!(
@@ -181,28 +204,11 @@ impl Local {
         );
         Error::new(Code::Imports, message).next(format!("{way}:\n{}", indented(&lines.join("\n"))))
     }
+}
 
-    fn resolver(&self) -> Result<Resolver, Error> {
-        let reserved = self.reserved.clone();
-        let resolver = match self.dns.as_slice() {
-            [] => Resolver::system(reserved),
-            servers => Resolver::with_servers(servers, reserved),
-        };
-        resolver.map_err(|error| Error::new(Code::Host, error.to_string()))
-    }
-
-    fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let Some(path) = &self.ca else {
-            return Ok(Vec::new());
-        };
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(release::read_text(path)?.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|error| Error::new(Code::Setup, format!("{}: {error}", path.display())))?;
-        if certificates.is_empty() {
-            return Err(Error::new(Code::Setup, format!("{} holds no certificate in PEM", path.display())));
-        }
-        Ok(certificates)
-    }
+fn belongs_to_a_folder(connection: &ConnectionId) -> Error {
+    Error::new(Code::Usage, format!("`{connection}` is a connection of a server, and these options belong to a folder"))
+        .next(format!("for the folder, write ./{connection}"))
 }
 
 /// What helps whoever named a file and meant what is in it.

@@ -20,11 +20,24 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 /// The variable that says what to log.
 const LOG: &str = "BULKHEAD_LOG";
 
+/// What is logged unless something is said, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Nothing: a verb tells people itself what it did.
+    Quiet,
+    /// What a server's operator has to know, in text.
+    Text,
+    /// All that happens, one JSON object a line, for programs.
+    Json,
+}
+
 /// Structured logs on stderr, as `-v` or `BULKHEAD_LOG` ask.
-pub(crate) fn start_tracing(verbose: u8) {
-    let default = match verbose {
-        0 => "off",
-        1 => "bulkhead=info,bulkhead_capabilities=info,bulkhead_runtime=info,bulkhead_services=info",
+pub(crate) fn start_tracing(verbose: u8, log: Log) {
+    let json = log == Log::Json;
+    let default = match (verbose, log) {
+        (0, Log::Quiet) => "off",
+        (0, Log::Text) => "warn",
+        (0 | 1, _) => "bulkhead=info,bulkhead_capabilities=info,bulkhead_runtime=info,bulkhead_services=info",
         _ => "bulkhead=debug,bulkhead_capabilities=debug,bulkhead_runtime=debug,bulkhead_services=debug",
     };
     let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|error| {
@@ -34,11 +47,14 @@ pub(crate) fn start_tracing(verbose: u8) {
         }
         EnvFilter::new(default)
     });
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_ansi(std::io::stderr().is_terminal() && !json)
+        .with_writer(std::io::stderr);
+    match json {
+        true => subscriber.json().init(),
+        false => subscriber.init(),
+    }
 }
 
 /// Waits for what compiles a component, and tells people at a terminal when that takes longer than a moment.

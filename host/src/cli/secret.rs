@@ -1,4 +1,5 @@
-//! `bulkhead secret`: enters, lists and removes secrets, and never shows one.
+//! `bulkhead secret`: enters, lists and removes secrets, and never shows one: those of a server's connection, which is named,
+//! or those in a vault on this machine, for a connector in a folder.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -9,12 +10,15 @@ use bulkhead_core::id::{ConnectionId, Owner, SecretName, TenantId};
 
 use super::error::{Code, Error, indented};
 use super::local::Asked;
+use super::remote::{self, Asking};
 use super::report;
 use super::source::Place;
 use super::vault::{Folders, Whose};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    asking: Asking,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -25,33 +29,41 @@ enum Verb {
     Set(Enter),
     /// Enter the next value of a secret that is there. The one before is recognised by the leak guard for a day.
     Rotate(Enter),
-    /// List a tenant's secrets: where they may go, how old they are and when they were used.
+    /// List secrets: where they may go, how old they are and when they were used.
     List {
-        /// Whose secrets.
-        #[arg(long, value_name = "NAME", default_value = "local")]
-        tenant: TenantId,
-        /// Of this connection alone.
+        /// A server's connection. Without it: what is in the vault on this machine.
+        #[arg(value_name = "CONNECTION")]
+        of: Option<ConnectionId>,
+        /// Whose secrets. Without it: the credential's tenant, or `local` on this machine.
         #[arg(long, value_name = "NAME")]
+        tenant: Option<TenantId>,
+        /// Of this connection alone, in the vault on this machine.
+        #[arg(long, value_name = "NAME", conflicts_with = "of")]
         connection: Option<ConnectionId>,
         #[command(flatten)]
         folders: Folders,
     },
     /// Remove a secret.
     Remove {
+        /// A server's connection, or else the secret's name.
+        #[arg(value_name = "CONNECTION")]
+        first: ConnectionId,
         /// The secret's name.
-        name: SecretName,
-        /// Whose secret.
-        #[arg(long, value_name = "NAME", default_value = "local")]
-        tenant: TenantId,
-        /// Which connection's.
+        #[arg(value_name = "NAME", required_unless_present = "connection", conflicts_with = "connection")]
+        second: Option<SecretName>,
+        /// Whose secret. Without it: the credential's tenant, or `local` on this machine.
         #[arg(long, value_name = "NAME")]
-        connection: ConnectionId,
+        tenant: Option<TenantId>,
+        /// Which connection's, in the vault on this machine.
+        #[arg(long, value_name = "NAME")]
+        connection: Option<ConnectionId>,
         #[command(flatten)]
         folders: Folders,
     },
 }
 
 #[derive(clap::Args)]
+#[command(mut_args(remote::or_folder))]
 struct Enter {
     #[command(flatten)]
     asked: Asked,
@@ -70,30 +82,47 @@ struct Enter {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let whose = |tenant: &Option<TenantId>| remote::Whose { asking: arguments.asking.clone(), tenant: tenant.clone() };
     match &arguments.verb {
-        Verb::Set(enter) => enter.run(false).await,
-        Verb::Rotate(enter) => enter.run(true).await,
-        Verb::List { tenant, connection, folders } => {
-            let entries = folders.open().await?.list(tenant, connection.as_ref()).await?;
+        Verb::Set(enter) => enter.run(&whose(&enter.whose.tenant), false).await,
+        Verb::Rotate(enter) => enter.run(&whose(&enter.whose.tenant), true).await,
+        Verb::List { of: Some(connection), tenant, folders, .. } => {
+            folders.unsaid()?;
+            remote::secret::list(&whose(tenant), connection).await
+        }
+        Verb::List { of: None, tenant, connection, folders } => {
+            let tenant = tenant.clone().unwrap_or_else(TenantId::local);
+            let entries = folders.open().await?.list(&tenant, connection.as_ref()).await?;
             report::print(&entries.iter().map(line).collect::<String>())
         }
-        Verb::Remove { name, tenant, connection, folders } => {
-            let owner = Owner { tenant: tenant.clone(), connection: connection.clone() };
-            folders.open().await?.remove(&owner, name).await?;
+        Verb::Remove { first, second: Some(name), tenant, folders, .. } => {
+            folders.unsaid()?;
+            remote::secret::remove(&whose(tenant), first, name).await
+        }
+        Verb::Remove { first, second: None, tenant, connection, folders } => {
+            let bad = |error: bulkhead_core::id::Error| Error::new(Code::Usage, error.to_string());
+            let name: SecretName = first.as_str().parse().map_err(bad)?;
+            let connection = connection.clone().ok_or_else(|| Error::new(Code::Usage, "which connection's?"))?;
+            let owner = Owner { tenant: tenant.clone().unwrap_or_else(TenantId::local), connection };
+            folders.open().await?.remove(&owner, &name).await?;
             report::print(&format!("removed `{name}` of {owner}\n"))
         }
     }
 }
 
 impl Enter {
-    async fn run(&self, again: bool) -> Result<(), Error> {
+    async fn run(&self, whose: &remote::Whose, again: bool) -> Result<(), Error> {
         // Not by clap, whose error would repeat the text: it may be the value.
         let place = Place::parse(&self.from).filter(|_| self.surplus.is_none()).ok_or_else(|| {
             let form =
                 "write @FILE, env:VARIABLE or -; values do not belong on the command line, where others can read them";
             Error::new(Code::Usage, format!("--from: {form}"))
         })?;
-        let (release, grant, config) = self.asked.open(&*self.asked.tenant(self.whose.tenant.clone()).await?).await?;
+        if let Some(connection) = self.asked.connection()? {
+            self.folders.unsaid()?;
+            return remote::secret::enter(whose, &connection, &self.name, &place.read()?, again).await;
+        }
+        let (release, grant, config) = self.asked.open(&*self.asked.tenant(self.whose.tenant()).await?).await?;
         let power = bulkhead_services::connection::power(&release, &grant, &config)?;
         let Some(secret) = power.secret(&self.name) else {
             let asked = release.manifest.secrets.contains_key(&self.name);

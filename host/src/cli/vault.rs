@@ -89,9 +89,9 @@ struct Next {
 /// Whose connection it is.
 #[derive(clap::Args)]
 pub(crate) struct Whose {
-    /// Which tenant's secrets.
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    pub(crate) tenant: TenantId,
+    /// Which tenant's secrets. Without it: `local`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<TenantId>,
     /// Which connection's. Without it: the one named like the connector, without its publisher.
     #[arg(long, value_name = "NAME")]
     pub(crate) connection: Option<ConnectionId>,
@@ -101,7 +101,12 @@ impl Whose {
     /// The owner of a connection to `connector`.
     pub(crate) fn owner(&self, connector: &ConnectorName) -> Owner {
         let connection = self.connection.clone().unwrap_or_else(|| Owner::local(connector).connection);
-        Owner { tenant: self.tenant.clone(), connection }
+        Owner { tenant: self.tenant(), connection }
+    }
+
+    /// The tenant, where a folder is run.
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.tenant.clone().unwrap_or_else(TenantId::local)
     }
 }
 
@@ -114,6 +119,14 @@ impl Folders {
     /// Opens the vault, or makes one.
     pub(crate) async fn make(&self) -> Result<Vault, Error> {
         self.keys.make(&self.data()?).await
+    }
+
+    /// That no folder was named, where a server's secrets are meant.
+    pub(crate) fn unsaid(&self) -> Result<(), Error> {
+        match self.data.is_some() || self.keys.any() {
+            true => Err(Error::new(Code::Usage, "--data, --keys and --master-key belong to a vault on this machine")),
+            false => Ok(()),
+        }
     }
 
     fn data(&self) -> Result<PathBuf, Error> {
@@ -134,7 +147,7 @@ impl KeysArguments {
     pub(crate) async fn open(&self, data: &Path) -> Result<Vault, Error> {
         if !data.exists() {
             return Err(Error::new(Code::File, format!("there is no data folder {}", data.display()))
-                .next("`bulkhead secret set` makes one"));
+                .next("`bulkhead secret set DIR NAME` makes one; for a server's, name the connection"));
         }
         self.make(data).await
     }
@@ -209,7 +222,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// The key at `place`, which is named by `option`.
-fn master(option: &str, place: &str) -> Result<Arc<dyn MasterKey>, Error> {
+pub(crate) fn master(option: &str, place: &str) -> Result<Arc<dyn MasterKey>, Error> {
     const FORMS: &str = "write env:VARIABLE or credential:NAME; keys do not belong on the command line";
     let text = match (Place::parse(place), place.strip_prefix("credential:")) {
         (Some(variable @ Place::Variable(_)), _) => variable.read()?,

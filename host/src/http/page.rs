@@ -34,7 +34,9 @@ pub struct Page<T> {
 impl<T: ToSchema> PartialSchema for Page<T> {
     fn schema() -> RefOr<Schema> {
         let items = ArrayBuilder::new().items(RefOr::<Schema>::Ref(Ref::from_schema_name(T::name())));
-        let next = ObjectBuilder::new().schema_type(Type::String).description(Some("Where the next page is, if there is one."));
+        let next = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Where the next page is, if there is one."));
         let page = ObjectBuilder::new().property("items", items.max_items(Some(MOST))).property("next", next);
         RefOr::T(page.required("items").build().into())
     }

@@ -106,7 +106,7 @@ impl Error {
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Plain(_) => Some(
-                "name a certificate and its key under [server.tls], listen on 127.0.0.1 behind a proxy, or write `allow-plain-http = true`"
+                "name `tls-certificate` and `tls-key` under [server], listen on 127.0.0.1 behind a proxy, or write `allow-plain-http = true`"
                     .to_owned(),
             ),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {

@@ -1,0 +1,73 @@
+//! `bulkhead config`: what a server would be started with, and where each value comes from.
+
+use std::fmt::Write as _;
+
+use bulkhead_core::text::plain;
+
+use super::error::Error;
+use super::report;
+use super::settings::{ConfigArguments, Loaded};
+use crate::config::{OTHERS, Origin, SETTINGS};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Check the configuration, and print each setting in force with where it comes from. No value in it is a secret.
+    Check {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// List every setting with the environment variable that says the same.
+    Variables,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    match &arguments.verb {
+        Verb::Check { config } => check(&config.load()?),
+        Verb::Variables => report::print(&variables()),
+    }
+}
+
+fn check(loaded: &Loaded) -> Result<(), Error> {
+    let mut text = String::new();
+    let mut section = "";
+    for (setting, value, origin) in loaded.config.lines() {
+        if setting.section != section {
+            section = setting.section;
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}[{section}]");
+        }
+        let line = format!("{} = {value}", setting.key());
+        let _ = writeln!(text, "{line:<48} # {}", said(origin));
+    }
+    let from = match &loaded.path {
+        Some(path) => path.display().to_string(),
+        None => "no file: the defaults".to_owned(),
+    };
+    let _ = writeln!(text, "\n# in order: {from}");
+    report::print(&plain(&text))
+}
+
+fn said(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => "default".to_owned(),
+        Origin::File { line, .. } => format!("line {line}"),
+        Origin::Variable(variable) => variable.clone(),
+    }
+}
+
+fn variables() -> String {
+    let mut text = String::new();
+    for setting in SETTINGS {
+        let _ = writeln!(text, "{:<38} {:<28} {}", setting.variable(), setting.name(), setting.meaning.trim());
+    }
+    for (variable, meaning) in OTHERS {
+        let _ = writeln!(text, "{variable:<38} {:<28} {meaning}", "");
+    }
+    text
+}

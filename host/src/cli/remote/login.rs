@@ -1,0 +1,163 @@
+//! `bulkhead login`, `logout` and `whoami`: who the server takes us for.
+
+use std::path::PathBuf;
+
+use bulkhead_core::id::TenantId;
+use bulkhead_core::principal::{Principal, PrincipalName};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use super::client::{Asked, Client};
+use super::kept::{Credential, Login, Logins};
+use super::show::Column;
+use super::{Asking, person};
+use crate::cli::doctor::SETUP_TOKEN;
+use crate::cli::error::{Code, Error};
+use crate::cli::report;
+use crate::cli::settings::ConfigArguments;
+use crate::cli::source::Place;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    asking: Asking,
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// At first start: with the setup token, which makes an administrator and a key for it. Without a place, the token is
+    /// looked for in the data folder of this machine's server.
+    #[arg(long, value_name = "@FILE|-", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["key", "user"])]
+    setup: Option<String>,
+    /// With an API key: where it is. It is never written on the command line.
+    #[arg(long, value_name = "@FILE|env:VARIABLE|-")]
+    key: Option<String>,
+    /// As a person, with the password and the second factor that are asked for at the terminal. At the first log-in, the
+    /// second factor is set up.
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    user: Option<PrincipalName>,
+    /// The tenant that verbs act on unless they are told otherwise; with --user, whose person it is.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// What was written behind the options. It may be a key, which an error of the parser would repeat.
+    #[arg(hide = true)]
+    surplus: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Logout {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Whoami {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+const FIELDS: &[Column] = &[
+    ("server", "/server"),
+    ("principal", "/principal"),
+    ("roles", "/roles"),
+    ("scopes", "/scopes"),
+    ("credential", "/credential"),
+    ("tenant", "/tenant"),
+];
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let asking = &arguments.asking;
+    if arguments.surplus.is_some() {
+        return Err(Error::new(Code::Usage, "keys do not belong on the command line, where others can read them")
+            .next("write --key @FILE, --key env:VARIABLE or --key -"));
+    }
+    let mut logins = Logins::load()?;
+    let server = match (&asking.server, logins.find(None)) {
+        (Some(server), _) => server.clone(),
+        (None, Some(login)) if arguments.setup.is_none() => login.server.clone(),
+        // Whoever sets it up is on its machine.
+        (None, _) => arguments.config.load()?.config.url(),
+    };
+    let ca =
+        absolute(asking.server_ca.clone().or_else(|| logins.find(Some(&server)).and_then(|login| login.ca.clone())))?;
+    let stranger = Client::new(&server, ca.as_deref(), None)?;
+    let credential = match (&arguments.setup, &arguments.key, &arguments.user) {
+        (Some(place), ..) => Credential::Key(set_up(&stranger, place, &arguments.config).await?),
+        (None, Some(place), _) => Credential::Key(value(place, "--key")?),
+        (None, None, Some(user)) => {
+            let tenant = arguments.tenant.clone().unwrap_or_else(TenantId::platform);
+            person::log_in(&stranger, ca.as_deref(), &tenant, user).await?
+        }
+        (None, None, None) => {
+            return Err(Error::new(Code::Usage, "by what should the server know you?").next(
+                "with an API key: bulkhead login --key @FILE\nas a person: bulkhead login --user NAME --tenant TENANT\n\
+                 at first start, with the setup token: bulkhead login --setup",
+            ));
+        }
+    };
+    let client = Client::new(&server, ca.as_deref(), Some(credential.clone()))?;
+    let me = client.send(Asked::get(&["v1", "me"])).await?.value;
+    let principal = me.get("principal").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let own = principal.parse::<Principal>().ok().map(|principal| principal.tenant);
+    let tenant = arguments.tenant.clone().or(own);
+    let server = client.server().to_owned();
+    logins.insert(Login { server: server.clone(), credential, principal: principal.clone(), tenant, ca });
+    logins.store()?;
+    report::print(&bulkhead_core::text::plain(&format!("logged in at {server} as {principal}\n")))
+}
+
+pub(crate) async fn logout(arguments: &Logout) -> Result<(), Error> {
+    let login = arguments.asking.login()?;
+    if let Credential::Session { .. } = login.credential {
+        let end = Asked::new(reqwest::Method::DELETE, &["v1", "sessions", "current"]);
+        Client::of(&login)?.send(end).await?;
+    }
+    let mut logins = Logins::load()?;
+    logins.remove(&login.server);
+    logins.store()?;
+    report::print(&format!("logged out at {}: the credential is forgotten here\n", login.server))?;
+    if let Credential::Key(_) = login.credential {
+        report::note("the key itself goes on to be valid elsewhere: `bulkhead key revoke` ends it");
+    }
+    Ok(())
+}
+
+pub(crate) async fn whoami(arguments: &Whoami) -> Result<(), Error> {
+    let login = arguments.asking.login()?;
+    let session = arguments.asking.open()?;
+    let mut me = session.get(&["v1", "me"]).await?;
+    if let Some(me) = me.as_object_mut().filter(|_| session.output == super::show::Output::Table) {
+        me.insert("server".to_owned(), json!(login.server));
+        me.insert("tenant".to_owned(), json!(login.tenant));
+    }
+    session.output.item(&me, FIELDS)
+}
+
+/// Redeems the setup token for the first administrator's key.
+async fn set_up(client: &Client, place: &str, config: &ConfigArguments) -> Result<SecretString, Error> {
+    let token = match place {
+        "" => {
+            let path = config.load()?.config.data.join(SETUP_TOKEN);
+            Place::File(path.clone()).read().map_err(|_| {
+                Error::new(Code::File, format!("there is no setup token in {}", path.display())).next(
+                    "`bulkhead serve` makes one as long as there is no administrator; it lasts for an hour.\n\
+                     on another machine, or with another data folder: --setup @FILE",
+                )
+            })?
+        }
+        place => value(place, "--setup")?,
+    };
+    let made = client.send(Asked::post(&["v1", "setup"], json!({ "token": token.expose_secret() }))).await?.value;
+    let key = made.pointer("/key/text").and_then(Value::as_str);
+    key.map(SecretString::from).ok_or_else(|| Error::new(Code::Host, "the server made no key"))
+}
+
+/// What is at the place that the option names. It is not repeated in the error: it may be the value.
+fn value(place: &str, option: &str) -> Result<SecretString, Error> {
+    let form = "write @FILE, env:VARIABLE or -; keys do not belong on the command line, where others can read them";
+    Place::parse(place).ok_or_else(|| Error::new(Code::Usage, format!("{option}: {form}")))?.read()
+}
+
+/// A path that means the same from everywhere.
+fn absolute(path: Option<PathBuf>) -> Result<Option<PathBuf>, Error> {
+    let failed = |error: std::io::Error| Error::new(Code::File, format!("--server-ca: {error}"));
+    path.map(|path| std::path::absolute(path).map_err(failed)).transpose()
+}

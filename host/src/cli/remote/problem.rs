@@ -1,0 +1,100 @@
+//! Turns what a server refuses (RFC 9457) into one line, a next step and an exit code.
+
+use bulkhead_core::text::plain;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use crate::cli::error::{Code, Error};
+
+/// Most characters of a server's text that are shown.
+const LONGEST: usize = 2000;
+
+/// What the answer with this status and this body means.
+pub(crate) fn read(status: u16, problem: &Value, headers: &HeaderMap, server: &str) -> Error {
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(bounded);
+    let said = text("detail").or_else(|| text("title"));
+    let message = match (said, text("code")) {
+        (Some(said), Some(code)) => format!("{said} [{code}]"),
+        (Some(said), None) => said,
+        // Whatever answers there, it does not speak as we do.
+        (None, _) => format!("{server} answers {status} and does not say why"),
+    };
+    let wait = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(bounded);
+    let stale = text("code").as_deref() == Some("reauthentication-needed");
+    let next = stale.then(|| "prove again who you are: `bulkhead login --user NAME`".to_owned());
+    let next = next.or_else(|| text("next_step")).or_else(|| match (status, wait) {
+        (401, _) => Some("log in: `bulkhead login`".to_owned()),
+        (429 | 503, Some(seconds)) => Some(format!("try again in {seconds} s")),
+        (412 | 428, _) => Some("somebody else changed it: look at it, and try again".to_owned()),
+        _ => None,
+    });
+    // What was denied is what there is to mend.
+    let denied = text("next_step").is_some();
+    let told = Error::new(code(status, &text("code").unwrap_or_default(), denied), message);
+    match next {
+        Some(next) => told.next(next),
+        None => told,
+    }
+}
+
+/// What a status says; and where a connector was called, what became of it, as when it is run by hand.
+fn code(status: u16, code: &str, denied: bool) -> Code {
+    match (status, code) {
+        (_, "connection-paused" | "connection-ended") => return Code::Ended,
+        (424, "secret-leaked") => return Code::Denied,
+        (424, code) if code.starts_with("limit-") => return Code::Limit,
+        (424, _) if denied => return Code::Denied,
+        (424, "connector-error") => return Code::Reported,
+        (424, _) => return Code::Crashed,
+        _ => {}
+    }
+    match status {
+        401 => Code::Unknown,
+        403 => Code::Refused,
+        404 | 405 | 410 => Code::Missing,
+        409 | 412 | 428 => Code::Conflict,
+        429 | 503 => Code::Unreachable,
+        400..=499 => Code::Setup,
+        _ => Code::Host,
+    }
+}
+
+fn bounded(text: &str) -> String {
+    plain(&text.chars().take(LONGEST).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_exit_code_and_its_next_step() {
+        let check = |status: u16, problem: Value, code: Code, words: &str| {
+            let error = read(status, &problem, &HeaderMap::new(), "http://127.0.0.1:7411");
+            assert_eq!(error.code, code, "{status}");
+            assert!(format!("{error:?}").contains(words), "{error:?}");
+        };
+        check(401, json!({}), Code::Unknown, "bulkhead login");
+        check(403, json!({ "detail": "no", "code": "not-permitted" }), Code::Refused, "no [not-permitted]");
+        check(404, json!({ "title": "there is none", "next_step": "look" }), Code::Missing, "look");
+        check(412, json!({ "detail": "changed" }), Code::Conflict, "try again");
+        check(409, json!({ "detail": "there is one" }), Code::Conflict, "there is one");
+        check(422, json!({ "detail": "not valid" }), Code::Setup, "not valid");
+        check(500, Value::Null, Code::Host, "does not say why");
+        check(503, json!({ "detail": "busy" }), Code::Unreachable, "busy");
+        check(424, json!({ "detail": "x", "code": "connector-error" }), Code::Reported, "x");
+        check(424, json!({ "detail": "x", "code": "connector-error", "next_step": "denied" }), Code::Denied, "denied");
+        check(424, json!({ "detail": "x", "code": "limit-cpu", "next_step": "denied" }), Code::Limit, "x");
+        check(424, json!({ "detail": "x", "code": "connector-crashed" }), Code::Crashed, "x");
+        check(409, json!({ "detail": "x", "code": "connection-paused" }), Code::Ended, "x");
+    }
+
+    #[test]
+    fn a_servers_words_are_shown_as_text() {
+        let hostile = json!({ "detail": "\u{1b}[2Jgone\u{202e}", "code": 5 });
+        let error = read(400, &hostile, &HeaderMap::new(), "x");
+        assert!(!format!("{error:?}").contains('\u{1b}'), "{error:?}");
+    }
+}

@@ -1,0 +1,300 @@
+//! A server as its operator has it: started, set up, used through the program's verbs, stopped.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bulkhead_tests::acme::{Acme, Options};
+use bulkhead_tests::aimed::{ACME, program};
+use bulkhead_tests::tls::Authority;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::outside::{self, Ended, Laid};
+
+/// Longest wait for a server to say that it serves, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server, and the home of whoever runs it and asks it.
+struct Served {
+    home: TempDir,
+    child: Child,
+    url: String,
+    /// What it said at its start.
+    said: Vec<String>,
+}
+
+impl Served {
+    /// A fresh one.
+    async fn start() -> anyhow::Result<Self> {
+        Self::at(TempDir::new()?, "127.0.0.1:0", "there is no administrator yet").await
+    }
+
+    /// One in `home`, which has said all it has to say once it said `last` and one line more.
+    async fn at(home: TempDir, address: &str, last: &str) -> anyhow::Result<Self> {
+        Self::with(home, &[("BULKHEAD_SERVER_ADDRESS", address)], last).await
+    }
+
+    /// The same with these variables.
+    async fn with(home: TempDir, variables: &[(&str, &str)], last: &str) -> anyhow::Result<Self> {
+        let mut command = command(home.path(), &["serve"])?;
+        command.envs(variables.iter().copied());
+        let mut child = command.spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+        let mut said = Vec::new();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
+            said.push(line.with_context(|| format!("it ended: {said:?}"))?);
+            if said.iter().rev().nth(1).is_some_and(|line| line.starts_with(last)) {
+                break;
+            }
+        }
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let first = said.iter().find(|line| line.contains(" serves ")).context("it does not say where")?;
+        let url = first.rsplit(' ').next().unwrap_or_default().to_owned();
+        Ok(Self { home, child, url, said })
+    }
+
+    async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ended> {
+        outside::end(command(self.home.path(), arguments)?).await
+    }
+
+    async fn done(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let ended = self.run(arguments).await?;
+        ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
+        Ok(ended.stdout)
+    }
+
+    async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let ended = self.run(&[arguments, &["--output", "json"]].concat()).await?;
+        ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
+        ended.json()
+    }
+
+    /// With an administrator, and a tenant that verbs act on.
+    async fn set_up(&self) -> anyhow::Result<()> {
+        self.done(&["login", "--server", &self.url, "--setup"]).await?;
+        self.done(&["tenant", "create", "acme", "--environment", "staging", "--use"]).await?;
+        Ok(())
+    }
+
+    /// Sends it a signal, and waits for its end.
+    async fn stop(mut self, signal: rustix::process::Signal) -> anyhow::Result<(TempDir, Option<i32>)> {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.context("it has ended")?, signal)?;
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        Ok((self.home, status.code()))
+    }
+}
+
+fn command(home: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(program()?);
+    command.args(arguments).current_dir(home).env_clear().env("HOME", home).env("RUST_BACKTRACE", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    Ok(command)
+}
+
+fn mode(path: &Path) -> anyhow::Result<u32> {
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
+#[tokio::test]
+async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_once() -> anyhow::Result<()> {
+    let served = Served::start().await?;
+    ensure!(served.url.starts_with("http://127.0.0.1:"), "{:?}", served.said);
+    let data = served.home.path().join(".local/share/bulkhead");
+    let token = data.join("setup-token");
+    for (path, wanted) in [(&data, 0o700), (&served.home.path().join(".config/bulkhead/keys"), 0o700), (&token, 0o600)]
+    {
+        ensure!(mode(path)? == wanted, "{} {:o}", path.display(), mode(path)?);
+    }
+    let kept = std::fs::read(&token)?;
+    // Nobody is known yet, whatever they bring.
+    let mut stranger = command(served.home.path(), &["tenant", "list", "--server", &served.url])?;
+    stranger.env("BULKHEAD_API_KEY", "bhk_AAAAAAAAAAAA_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    outside::end(stranger).await?.refused(14, &["credential-invalid"]);
+    // The next step that it told is the one.
+    let next = served.said.last().context("nothing was said")?.trim().to_owned();
+    let words: Vec<&str> = next.split(' ').skip(1).collect();
+    let said = served.done(&words).await?;
+    ensure!(said.contains("as platform/service-account/admin"), "{said}");
+    ensure!(mode(&served.home.path().join(".config/bulkhead/credentials.toml"))? == 0o600);
+    ensure!(!token.exists(), "the token is still there");
+    let me = served.json(&["whoami"]).await?;
+    ensure!(me["principal"] == "platform/service-account/admin" && me["roles"] == json!(["platform-admin"]), "{me}");
+    // Put back, it is worth nothing.
+    std::fs::write(&token, kept)?;
+    served.run(&words).await?.refused(14, &[]);
+    served.done(&["logout"]).await?;
+    served.run(&["whoami"]).await?.refused(14, &["not logged in"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result<()> {
+    let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
+    let port = acme.address().port();
+    let laid = Laid::new(ACME, port, &json!({ "base_url": format!("http://localhost:{port}") }))?;
+    let served = Served::start().await?;
+    served.set_up().await?;
+    let (folder, config) =
+        (laid.path().display().to_string(), format!("@{}", laid.path().join("config.json").display()));
+    let said = served.done(&["connect", &format!("{folder}/."), "--config", &config, "--name", "crm"]).await?;
+    ensure!(said.contains("connection `crm` of acme: it may do nothing yet"), "{said}");
+    ensure!(said.contains("because \"") && said.contains("bulkhead grant crm --all"), "{said}");
+    let token = laid.path().join("token");
+    std::fs::write(&token, Options::default().token)?;
+    let from = format!("@{}", token.display());
+    // Nothing runs before anybody consented, and no secret is taken.
+    served.run(&["connection", "check", "crm"]).await?.refused(17, &[]);
+    // Nor is anything granted without a word, where nobody can be asked.
+    served.run(&["grant", "crm", "--all"]).await?.failed(2, &["add --yes"]);
+    let grant = laid.path().join("grant.toml").display().to_string();
+    let said = served.done(&["grant", "crm", "--from", &grant, "--yes"]).await?;
+    ensure!(said.contains("granted: `crm` of acme") && said.contains("bulkhead secret set crm token"), "{said}");
+    served.done(&["secret", "set", "crm", "token", "--from", &from]).await?;
+    ensure!(served.done(&["connection", "check", "crm"]).await? == "check: passed\n");
+    ensure!(!acme.requests().is_empty(), "it did not ask");
+    let secrets = served.json(&["secret", "list", "crm"]).await?;
+    ensure!(
+        secrets["items"][0]["name"] == "token" && !secrets.to_string().contains(&Options::default().token),
+        "{secrets}"
+    );
+    let streams = served.done(&["connection", "discover", "crm"]).await?;
+    ensure!(streams.contains("contacts"), "{streams}");
+    let actions = served.done(&["invoke", "crm"]).await?;
+    ensure!(actions.contains("count-contacts"), "{actions}");
+    let counted: Value = serde_json::from_str(&served.done(&["invoke", "crm", "count-contacts"]).await?)?;
+    ensure!(counted["count"].as_u64().is_some_and(|count| count > 0), "{counted}");
+    ensure!(served.run(&["invoke", "crm", "no-such-action"]).await?.code == Some(9));
+    let found = served.json(&["doctor"]).await?;
+    ensure!(found.to_string().contains("plain-http-grant"), "{found}");
+    served.done(&["connection", "pause", "crm", "--why", "a look"]).await?;
+    served.run(&["connection", "check", "crm"]).await?.refused(13, &[]);
+    served.done(&["connection", "resume", "crm"]).await?;
+    served.done(&["connection", "check", "crm"]).await?;
+    served.done(&["revoke", "crm", "--yes"]).await?;
+    ensure!(served.run(&["connection", "check", "crm"]).await?.code != Some(0));
+    let list = served.done(&["connection", "list"]).await?;
+    ensure!(list.starts_with("NAME") && list.contains("crm"), "{list}");
+    ensure!(served.done(&["release", "list"]).await?.contains("bulkhead/acme-crm"));
+    served.done(&["connection", "delete", "crm", "--yes"]).await?;
+    served.run(&["connection", "show", "crm"]).await?.refused(16, &["not-found"]);
+    // All of it is in the log.
+    let tail = served.done(&["audit", "tail", "-n", "200"]).await?;
+    ensure!(tail.contains("crm") && tail.contains("change"), "{tail}");
+    ensure!(served.done(&["audit", "verify"]).await?.starts_with("in order: "));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_is_let_in_may_do_what_their_role_says() -> anyhow::Result<()> {
+    let served = Served::start().await?;
+    served.set_up().await?;
+    served.done(&["service-account", "create", "ci", "--role", "auditor", "--description", "reads"]).await?;
+    let key = served.home.path().join("ci.key");
+    let out = key.display().to_string();
+    served.done(&["key", "create", "service-account/ci", "--name", "laptop", "--out", &out]).await?;
+    ensure!(mode(&key)? == 0o600);
+    // What is there is not written over.
+    served
+        .run(&["key", "create", "service-account/ci", "--name", "x", "--out", &out])
+        .await?
+        .refused(3, &["cannot be made"]);
+    let text = std::fs::read_to_string(&key)?;
+    let as_ci = async |arguments: &[&str]| {
+        let mut command = command(served.home.path(), arguments)?;
+        command.env("BULKHEAD_API_KEY", text.trim()).env("BULKHEAD_SERVER", &served.url);
+        outside::end(command).await
+    };
+    as_ci(&["service-account", "list"]).await?.succeeded();
+    as_ci(&["service-account", "create", "x", "--role", "auditor"]).await?.refused(15, &[]);
+    served.done(&["tenant", "create", "other"]).await?;
+    as_ci(&["tenant", "show", "other"]).await?.refused(16, &["not-found"]);
+    let keys = served.json(&["key", "list", "service-account/ci"]).await?;
+    let id = keys["items"][0]["id"].as_str().context("no id")?.to_owned();
+    ensure!(!keys.to_string().contains(text.trim()), "{keys}");
+    let rotated = served.json(&["key", "rotate", "service-account/ci", &id, "--overlap", "1"]).await?;
+    ensure!(rotated["text"].as_str().is_some_and(|text| text.starts_with("bhk_")), "{rotated}");
+    as_ci(&["whoami"]).await?.succeeded();
+    served.done(&["key", "revoke", "service-account/ci", &id, "--yes"]).await?;
+    as_ci(&["whoami"]).await?.refused(14, &[]);
+    let ada = served.done(&["user", "add", "ada", "--role", "operator"]).await?;
+    ensure!(ada.trim().len() >= 12, "{ada}");
+    ensure!(served.done(&["user", "list"]).await?.contains("operator"));
+    served.done(&["user", "update", "ada", "--role", "auditor"]).await?;
+    served.done(&["user", "remove", "ada", "--yes"]).await?;
+    let roles = served.done(&["policy", "roles"]).await?;
+    ensure!(roles.contains("PLATFORM-ADMIN") && roles.contains("connection:grant"), "{roles}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_stop_and_a_second_server_is_refused() -> anyhow::Result<()> {
+    let served = Served::start().await?;
+    served.set_up().await?;
+    // Two of them on one data folder would each be half.
+    let second = served.run(&["serve"]).await?;
+    second.failed(3, &["data folder", "in use", "stop that process"]);
+    let address = served.url.trim_start_matches("http://").to_owned();
+    let (home, code) = served.stop(rustix::process::Signal::TERM).await?;
+    ensure!(code == Some(0), "{code:?}");
+    let served = Served::at(home, &address, "bulkhead ").await?;
+    ensure!(!served.said.iter().any(|line| line.contains("administrator")), "{:?}", served.said);
+    ensure!(served.json(&["tenant", "show", "acme"]).await?["environment"] == "staging");
+    ensure!(served.done(&["audit", "verify", "--tenant", "platform"]).await?.starts_with("in order: "));
+    served.stop(rustix::process::Signal::KILL).await?;
+    Ok(())
+}
+
+/// The doctor asks the server for what lies in it.
+#[tokio::test]
+async fn the_doctor_asks_the_server_for_what_it_keeps() -> anyhow::Result<()> {
+    let served = Served::start().await?;
+    served.set_up().await?;
+    let found = served.json(&["doctor"]).await?;
+    let codes: Vec<&str> = found.as_array().into_iter().flatten().filter_map(|one| one["code"].as_str()).collect();
+    ensure!(codes.contains(&"one-admin") && codes.contains(&"no-backup"), "{found}");
+    ensure!(!codes.contains(&"not-asked") && !codes.contains(&"setup-token-alive"), "{found}");
+    served.done(&["service-account", "create", "second", "--role", "platform-admin", "--tenant", "platform"]).await?;
+    let found = served.json(&["doctor"]).await?;
+    ensure!(!found.to_string().contains("one-admin"), "{found}");
+    Ok(())
+}
+
+/// Between two machines a credential goes over TLS, to the server that it was meant for.
+#[tokio::test]
+async fn a_server_with_a_certificate_is_asked_over_tls() -> anyhow::Result<()> {
+    let (home, authority) = (TempDir::new()?, Authority::new()?);
+    let (certificate, key) = authority.issue("localhost", |_| {})?;
+    let pem =
+        |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
+    let path = |name: &str| home.path().join(name).display().to_string();
+    std::fs::write(path("ca.pem"), authority.pem())?;
+    std::fs::write(path("certificate.pem"), pem("CERTIFICATE", &certificate))?;
+    std::fs::write(path("key.pem"), pem("PRIVATE KEY", key.secret_der()))?;
+    std::fs::set_permissions(path("key.pem"), std::fs::Permissions::from_mode(0o600))?;
+    let (ca, certificate, key) = (path("ca.pem"), path("certificate.pem"), path("key.pem"));
+    let variables = [
+        ("BULKHEAD_SERVER_ADDRESS", "127.0.0.1:0"),
+        ("BULKHEAD_SERVER_TLS_CERTIFICATE", certificate.as_str()),
+        ("BULKHEAD_SERVER_TLS_KEY", key.as_str()),
+    ];
+    let served = Served::with(home, &variables, "there is no administrator yet").await?;
+    ensure!(served.url.starts_with("https://127.0.0.1:"), "{}", served.url);
+    let (named, plain) = (served.url.replace("127.0.0.1", "localhost"), served.url.replace("https://", "http://"));
+    served.run(&["login", "--server", &named, "--setup"]).await?.refused(18, &["certificate", "--server-ca FILE"]);
+    // It is a certificate for another name.
+    served.run(&["login", "--server", &served.url, "--server-ca", &ca, "--setup"]).await?.refused(18, &["certificate"]);
+    served.run(&["login", "--server", &plain, "--setup"]).await?.refused(18, &[]);
+    served.done(&["login", "--server", &named, "--server-ca", &ca, "--setup"]).await?;
+    // The authority is kept with the login.
+    ensure!(served.done(&["whoami"]).await?.contains("platform/service-account/admin"));
+    Ok(())
+}
