@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick soak fuzz clean system
+.PHONY: help demo test build guests lint fmt check doc hostile peers bench bench-quick soak fuzz fuzz-api clean system
 
 CONNECTORS := --manifest-path connectors/Cargo.toml
 FUZZ := --manifest-path tests/fuzz/Cargo.toml
@@ -76,6 +76,9 @@ soak: build guests ## Keep the host under full load for SOAK_SECONDS=600, with u
 fuzz: system ## Fuzz what core decides, each target for FUZZ_SECONDS=60 (installs cargo-fuzz below target/, needs C++)
 	@scripts/require.sh c++ g++
 	@scripts/fuzz.sh
+
+fuzz-api: build ## Ask a served host whatever its description permits, and more (installs schemathesis below target/)
+	@scripts/fuzz-api.sh
 
 clean: ## Remove what was built here
 	cargo clean

@@ -156,7 +156,11 @@ fn responses(route: &Route) -> ResponsesBuilder {
     if route.tagged {
         answer = answer.header("ETag", Header::new(Object::with_type(Type::String)));
     }
-    let mut responses = ResponsesBuilder::new().response(route.status.as_str(), answer.build());
+    let answer = answer.build();
+    let mut responses = ResponsesBuilder::new().response(route.status.as_str(), answer.clone());
+    if let Some(other) = &route.other {
+        responses = responses.response(other.as_str(), answer);
+    }
     for (status, _) in REFUSALS {
         responses =
             responses.response(status.to_string(), RefOr::Ref(Ref::from_response_name(format!("Problem{status}"))));

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bulkhead_core::id::Digest;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::Parameter;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::problem::Problem;
 use super::route::Searched;
@@ -20,13 +22,31 @@ const LONGEST: usize = bulkhead_storage::LONGEST_KEY;
 const MARK: usize = 6;
 
 /// One page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
     /// Where the next page is, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(RefOr::<Schema>::Ref(Ref::from_schema_name(T::name())));
+        let next = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Where the next page is, if there is one."));
+        let page = ObjectBuilder::new().property("items", items.max_items(Some(MOST))).property("next", next);
+        RefOr::T(page.required("items").build().into())
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
 }
 
 /// Which page is asked for.

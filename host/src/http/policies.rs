@@ -146,7 +146,9 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::cleared((Method::GET, ALL), ("list-policies", "Policies of a tenant"), read, list),
         Route::cleared((Method::GET, ONE), ("show-policy", "One policy"), read, show).tagged(),
-        Route::cleared((Method::PUT, ONE), ("put-policy", "Add or change a policy"), write, put).tagged(),
+        Route::cleared((Method::PUT, ONE), ("put-policy", "Add or change a policy"), write, put)
+            .or(StatusCode::CREATED)
+            .tagged(),
         Route::cleared((Method::DELETE, ONE), ("remove-policy", "Remove a policy"), write, remove),
         Route::cleared(
             (Method::POST, TEST),

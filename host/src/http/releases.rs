@@ -80,6 +80,7 @@ pub(super) fn routes() -> Vec<Route> {
             install,
         )
         .made()
+        .or(StatusCode::OK)
         .takes_long(),
         Route::cleared(
             (Method::GET, ONE),

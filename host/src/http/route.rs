@@ -64,6 +64,8 @@ pub(super) struct Route {
     pub(super) schemas: Schemas,
     /// The status of its answer.
     pub(super) status: StatusCode,
+    /// The one of an answer that says something else, where there are two.
+    pub(super) other: Option<StatusCode>,
     /// Whether it changes something that has a version, which the request has to name.
     pub(super) revised: bool,
     /// Whether its answer has a version.
@@ -255,6 +257,7 @@ impl Route {
             answer,
             schemas,
             status,
+            other: None,
             revised: false,
             tagged: false,
             secret: false,
@@ -273,6 +276,12 @@ impl Route {
     /// Its answer says that something was made.
     pub(super) fn made(mut self) -> Self {
         self.status = StatusCode::CREATED;
+        self
+    }
+
+    /// It may also be answered with this status.
+    pub(super) fn or(mut self, other: StatusCode) -> Self {
+        self.other = Some(other);
         self
     }
 

@@ -82,8 +82,8 @@ pub(super) fn routes() -> Vec<Route> {
             Permission::SecretList,
             list,
         ),
-        Route::cleared((Method::PUT, ONE), ("enter-secret", "Enter a secret, or its next version"), write, enter),
-        Route::cleared((Method::POST, AGAIN), ("rotate-secret", "Enter a secret's next version"), write, enter),
+        Route::cleared((Method::PUT, ONE), ("enter-secret", "Enter a secret"), write, enter),
+        Route::cleared((Method::POST, AGAIN), ("rotate-secret", "Enter a secret's next version"), write, rotate),
         Route::cleared((Method::DELETE, ONE), ("remove-secret", "Remove a secret"), Permission::SecretDelete, remove),
     ]
 }
@@ -96,6 +96,12 @@ async fn list(call: Call<AtConnection>) -> Result<Reply<Page<Secret>>, Problem> 
 async fn enter(call: Call<AtSecret, Json<Value>>) -> Result<Reply<Entered>, Problem> {
     let (name, Json(Value { value })) = (call.at.secret, call.body);
     let version = call.shared.control.connections.set_secret(call.by, &name, value.into_inner()).await?;
+    Ok(Reply::new(Entered { name, version }))
+}
+
+async fn rotate(call: Call<AtSecret, Json<Value>>) -> Result<Reply<Entered>, Problem> {
+    let (name, Json(Value { value })) = (call.at.secret, call.body);
+    let version = call.shared.control.connections.rotate_secret(call.by, &name, value.into_inner()).await?;
     Ok(Reply::new(Entered { name, version }))
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Answer, Api, Ask};
 
-const PASSWORD: &str = "correct horse battery staple";
+const PASSWORD: &str = "a sturdy lantern over the quay";
 const OWN: &str = "http://127.0.0.1:7411";
 
 /// A session as a browser has it.
@@ -39,8 +39,8 @@ impl Session {
     }
 }
 
-/// RFC 6238, of the step so many steps from now.
-fn code(secret: &str, steps: u64) -> anyhow::Result<String> {
+/// RFC 6238, by the clock.
+fn code(secret: &str) -> anyhow::Result<String> {
     let mut bits = 0_u64;
     let (mut count, mut bytes) = (0, Vec::new());
     for letter in secret.bytes() {
@@ -53,7 +53,7 @@ fn code(secret: &str, steps: u64) -> anyhow::Result<String> {
             bytes.push((bits >> count) as u8);
         }
     }
-    let step = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() / 30 + steps;
+    let step = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() / 30;
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes);
     let tag = hmac::sign(&key, &step.to_be_bytes());
     let tag = tag.as_ref();
@@ -62,7 +62,7 @@ fn code(secret: &str, steps: u64) -> anyhow::Result<String> {
     Ok(format!("{:06}", number % 1_000_000))
 }
 
-/// A person of `acme` who set up a second factor, with a full session.
+/// A person of `acme` who set up a second factor, with a full session, and the code that was used for it.
 async fn enrolled(api: &Api) -> anyhow::Result<(Session, String)> {
     let new = json!({ "name": "ada", "roles": ["tenant-admin"], "display": "Ada" });
     let made = api.admin(Ask::post("/v1/tenants/acme/users").json(&new)).await?;
@@ -77,7 +77,8 @@ async fn enrolled(api: &Api) -> anyhow::Result<(Session, String)> {
     let shown = api.send(session.write("/v1/enrolment")).await?;
     anyhow::ensure!(shown.status == StatusCode::CREATED, "{shown:?}");
     let secret = shown.json()?["secret"].as_str().context("no secret")?.to_owned();
-    let confirm = json!({ "code": code(&secret, 0)?, "new": PASSWORD });
+    let code = code(&secret)?;
+    let confirm = json!({ "code": code, "new": PASSWORD });
     let done = api.send(session.write("/v1/enrolment/confirmation").json(&confirm)).await?;
     anyhow::ensure!(done.status == StatusCode::OK, "{done:?}");
     anyhow::ensure!(done.json()?["recovery"].as_array().is_some_and(|codes| codes.len() == 10), "{done:?}");
@@ -85,7 +86,7 @@ async fn enrolled(api: &Api) -> anyhow::Result<(Session, String)> {
     anyhow::ensure!(full.cookie != session.cookie, "a session that is worth more is another one");
     let old = api.send(session.read("/v1/me")).await?;
     anyhow::ensure!(old.status == StatusCode::UNAUTHORIZED, "{old:?}");
-    Ok((full, secret))
+    Ok((full, code))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +123,7 @@ async fn a_page_of_somebody_else_cannot_use_a_session() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_begins_with_both_factors_and_ends_when_it_is_told() -> anyhow::Result<()> {
     let api = Api::new().await?;
-    let (session, secret) = enrolled(&api).await?;
+    let (session, used) = enrolled(&api).await?;
     let me = api.send(session.read("/v1/me")).await?.json()?;
     assert_eq!(me["principal"], "acme/user/ada");
     let log_in = |password: &str, code: &str| {
@@ -130,9 +131,9 @@ async fn a_session_begins_with_both_factors_and_ends_when_it_is_told() -> anyhow
         Ask::post("/v1/sessions").json(&body)
     };
     // The code that set it up was used.
-    let replayed = api.send(log_in(PASSWORD, &code(&secret, 0)?)).await?;
+    let replayed = api.send(log_in(PASSWORD, &used)).await?;
     assert_eq!((replayed.status.as_u16(), replayed.code().as_str()), (401, "log-in-wrong"), "{replayed:?}");
-    let wrong = api.send(log_in("wrong horse battery staple", "000000")).await?;
+    let wrong = api.send(log_in("another lantern over the quay", "000000")).await?;
     let unknown = json!({ "tenant": "acme", "user": "nobody", "password": PASSWORD, "code": "000000" });
     let unknown = api.send(Ask::post("/v1/sessions").json(&unknown)).await?;
     assert_eq!((wrong.status, wrong.code()), (unknown.status, unknown.code()), "who is there is not told");

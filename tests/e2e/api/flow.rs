@@ -38,7 +38,7 @@ async fn what_was_consented_to_is_called_over_the_api() -> anyhow::Result<()> {
     assert_eq!(installed.status, StatusCode::CREATED, "{installed:?}");
     let digest = installed.json()?["digest"].as_str().unwrap().to_owned();
     assert!(
-        installed.json()?["request"]["text"].as_str().is_some_and(|text| text.contains("hostile")),
+        installed.json()?["request"]["text"].as_str().is_some_and(|text| text.contains("asks to log")),
         "{installed:?}"
     );
     assert_eq!(api.send(upload(&laid)?.key(&developer)).await?.status, StatusCode::OK, "the same is installed once");
