@@ -19,8 +19,8 @@ const CALLS: usize = 1000;
 const ROUNDS: usize = 3;
 /// How many times its p99 alone a healthy tenant's p99 may become.
 const FACTOR: f64 = 2.0;
-/// How much a brief guest computes: less than a slice.
-const BRIEF: Duration = Duration::from_millis(2);
+/// How much a brief guest computes: less than a slice, and more than a small call.
+const BRIEF: Duration = Duration::from_micros(600);
 /// What all guests together use until each of them has begun: the first slice of each, and a third more.
 const BEGUN: Duration = Duration::from_secs(2);
 /// What is computed to see how long it takes.
@@ -71,7 +71,9 @@ impl Ground {
         let runtime = inside::runtime()?;
         let crowd = Allowance { running: 2 * EACH, each: 2 * EACH, ..Allowance::DEFAULT };
         let crowd = runtime.tenant("crowd".parse()?, crowd);
-        let crowd = connection(&crowd, HOSTILE_RESOURCES, "time = \"120s\"\ncpu = \"60s\"")?;
+        // Little to return, so that its tenant has memory for all of them: a guest that computes holds room for what it may return.
+        let limits = "time = \"120s\"\ncpu = \"60s\"\noutput-bytes = \"100KiB\"";
+        let crowd = connection(&crowd, HOSTILE_RESOURCES, limits)?;
         let calm = runtime.tenant("calm".parse()?, Allowance::DEFAULT);
         Ok(Self { crowd, calm: connection(&calm, MINIMAL, "")? })
     }

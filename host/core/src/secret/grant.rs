@@ -12,16 +12,16 @@ use crate::limits::Time;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SecretGrant {
     /// Whether the secret may travel without TLS.
-    #[serde(default, skip_serializing_if = "is_unsaid")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
     /// Whether it may stand in bodies, where it is declared.
-    #[serde(default, skip_serializing_if = "is_unsaid")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub body_places: bool,
     /// Whether it may have fewer than eight bytes, so that the leak guard finds it by accident.
-    #[serde(default, skip_serializing_if = "is_unsaid")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub short: bool,
     /// Whether AWS's signature may leave out the body.
-    #[serde(default, skip_serializing_if = "is_unsaid")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned_payload: bool,
     /// A token's life, when it is to be shorter than what is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,11 +102,6 @@ impl SecretGrant {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_unsaid(said: &bool) -> bool {
-    !said
 }
 
 fn asked_term<'a>(asked: &'a SecretRequest, name: &str) -> Option<&'a Term> {

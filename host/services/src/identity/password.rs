@@ -6,6 +6,8 @@
 //! the memory nor the cores; 2. whether somebody is known makes no difference to what is computed.
 //! *Never*: rules on kinds of characters, or a password that ends by the calendar (NIST SP 800-63B §3.1.1.2).
 
+use std::sync::Arc;
+
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use aws_lc_rs::rand;
@@ -162,8 +164,8 @@ impl Cost {
 /// Hashes and compares, a few at once.
 pub(super) struct Passwords {
     cost: Cost,
-    places: Semaphore,
-    waiting: Semaphore,
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     /// The hash of nothing that anybody knows: what is compared with where there is no such user.
     nobodys: String,
 }
@@ -173,7 +175,12 @@ impl Passwords {
     pub(super) fn new(cost: Cost) -> Result<Self, Error> {
         let nobody = super::ticket::Ticket::new(super::ticket::Kind::Setup)?;
         let nobodys = hashed(cost, nobody.text.expose_secret())?;
-        Ok(Self { cost, places: Semaphore::new(AT_ONCE), waiting: Semaphore::new(MOST_WAITING), nobodys })
+        Ok(Self {
+            cost,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            nobodys,
+        })
     }
 
     /// The hash of a password, as PHC text with its salt and parameters.
@@ -201,9 +208,14 @@ impl Passwords {
     }
 
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
-        let _place = self.places.acquire().await.map_err(|_| Error::Busy)?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Busy)
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Busy)?;
+        let held = move || {
+            // Held until it is done, also where whoever asked has gone: a hash that was begun goes on.
+            let _held = (waiting, place);
+            work()
+        };
+        tokio::task::spawn_blocking(held).await.map_err(|_| Error::Busy)
     }
 }
 
@@ -271,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_is_turned_away_and_not_queued_for_ever() {
-        let passwords = std::sync::Arc::new(Passwords::new(Cost::USUAL).unwrap());
+        let passwords = Passwords::new(Cost::LEAST).unwrap();
         let _all = passwords.waiting.try_acquire_many(MOST_WAITING as u32).unwrap();
         let refused = passwords.verify("x".to_owned().into(), None).await;
         assert!(matches!(refused, Err(Error::Busy)));

@@ -87,7 +87,8 @@ pub(super) fn recovery_codes() -> Result<(Vec<SecretString>, Vec<Digest>), Error
 /// Which of `digests` is that of `code`. All are compared.
 pub(super) fn recovers(code: &str, digests: &[Digest]) -> Option<usize> {
     let digest = recovery_digest(code);
-    digests.iter().enumerate().filter(|(_, kept)| ticket::same(kept, &digest)).map(|(at, _)| at).last()
+    let compared = |found, (at, kept)| if ticket::same(kept, &digest) { Some(at) } else { found };
+    digests.iter().enumerate().fold(None, compared)
 }
 
 /// Whether `code` looks like one to fall back on, and not like one by the clock.

@@ -46,9 +46,8 @@ async fn it_never_widens_and_is_never_exchanged_again() {
     let made = exchange(&identity, key.text.expose_secret(), None, rig.at(0)).await.unwrap();
     let again = exchange(&identity, made.token.expose_secret(), None, rig.at(1)).await.unwrap_err();
     assert!(matches!(again, Refusal::Exchanged), "{again}");
-    for subject in
-        ["bhk_", "nonsense", &ticket::Ticket::new(ticket::Kind::Key).unwrap().text.expose_secret().to_owned()]
-    {
+    let other = ticket::Ticket::new(ticket::Kind::Key).unwrap().text;
+    for subject in ["bhk_", "nonsense", other.expose_secret()] {
         let refused = exchange(&identity, subject, None, rig.at(0)).await.unwrap_err();
         assert_eq!(refused.code(), "invalid_request", "{subject}");
     }
