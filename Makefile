@@ -57,13 +57,18 @@ peers: build guests ## Run connectors against other people's emulations of real 
 	@python3 -c 'import ensurepip' 2>/dev/null || scripts/require.sh ensurepip python3-venv
 	@target/debug/peers
 
-bench: guests ## Measure what security costs, beside what it is compared with (release build; some minutes)
+bench: guests bench-tools ## Measure what security costs, beside what it is compared with (release build; some minutes)
 	cargo build --release --workspace --bin bench --bin bulkhead
 	@target/release/bench
 
-bench-quick: guests ## The same with fewer rounds
+bench-quick: guests bench-tools ## The same with fewer rounds
 	cargo build --release --workspace --bin bench --bin bulkhead
 	@target/release/bench --quick
+
+.PHONY: bench-tools
+bench-tools: system # What the API is measured with, and beside: wrk, and wasmtime's own program
+	@scripts/require.sh wrk wrk
+	@scripts/wasmtime.sh >/dev/null
 
 soak: build guests ## Keep the host under full load for SOAK_SECONDS=600, with upstreams that die, and see whether anything grows
 	@target/debug/soak

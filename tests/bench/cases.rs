@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+mod api;
 mod bare;
 mod decision;
 mod gate;
@@ -13,6 +14,7 @@ mod record;
 mod restart;
 mod stream;
 
+pub(crate) use api::api;
 pub(crate) use decision::decision;
 pub(crate) use gate::gate;
 pub(crate) use guard::guard;

@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use harness::{Effort, Report};
 
 /// The groups of cases, in their order.
-const GROUPS: [&str; 9] = ["decision", "gate", "guard", "invoke", "isolation", "record", "restart", "many", "stream"];
+const GROUPS: [&str; 10] =
+    ["decision", "gate", "guard", "invoke", "isolation", "record", "restart", "many", "stream", "api"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -61,6 +62,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     if wanted("stream") {
         cases::stream(&mut report).await?;
+    }
+    if wanted("api") {
+        cases::api(&mut report, &effort).await?;
     }
     report.finish(&machine::description())
 }

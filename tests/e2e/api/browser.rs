@@ -44,7 +44,8 @@ fn code(secret: &str, steps: u64) -> anyhow::Result<String> {
     let mut bits = 0_u64;
     let (mut count, mut bytes) = (0, Vec::new());
     for letter in secret.bytes() {
-        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|known| *known == letter).context("not base 32")?;
+        let value =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|known| *known == letter).context("not base 32")?;
         bits = bits << 5 | value as u64;
         count += 5;
         if count >= 8 {

@@ -67,7 +67,8 @@ fn operations(document: &Value) -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let body = operation["requestBody"]["content"].as_object().map(|content| content.keys().next().unwrap().clone());
+            let body =
+                operation["requestBody"]["content"].as_object().map(|content| content.keys().next().unwrap().clone());
             let anybody = operation["security"].as_array().is_some_and(|all| all.iter().any(|one| *one == json!({})));
             found.push(Operation {
                 method: method.to_uppercase().parse().unwrap(),

@@ -37,7 +37,10 @@ async fn what_was_consented_to_is_called_over_the_api() -> anyhow::Result<()> {
     let installed = api.send(upload(&laid)?.key(&developer)).await?;
     assert_eq!(installed.status, StatusCode::CREATED, "{installed:?}");
     let digest = installed.json()?["digest"].as_str().unwrap().to_owned();
-    assert!(installed.json()?["request"]["text"].as_str().is_some_and(|text| text.contains("hostile")), "{installed:?}");
+    assert!(
+        installed.json()?["request"]["text"].as_str().is_some_and(|text| text.contains("hostile")),
+        "{installed:?}"
+    );
     assert_eq!(api.send(upload(&laid)?.key(&developer)).await?.status, StatusCode::OK, "the same is installed once");
     let listed = api.send(Ask::get("/v1/tenants/acme/releases").key(&developer)).await?.json()?;
     assert_eq!(listed["items"][0]["digest"], digest);
@@ -61,7 +64,11 @@ async fn what_was_consented_to_is_called_over_the_api() -> anyhow::Result<()> {
     let refused = api.send(grant(&etag, json!({ "all": true })).key(&developer)).await?;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "who makes a connection does not consent to it: {refused:?}");
     let unsaid = api.send(grant(&etag, json!({})).key(&operator)).await?;
-    assert_eq!((unsaid.status.as_u16(), unsaid.code().as_str()), (422, "grant-unsaid"), "all is never what is not said");
+    assert_eq!(
+        (unsaid.status.as_u16(), unsaid.code().as_str()),
+        (422, "grant-unsaid"),
+        "all is never what is not said"
+    );
     let granted = api.send(grant(&etag, json!({ "all": true, "release": digest })).key(&operator)).await?;
     assert_eq!(granted.json()?["state"], "granted", "{granted:?}");
     let stale = api.send(grant(&etag, json!({ "all": true })).key(&operator)).await?;
@@ -81,7 +88,8 @@ async fn what_was_consented_to_is_called_over_the_api() -> anyhow::Result<()> {
     let resumed = api.send(Ask::post(&format!("{one}/resume")).json(&json!({})).key(&operator)).await?;
     assert_eq!(resumed.json()?["state"], "granted", "{resumed:?}");
     assert_eq!(api.send(call().key(&user)).await?.status, StatusCode::OK);
-    let held = api.send(Ask::new(Method::DELETE, &format!("/v1/tenants/acme/releases/{digest}")).key(&developer)).await?;
+    let held =
+        api.send(Ask::new(Method::DELETE, &format!("/v1/tenants/acme/releases/{digest}")).key(&developer)).await?;
     assert_eq!((held.status.as_u16(), held.code().as_str()), (409, "release-in-use"), "{held:?}");
 
     let revoke = Ask::new(Method::DELETE, &format!("{one}/grant")).header("if-match", "*").key(&operator);

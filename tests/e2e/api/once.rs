@@ -8,9 +8,8 @@ use super::{Api, Ask};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_with_a_key_happens_once() -> anyhow::Result<()> {
     let api = Api::new().await?;
-    let ask = |key: &str, name: &str| {
-        Ask::post("/v1/tenants").json(&json!({ "name": name })).header("idempotency-key", key)
-    };
+    let ask =
+        |key: &str, name: &str| Ask::post("/v1/tenants").json(&json!({ "name": name })).header("idempotency-key", key);
     let made = api.admin(ask("one", "gamma")).await?;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     let again = api.admin(ask("one", "gamma")).await?;
@@ -72,7 +71,10 @@ async fn of_two_who_change_the_same_the_second_is_told() -> anyhow::Result<()> {
     // Who changed what, from what to what.
     let entries = api.audited("acme").await?;
     let change = entries.iter().find(|entry| entry["event"] == "change").unwrap();
-    assert_eq!((&change["before"]["environment"], &change["after"]["environment"]), (&Value::Null, &json!("production")));
+    assert_eq!(
+        (&change["before"]["environment"], &change["after"]["environment"]),
+        (&Value::Null, &json!("production"))
+    );
     Ok(())
 }
 

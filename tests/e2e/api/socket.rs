@@ -59,17 +59,51 @@ async fn a_request_that_could_be_read_in_two_ways_is_read_in_none() -> anyhow::R
     let large = format!("x: {}\r\n", "y".repeat(64 * 1024));
     let smuggled = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let cases: Vec<(&str, String, &[&str])> = vec![
-        ("two lengths", format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\ncontent-length: 44\r\n\r\n{smuggled}"), &["400"]),
-        ("a list of lengths", format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0, 44\r\n\r\n{smuggled}"), &["400"]),
-        ("a signed length", format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: +5\r\n\r\n{smuggled}"), &["400"]),
-        ("chunks that are not last", format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}"), &["400"]),
-        ("a made-up coding", format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}"), &["400"]),
+        (
+            "two lengths",
+            format!(
+                "POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\ncontent-length: 44\r\n\r\n{smuggled}"
+            ),
+            &["400"],
+        ),
+        (
+            "a list of lengths",
+            format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0, 44\r\n\r\n{smuggled}"),
+            &["400"],
+        ),
+        (
+            "a signed length",
+            format!("POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-length: +5\r\n\r\n{smuggled}"),
+            &["400"],
+        ),
+        (
+            "chunks that are not last",
+            format!(
+                "POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}"
+            ),
+            &["400"],
+        ),
+        (
+            "a made-up coding",
+            format!(
+                "POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}"
+            ),
+            &["400"],
+        ),
         ("a space before the colon", "GET /healthz HTTP/1.1\r\nhost : localhost\r\n\r\n".to_owned(), &["400"]),
         ("a folded line", "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\r\n b\r\n\r\n".to_owned(), &["400"]),
         ("a zero byte", "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\0b\r\n\r\n".to_owned(), &["400"]),
-        ("two hosts", "GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_owned(), &["400"]),
+        (
+            "two hosts",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_owned(),
+            &["400"],
+        ),
         ("no host", "GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), &["400"]),
-        ("another host", "GET /healthz HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_owned(), &["421"]),
+        (
+            "another host",
+            "GET /healthz HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_owned(),
+            &["421"],
+        ),
         ("too many fields", format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"), &["431"]),
         ("too large a head", format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{large}\r\n"), &["431"]),
         ("another version", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &["400", ""]),
@@ -156,7 +190,8 @@ async fn over_tls(address: SocketAddr, authority: &Authority, name: &str) -> any
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(address).await?;
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned())?, stream).await?;
+    let mut stream =
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned())?, stream).await?;
     let ask = format!("GET /healthz HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
     stream.write_all(ask.as_bytes()).await?;
     stream.flush().await?;
@@ -197,7 +232,8 @@ async fn what_was_begun_is_finished_when_it_stops() -> anyhow::Result<()> {
     let host = listening(|_, _| Ok(())).await?;
     let address = host.server.address();
     let mut begun = TcpStream::connect(address).await?;
-    let head = "POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n";
+    let head =
+        "POST /v1/setup HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n";
     begun.write_all(head.as_bytes()).await?;
     begun.write_all(b"{\"token\"").await?;
     let mut idle = TcpStream::connect(address).await?;
@@ -219,4 +255,3 @@ async fn what_was_begun_is_finished_when_it_stops() -> anyhow::Result<()> {
     tokio::time::timeout(PATIENCE, stopping).await???;
     Ok(())
 }
-
