@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bulkhead_core::text::plain;
 
 use super::error::Error;
+use super::remote::show::table;
 use super::report;
 use super::settings::{ConfigArguments, Loaded};
 use crate::config::{OTHERS, Origin, SETTINGS};
@@ -62,12 +63,9 @@ fn said(origin: &Origin) -> String {
 }
 
 fn variables() -> String {
-    let mut text = String::new();
-    for setting in SETTINGS {
-        let _ = writeln!(text, "{:<38} {:<28} {}", setting.variable(), setting.name(), setting.meaning.trim());
-    }
-    for (variable, meaning) in OTHERS {
-        let _ = writeln!(text, "{variable:<38} {:<28} {meaning}", "");
-    }
-    text
+    let settings =
+        SETTINGS.iter().map(|setting| vec![setting.variable(), setting.name(), setting.meaning.trim().to_owned()]);
+    let others =
+        OTHERS.iter().map(|(variable, meaning)| vec![(*variable).to_owned(), "-".to_owned(), (*meaning).to_owned()]);
+    table(settings.chain(others).collect())
 }

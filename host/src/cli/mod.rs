@@ -50,7 +50,7 @@ enum Verb {
     // From nothing to a connection that runs, in this order.
     /// Serve: keep tenants, connections and secrets, and answer over HTTP.
     Serve(serve::Arguments),
-    /// Log in at a server, with the setup token or an API key.
+    /// Log in at a server: with the setup token, an API key, or as a person.
     Login(remote::login::Arguments),
     /// Make a connection, which may do nothing yet, and show what it asks for.
     Connect(remote::connect::Arguments),

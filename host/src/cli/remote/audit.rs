@@ -58,7 +58,10 @@ async fn tail(session: &Session, path: &[&str], entries: usize, follow: bool) ->
     items.reverse();
     show(session.output, &items)?;
     let mut last = items.last().and_then(number);
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(PAUSE).await;
         let mut asked = Asked::get(path).with("limit", PAGE);
         if let Some(last) = last {
@@ -69,7 +72,6 @@ async fn tail(session: &Session, path: &[&str], entries: usize, follow: bool) ->
         show(session.output, &items)?;
         last = items.last().and_then(number).or(last);
     }
-    Ok(())
 }
 
 fn number(entry: &Value) -> Option<u64> {

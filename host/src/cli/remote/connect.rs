@@ -13,6 +13,9 @@ use crate::cli::local::{AT_FILE, Text};
 use crate::cli::report;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  bulkhead connect ./crm --config @config.json\n  bulkhead connect acme/crm@1.4.0 --name crm-eu --tenant beta"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     whose: Whose,

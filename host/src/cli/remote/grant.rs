@@ -14,13 +14,17 @@ use crate::cli::error::Error;
 use crate::cli::report;
 
 #[derive(clap::Args)]
+#[command(
+    group(clap::ArgGroup::new("what").required(true).args(["all", "from"])),
+    after_help = "Examples:\n  bulkhead grant crm --all\n  bulkhead grant crm --from grant.toml --yes"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     whose: Whose,
     /// The connection.
     connection: ConnectionId,
     /// Grant all that it asks for, but for what takes lines of its own: plain http, private addresses and the like.
-    #[arg(long, conflicts_with = "from", required_unless_present = "from")]
+    #[arg(long)]
     all: bool,
     /// Grant what this file says: a grant in TOML.
     #[arg(long, value_name = "FILE")]

@@ -18,6 +18,9 @@ use crate::cli::settings::ConfigArguments;
 use crate::cli::source::Place;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  bulkhead login --setup\n  bulkhead login --server https://bulkhead.example.com --key @key.txt\n  bulkhead login --user ada --tenant acme"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     asking: Asking,

@@ -15,6 +15,9 @@ use crate::cli::error::Error;
 use crate::cli::report;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  bulkhead policy put no-weekends --from weekends.cedar\n  bulkhead policy test --principal acme/user/ada --permission connection:invoke --resource crm"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     whose: Whose,
