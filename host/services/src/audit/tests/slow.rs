@@ -53,7 +53,7 @@ async fn what_comes_while_a_write_fails_has_its_place_back_once() {
         recent: Mutex::default(),
     };
     let shared = Arc::clone(&audit.shared);
-    let writer = std::thread::spawn(move || super::super::flush::run(&shared));
+    let writer = std::thread::spawn(move || flush::run(&shared));
     let subject = acme();
     let loaded = Log::load(&audit.shared, &subject);
     // The chain's end is stored first, which is let fail or not by nobody: it is there already.
