@@ -66,7 +66,7 @@ bench-quick: guests bench-tools ## The same with fewer rounds
 	@target/release/bench --quick
 
 .PHONY: bench-tools
-bench-tools: system # What the API is measured with, and beside: wrk, and wasmtime's own program
+bench-tools: system ## Make sure that wrk and wasmtime are there, with which the API is measured and compared
 	@scripts/require.sh wrk wrk
 	@scripts/wasmtime.sh >/dev/null
 

@@ -12,7 +12,7 @@ const FLOOD: u64 = 300;
 /// A tenant's log may have this many bytes here: some dozens of records.
 const QUOTA: Size = Size::kib(16);
 /// What is reserved for a record.
-const RESERVED: u64 = 512;
+const RESERVED: u64 = 1280;
 
 /// The calls that were turned away with each code, and how many entries say so.
 fn turned(entries: &[What<'_>], code: &str) -> (u64, usize) {
