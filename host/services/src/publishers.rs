@@ -2,7 +2,7 @@
 //!
 //! *Invariants*: 1. a name has one owner, a tenant or the platform; 2. whoever first installs a release under a name that is nobody's
 //! has it from then on, in the same change; 3. only the operator gives a name to somebody else.
-//! Callers: `releases` → [`claim`]; `http/publishers.rs` → [`Publishers`].
+//! Callers: `releases` → `claim`; `http/publishers.rs` → [`Publishers`].
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! *Why Argon2id with 32 MiB and two passes*: OWASP's least is 19 MiB and two. This takes a log-in some tens of milliseconds, and
 //! whoever steals the hashes as much for each guess, on memory that a graphics card has little of.
-//! *Invariants*: 1. at most [`AT_ONCE`] are hashed at once and [`MOST_WAITING`] wait, so that a flood of log-ins takes neither
+//! *Invariants*: 1. at most `AT_ONCE` are hashed at once and `MOST_WAITING` wait, so that a flood of log-ins takes neither
 //! the memory nor the cores; 2. whether somebody is known makes no difference to what is computed.
 //! *Never*: rules on kinds of characters, or a password that ends by the calendar (NIST SP 800-63B §3.1.1.2).
 
