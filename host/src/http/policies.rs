@@ -196,7 +196,11 @@ async fn test(call: Call<OfTenant, Json<Question>>) -> Result<Reply<Explanation>
         Some(roles) => roles,
         None => control.identity.roles_of(&call.by, &principal).await?,
     };
-    let tenant = tenant.unwrap_or(call.at.tenant);
+    let tenant = tenant.unwrap_or_else(|| call.at.tenant.clone());
+    if !call.at.tenant.is_platform() && tenant != call.at.tenant {
+        // Before anything is looked up: whether there is such a tenant is nobody else's business.
+        return Err(access::Error::Elsewhere.into());
+    }
     let resource = resource.map_or_else(|| Resource::of(tenant.clone()), |name| Resource::named(tenant.clone(), name));
     let resource = super::attributes::of(control, resource, permission).await?;
     let actor = Actor {

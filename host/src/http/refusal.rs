@@ -101,6 +101,7 @@ impl From<access::Error> for Problem {
             Error::Store(error) => return error.into(),
             Error::TooMany | Error::LocksOut => StatusCode::CONFLICT,
             Error::Elsewhere => StatusCode::FORBIDDEN,
+            Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         told(status, error.code(), error.blame(), &error, error.next_step())

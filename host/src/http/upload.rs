@@ -3,6 +3,8 @@
 //! *Invariants*: 1. each part is there at most once, within its largest size, and nothing else is; 2. what arrives is bounded as it
 //! arrives, whatever it says of its length; 3. an upload that stops is given up.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -32,6 +34,31 @@ const LONGEST: Duration = Duration::from_secs(10 * 60);
 
 /// Places of uploads.
 static PLACES: Semaphore = Semaphore::const_new(MOST);
+/// Paths under which something is uploaded. Each tenant has its own, and uploads one release at a time, so that one that is slow on
+/// purpose takes no other's place.
+static UNDER_WAY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Leave to upload a release, until it is dropped.
+pub(super) struct Place {
+    _one: SemaphorePermit<'static>,
+    path: String,
+}
+
+impl Place {
+    /// One for that path, unless it has one, or all are taken.
+    fn take(path: &str) -> Option<Self> {
+        let one = PLACES.try_acquire().ok()?;
+        let path = path.to_owned();
+        let free = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        free.then_some(Self { _one: one, path })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+    }
+}
 
 /// The parts of a release.
 pub(super) struct Upload {
@@ -40,14 +67,14 @@ pub(super) struct Upload {
     pub(super) schema: String,
     pub(super) component: Vec<u8>,
     /// Given back when it was installed.
-    pub(super) place: SemaphorePermit<'static>,
+    pub(super) place: Place,
 }
 
 impl Input for Upload {
     async fn read(head: &Head, body: Body) -> Result<(Self, Digest), Problem> {
         input::is_of(&head.headers, "multipart/form-data")?;
         let busy = || Problem::unavailable("busy", "as many releases are uploaded as may be at once", LONGEST_PAUSE);
-        let place = PLACES.try_acquire().map_err(|_| busy())?;
+        let place = Place::take(head.uri.path()).ok_or_else(busy)?;
         let mut request = Request::new(body);
         *request.headers_mut() = head.headers.clone();
         // Bounded below, part by part.
@@ -75,7 +102,7 @@ impl Input for Upload {
     }
 }
 
-async fn parts(mut form: Multipart, place: SemaphorePermit<'static>) -> Result<Upload, Problem> {
+async fn parts(mut form: Multipart, place: Place) -> Result<Upload, Problem> {
     let (mut manifest, mut schema, mut component) = (None, None, None);
     while let Some(field) = in_time(form.next_field()).await? {
         let (slot, most) = match field.name() {

@@ -1,7 +1,9 @@
 //! What every request passes, whatever it asks for: each rule is seen to hold, and to let through what keeps it.
 
 use bulkhead::http::limits::{Rate, Rates};
-use bulkhead_core::Role;
+use bulkhead_core::id::TenantId;
+use bulkhead_core::{Permission, Resource, Role};
+use futures::StreamExt as _;
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -183,5 +185,67 @@ async fn the_setup_token_is_good_once_and_on_this_machine() -> anyhow::Result<()
     assert_eq!(again.status, StatusCode::UNAUTHORIZED, "{again:?}");
     std::fs::write(&path, &token)?;
     assert_eq!(api.send(ask(&token)).await?.status, StatusCode::UNAUTHORIZED, "also where the file is put back");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_put_out_while_their_request_arrives_is_not_served() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let admin = api.account("acme", "adm", &[Role::TenantAdmin]).await?;
+    api.account("acme", "ci", &[Role::Developer]).await?;
+    let keys = "/v1/tenants/acme/service-accounts/ci/keys";
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let parts = [r#"{"name":"late","scopes":["#, r#""*"]}"#];
+    let rest = async move {
+        let _ = wait.await;
+        Ok::<_, std::io::Error>(parts[1])
+    };
+    let body = futures::stream::iter([Ok(parts[0])]).chain(futures::stream::once(rest));
+    let slow = Ask::post(keys).body("application/json", axum::body::Body::from_stream(body)).key(&admin);
+    let meanwhile = async {
+        let gone = api.admin(Ask::new(Method::DELETE, "/v1/tenants/acme/service-accounts/adm")).await?;
+        anyhow::ensure!(gone.status == StatusCode::NO_CONTENT, "{gone:?}");
+        // Longer than it holds who somebody is.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let _ = go.send(());
+        Ok(())
+    };
+    let (answer, done) = tokio::join!(api.send(slow), meanwhile);
+    done?;
+    assert_eq!(answer?.status, StatusCode::UNAUTHORIZED);
+    let made = api.admin(Ask::get(keys)).await?.json()?;
+    assert_eq!(made["items"].as_array().map(Vec::len), Some(1), "{made}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_and_a_question_tell_nothing_of_other_tenants() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    for (name, owner) in [("mine-one", "acme"), ("mine-two", "acme"), ("rival-one", "beta"), ("rival-two", "beta")] {
+        let resource = Resource::named(TenantId::platform(), name);
+        let by = api.clearance(Permission::PublisherAssign, resource, std::time::SystemTime::now()).await?;
+        api.control.publishers.assign(by, owner.parse()?, None).await?;
+    }
+    let developer = api.account("acme", "dev", &[Role::Developer]).await?;
+    let (mut seen, mut next) = (Vec::new(), Some("/v1/tenants/acme/publishers?limit=1".to_owned()));
+    while let Some(page) = next {
+        let page = api.send(Ask::get(&page).key(&developer)).await?.json()?;
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        assert_eq!(items.len(), 1, "{page}");
+        seen.push(items[0]["name"].as_str().unwrap().to_owned());
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    assert_eq!(seen, ["mine-one", "mine-two"]);
+    let auditor = api.account("acme", "aud", &[Role::Auditor]).await?;
+    let ask = async |tenant: &str| {
+        let question =
+            json!({ "principal": "acme/user/x", "roles": [], "permission": "connection:read", "tenant": tenant });
+        let path = "/v1/tenants/acme/policies/test";
+        let answer = api.send(Ask::post(path).json(&question).key(&auditor)).await?;
+        anyhow::Ok((answer.status, answer.code()))
+    };
+    let (other, nobody) = (ask("beta").await?, ask("nosuch").await?);
+    assert_eq!(other.0, StatusCode::FORBIDDEN, "{other:?}");
+    assert_eq!(other, nobody);
     Ok(())
 }

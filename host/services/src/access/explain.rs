@@ -71,6 +71,8 @@ impl Policies {
         let draft = match case.draft {
             None => None,
             Some((name, text)) => {
+                // Parsing takes up to a second of a core, on threads that the store needs too.
+                let _draft = self.drafts.try_acquire().map_err(|_| Error::Busy)?;
                 let policy = Policy { name, text, created: super::policies::seconds(now), updated: 0 };
                 self.readable(tenant, &policy).await?;
                 let set = self.set_with(tenant, &policy).await?;

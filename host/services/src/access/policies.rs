@@ -13,7 +13,7 @@ use bulkhead_core::{Permission, Wish};
 use bulkhead_storage::record::{self, Listed};
 use bulkhead_storage::{Batch, Record, Space, Stored};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use super::judge::{Draft, Outcome};
 use super::kept;
@@ -51,6 +51,8 @@ pub struct Policies {
     access: Arc<Access>,
     /// One change at a time, so that their number and size hold.
     turn: Arc<Mutex<()>>,
+    /// Drafts that are looked at: one at a time.
+    pub(super) drafts: Semaphore,
 }
 
 /// A policy as the audit log shows it: where its text is too long for an entry, the digest still says which it was.
@@ -63,7 +65,7 @@ struct Shown<'a> {
 impl Policies {
     /// Those that `access` decides by.
     pub fn new(changes: Arc<Changes>, access: Arc<Access>) -> Self {
-        Self { changes, access, turn: Arc::default() }
+        Self { changes, access, turn: Arc::default(), drafts: Semaphore::new(1) }
     }
 
     /// Where all that a policy may speak of is said, in Cedar's own language.

@@ -150,6 +150,8 @@ impl Identity {
         let principal = target(&by, Kind::ServiceAccount)?;
         let _turn = self.admins_turn(&principal.tenant).await;
         let stored = self.account(&principal).await?;
+        // Who holds less does not put out who holds more.
+        self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         self.not_the_last_admin(&principal).await?;
         let batch = Batch::new().remove(&holder::key(&principal), &stored);
         let batch = self.without_credentials(batch, &principal, Goes::All).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulkhead_core::id::Digest;
 use bulkhead_core::principal::Kind;
-use bulkhead_core::{Permission, Principal, Scopes};
+use bulkhead_core::{Permission, Principal, Role, Scopes};
 use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use secrecy::SecretString;
@@ -155,6 +155,11 @@ impl Identity {
         by.for_(Permission::KeyRevoke)?;
         let (principal, id) = key_of(&by)?;
         let stored = self.key_row(&principal, &id).await?;
+        let roles = self.holder(&principal).await?.map(|holder| holder.roles).unwrap_or_default();
+        if roles.contains(&Role::PlatformAdmin) {
+            // Without their keys, nobody might be left who runs the host.
+            self.may_confer(&by, &roles, &stored.record.key.scopes).await?;
+        }
         let key = holder::credential(&principal, &id);
         let mut batch = Batch::new().remove(&key, &stored);
         batch.delete(Used::SPACE, &key);

@@ -177,6 +177,8 @@ impl Identity {
         let principal = target(&by, Kind::Identity)?;
         let _turn = self.admins_turn(&principal.tenant).await;
         let stored = self.registered(&principal).await?;
+        // Who holds less does not put out who holds more.
+        self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         self.not_the_last_admin(&principal).await?;
         let mut batch = Batch::new().remove(&holder::key(&principal), &stored);
         let Registered { issuer, subject, .. } = &stored.record;

@@ -223,6 +223,8 @@ impl Identity {
         let principal = target(&by, Kind::User)?;
         let _turn = self.admins_turn(&principal.tenant).await;
         let stored = self.user(&principal).await?;
+        // Who holds less does not put out who holds more.
+        self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         self.not_the_last_admin(&principal).await?;
         let factor = record::load::<Factor>(self.store(), &holder::key(&principal)).await?;
         let batch = Batch::new().remove(&holder::key(&principal), &stored);

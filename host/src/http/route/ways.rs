@@ -1,7 +1,7 @@
 //! The three ways in to a handler: with a clearance, as whoever one is, and as whoever comes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,10 @@ use super::super::limits::Left;
 use super::super::problem::Problem;
 use super::super::{actor, attributes, etag};
 use super::{Anybody, Call, Output, Own, Place, Reply, Terms, USUAL_TIME};
+
+/// How long it holds who somebody is and what they may. A body may take longer to come; then both are asked again, so that whoever was
+/// put out meanwhile is not served.
+const HOLDS: Duration = Duration::from_millis(250);
 
 pub(super) async fn cleared<P, B, Q, R, H, F>(
     shared: Arc<Shared>,
@@ -38,20 +42,24 @@ where
         Ok(known) => known,
         Err(problem) => return problem.into_response(),
     };
-    let (head, actor, left) = known;
+    let (mut head, mut actor, left) = known;
+    let mut asked = Instant::now();
     let answer = async {
         let Path(at) = Path::<P>::from_request_parts(&mut parts, &()).await.map_err(|_| Problem::not_found())?;
         // What is made has its name in its body. Whoever may not make it learns that first, and not what is wrong with the body.
         let (mut body, mut read) = (Some(body), None);
         if terms.named_by_body {
             read = Some(B::read(&parts, body.take().unwrap_or_default()).await);
+            if asked.elapsed() > HOLDS {
+                (actor, asked) = again(&shared, &parts, &mut head).await?;
+            }
         }
         let name = read.as_ref().and_then(|read| read.as_ref().ok()).and_then(|(body, _)| body.name());
         let resource = name.map_or_else(|| at.resource(), |name| at.making(name));
         let resource = attributes::of(&shared.control, resource, permission).await?;
         let wish = Wish { permission, resource };
         let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
-        let by = shared.control.access.authorize(&actor, wish, circumstances).await?;
+        let mut by = shared.control.access.authorize(&actor, wish.clone(), circumstances).await?;
         let query = query(&parts)?;
         let wanted = etag::wanted(&parts.headers)?;
         if terms.revised && wanted.is_none() {
@@ -61,6 +69,11 @@ where
             (Some(read), _) => read?,
             (None, body) => B::read(&parts, body.unwrap_or_default()).await?,
         };
+        if asked.elapsed() > HOLDS {
+            (actor, _) = again(&shared, &parts, &mut head).await?;
+            let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
+            by = shared.control.access.authorize(&actor, wish, circumstances).await?;
+        }
         let key = if terms.writes { idempotency::key(&parts.headers)? } else { None };
         let once = match &key {
             Some(key) => {
@@ -98,13 +111,17 @@ where
     F: Future<Output = Result<Reply<R>, Problem>> + Send + 'static,
 {
     let (parts, body) = request.into_parts();
-    let (head, actor, left) = match known(&shared, &parts).await {
+    let (mut head, mut actor, left) = match known(&shared, &parts).await {
         Ok(known) => known,
         Err(problem) => return problem.into_response(),
     };
+    let asked = Instant::now();
     let answer = async {
         query::<()>(&parts)?;
         let (body, _) = B::read(&parts, body).await?;
+        if asked.elapsed() > HOLDS {
+            (actor, _) = again(&shared, &parts, &mut head).await?;
+        }
         let work = handler(Own { shared, actor, body, head, parts });
         let reply = finished(terms.time, work).await?;
         reply.into_response(terms.status)
@@ -146,6 +163,12 @@ async fn known(shared: &Shared, parts: &Parts) -> Result<(Head, Actor, Left), Pr
             Err(problem)
         }
     }
+}
+
+/// Who asks, as of now.
+async fn again(shared: &Shared, parts: &Parts, head: &mut Head) -> Result<(Actor, Instant), Problem> {
+    head.now = SystemTime::now();
+    Ok((actor::authenticate(shared, parts, head).await?, Instant::now()))
 }
 
 fn query<Q: DeserializeOwned>(parts: &Parts) -> Result<Q, Problem> {

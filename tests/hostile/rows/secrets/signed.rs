@@ -44,7 +44,7 @@ fn made(siege: &Siege) -> [Attempt; 2] {
         ),
         get(siege.bank("/read/token")).header("authorization", "Bearer <jwt:id>").read(&json!({
             "request": format!("GET {host} /read/token"),
-            "headers": [["authorization", { "alg": "ES256", "typ": "JWT", "claims": claims, "seconds": 60 }]],
+            "headers": [["authorization", { "typ": "JWT", "alg": "ES256", "claims": claims, "seconds": 60 }]],
         })),
     ]
 }

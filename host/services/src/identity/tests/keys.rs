@@ -264,3 +264,22 @@ async fn when_the_store_fails_nobody_is_known() {
     rig.store.apply(batch).await.unwrap();
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Unavailable));
 }
+
+#[tokio::test]
+async fn who_holds_less_does_not_put_out_who_holds_more() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    let (one, two) = ("platform/service-account/one", "platform/service-account/two");
+    account(&identity, one, &[Role::PlatformAdmin]).await;
+    account(&identity, two, &[Role::PlatformAdmin]).await;
+    let made = new_key(&identity, one, "*").await;
+    let of_key = credential_resource(&principal(one), &made.key.id);
+    let by = |role, permission, resource| clearance_of("platform/user/low", role, permission, resource);
+    let delete = Permission::ServiceAccountDelete;
+    let refused = identity.delete_account(by(Role::TenantAdmin, delete, resource(&principal(one)))).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    let refused = identity.revoke_key(by(Role::TenantAdmin, Permission::KeyRevoke, of_key.clone())).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    identity.revoke_key(by(Role::PlatformAdmin, Permission::KeyRevoke, of_key)).await.unwrap();
+    identity.delete_account(by(Role::PlatformAdmin, delete, resource(&principal(one)))).await.unwrap();
+}
