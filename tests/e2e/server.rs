@@ -147,14 +147,22 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
         (laid.path().display().to_string(), format!("@{}", laid.path().join("config.json").display()));
     let said = served.done(&["connect", &format!("{folder}/."), "--config", &config, "--name", "crm"]).await?;
     ensure!(said.contains("connection `crm` of acme: it may do nothing yet"), "{said}");
-    ensure!(said.contains("because \"") && said.contains("bulkhead grant crm --all"), "{said}");
+    ensure!(
+        said.contains("because \"")
+            && said.contains("plain-http = true")
+            && said.contains("bulkhead grant crm --from grant.toml"),
+        "{said}"
+    );
     let token = laid.path().join("token");
     std::fs::write(&token, Options::default().token)?;
     let from = format!("@{}", token.display());
     // Nothing runs before anybody consented, and no secret is taken.
     served.run(&["connection", "check", "crm"]).await?.refused(17, &[]);
     // Nor is anything granted without a word, where nobody can be asked.
-    served.run(&["grant", "crm", "--all"]).await?.failed(2, &["add --yes"]);
+    served.run(&["grant", "crm"]).await?.failed(2, &["what of it", "bulkhead grant crm --from grant.toml"]);
+    served.run(&["grant", "crm", "--all", "--leave-out"]).await?.failed(2, &["add --yes"]);
+    // Nor less than all, where all was said.
+    served.run(&["grant", "crm", "--all", "--yes"]).await?.failed(6, &["without TLS", "--leave-out"]);
     let grant = laid.path().join("grant.toml").display().to_string();
     let said = served.done(&["grant", "crm", "--from", &grant, "--yes"]).await?;
     ensure!(said.contains("granted: `crm` of acme") && said.contains("bulkhead secret set crm token"), "{said}");

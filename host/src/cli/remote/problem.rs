@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::cli::error::{Code, Error};
 
-/// Most characters of a server's text that are shown.
-const LONGEST: usize = 2000;
+/// Most characters of a server's text that are shown: a ready grant is among them.
+const LONGEST: usize = 8000;
 
 /// What the answer with this status and this body means.
 pub(crate) fn read(status: u16, problem: &Value, headers: &HeaderMap, server: &str) -> Error {
