@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     let config = config(&arguments.config)?;
     let found = match is_folder(&arguments.release) {
         true => {

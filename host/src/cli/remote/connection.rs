@@ -98,7 +98,7 @@ const FIELDS: &[Column] = &[
 ];
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     let output = session.output;
     let all = ["v1", "tenants", tenant.as_str(), "connections"];
     let of = |named: &'_ Named| [&all.map(str::to_owned)[..], &[named.connection.to_string()]].concat();

@@ -50,7 +50,7 @@ pub(crate) struct Revoke {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     let base = ["v1", "tenants", tenant.as_str(), "connections", arguments.connection.as_str()];
     let asked = session.send(Asked::get(&[&base[..], &["request"]].concat())).await?;
     if session.output == Output::Table {
@@ -110,7 +110,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 pub(crate) async fn revoke(arguments: &Revoke) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     confirmed(&format!("Take back all that `{}` of {tenant} was granted?", arguments.connection), arguments.yes)?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", arguments.connection.as_str(), "grant"];
     let gone = session.remove(&path).await?;
