@@ -131,7 +131,9 @@ async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_
     // Put back, it is worth nothing.
     std::fs::write(&token, kept)?;
     served.run(&words).await?.refused(14, &[]);
-    served.done(&["logout"]).await?;
+    // The key is nowhere else.
+    served.run(&["logout"]).await?.failed(2, &["would be lost", "bulkhead key create", "--yes"]);
+    served.done(&["logout", "--yes"]).await?;
     served.run(&["whoami"]).await?.refused(14, &["not logged in"]);
     Ok(())
 }
@@ -142,7 +144,12 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     let port = acme.address().port();
     let laid = Laid::new(ACME, port, &json!({ "base_url": format!("http://localhost:{port}") }))?;
     let served = Served::start().await?;
-    served.set_up().await?;
+    served.done(&["login", "--server", &served.url, "--setup"]).await?;
+    // No customer is guessed.
+    served.run(&["connection", "list"]).await?.failed(2, &["which tenant", "bulkhead tenant use NAME"]);
+    let said = served.done(&["tenant", "create", "acme", "--environment", "staging"]).await?;
+    ensure!(said.contains("bulkhead tenant use acme"), "{said}");
+    served.done(&["tenant", "use", "acme"]).await?;
     let (folder, config) =
         (laid.path().display().to_string(), format!("@{}", laid.path().join("config.json").display()));
     let said = served.done(&["connect", &format!("{folder}/."), "--config", &config, "--name", "crm"]).await?;
