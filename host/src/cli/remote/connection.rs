@@ -141,12 +141,19 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Verb::Upgrade { named, to } => {
             let found = release::find(&session, &tenant, to).await?;
+            let now = session.get(&strs(&of(named))).await?;
+            if now.get("release").is_some_and(|release| *release == json!(found.digest))
+                && now.get("pending").is_none_or(Value::is_null)
+            {
+                return output.done(&now, &format!("connection `{}` is on that release already", named.connection));
+            }
             let upgraded = session.post(&with(&of(named), "upgrade"), json!({ "release": found.digest })).await?;
             told(&session, &tenant, &upgraded, named, "is upgraded").await
         }
         Verb::Rollback(named) => {
             let back = session.act(&with(&of(named), "rollback")).await?;
-            told(&session, &tenant, &back, named, "is back on the release it had before").await
+            let release = back.get("release").and_then(Value::as_str).unwrap_or("the release it had before");
+            told(&session, &tenant, &back, named, &format!("is back on {release}")).await
         }
         Verb::Delete { named, yes } => {
             confirmed(
