@@ -181,6 +181,10 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
         secrets["items"][0]["name"] == "token" && !secrets.to_string().contains(&Options::default().token),
         "{secrets}"
     );
+    served.run(&["secret", "list"]).await?.failed(2, &["bulkhead secret list CONNECTION"]);
+    let said = served.done(&["connection", "upgrade", "crm", "--to", "bulkhead/acme-crm"]).await?;
+    ensure!(said.contains("on that release already"), "{said}");
+    served.run(&["whoami", "--server", "nonsense"]).await?.failed(2, &["`nonsense` is no server's URL"]);
     let streams = served.done(&["connection", "discover", "crm"]).await?;
     ensure!(streams.contains("contacts"), "{streams}");
     let actions = served.done(&["invoke", "crm"]).await?;
@@ -191,7 +195,7 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     let found = served.json(&["doctor"]).await?;
     ensure!(found.to_string().contains("plain-http-grant"), "{found}");
     served.done(&["connection", "pause", "crm", "--why", "a look"]).await?;
-    served.run(&["connection", "check", "crm"]).await?.refused(13, &[]);
+    served.run(&["connection", "check", "crm"]).await?.refused(13, &["bulkhead connection resume crm"]);
     served.done(&["connection", "resume", "crm"]).await?;
     served.done(&["connection", "check", "crm"]).await?;
     served.done(&["revoke", "crm", "--yes"]).await?;

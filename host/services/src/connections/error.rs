@@ -143,9 +143,9 @@ impl Error {
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::NoConsent(name) => format!("read what it asks for and consent: `bulkhead grant {name}`"),
             Self::Paused { quarantined: true, .. } => {
-                "find out what its connector did; then let it go on: `bulkhead connection resume`".to_owned()
+                "find out what its connector did; then let it go on: `bulkhead connection resume CONNECTION`".to_owned()
             }
-            Self::Paused { .. } => "let it go on: `bulkhead connection resume`".to_owned(),
+            Self::Paused { .. } => "let it go on: `bulkhead connection resume CONNECTION`".to_owned(),
             Self::OwnWord { name, grant, .. } => format!(
                 "say it: put what you agree to of this into grant.toml, and then `bulkhead grant {name} --from grant.toml`. \
                  To leave it out: `bulkhead grant {name} --all --leave-out`\n{grant}"
@@ -153,7 +153,7 @@ impl Error {
             Self::WhichRelease { .. } => "name the release that you read the request of".to_owned(),
             Self::AnotherConnector(..) => "make a connection of its own for it".to_owned(),
             Self::SecretNotGranted(name) => format!("grant it first: add `[secrets.{name}]` to the grant"),
-            Self::NoValue(name) => format!("enter it: `bulkhead secret set CONNECTION {name}`"),
+            Self::NoValue(name) => format!("enter it: `bulkhead secret set CONNECTION {name} --from @FILE`"),
             Self::Connect(connection::Error::Refused(Refusal::Imports(_))) => {
                 "the grant leaves out what the component cannot be loaded without: grant more of what it asks for"
                     .to_owned()
