@@ -132,8 +132,11 @@ async fn what_was_consented_to_runs_and_nothing_else_does() -> anyhow::Result<()
     let count = json!({});
     let refused = plane.call("acme/crm", "count-contacts", &count).await?;
     ensure!(matches!(refused, Err(connections::Error::NoConsent(_))));
-    // All is not all that an operator can open.
-    ensure!(plane.grant("acme/crm", Consent::All).await?? == State::Granted);
+    // All is not all that an operator can open, and nothing is left out in silence.
+    let refused = plane.grant("acme/crm", Consent::All).await?;
+    ensure!(refused.is_err_and(|error| error.code() == "own-word-needed"
+        && error.next_step().is_some_and(|next| next.contains("plain-http = true"))));
+    ensure!(plane.grant("acme/crm", Consent::AllBut).await?? == State::Granted);
     plane.set("acme/crm", "token", &Options::default().token).await?;
     let refused = plane.call("acme/crm", "count-contacts", &count).await?;
     ensure!(refused.is_err_and(|error| error.code() == "imports-not-granted"));

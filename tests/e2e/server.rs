@@ -131,7 +131,9 @@ async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_
     // Put back, it is worth nothing.
     std::fs::write(&token, kept)?;
     served.run(&words).await?.refused(14, &[]);
-    served.done(&["logout"]).await?;
+    // The key is nowhere else.
+    served.run(&["logout"]).await?.failed(2, &["would be lost", "bulkhead key create", "--yes"]);
+    served.done(&["logout", "--yes"]).await?;
     served.run(&["whoami"]).await?.refused(14, &["not logged in"]);
     Ok(())
 }
@@ -142,19 +144,32 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     let port = acme.address().port();
     let laid = Laid::new(ACME, port, &json!({ "base_url": format!("http://localhost:{port}") }))?;
     let served = Served::start().await?;
-    served.set_up().await?;
+    served.done(&["login", "--server", &served.url, "--setup"]).await?;
+    // No customer is guessed.
+    served.run(&["connection", "list"]).await?.failed(2, &["which tenant", "bulkhead tenant use NAME"]);
+    let said = served.done(&["tenant", "create", "acme", "--environment", "staging"]).await?;
+    ensure!(said.contains("bulkhead tenant use acme"), "{said}");
+    served.done(&["tenant", "use", "acme"]).await?;
     let (folder, config) =
         (laid.path().display().to_string(), format!("@{}", laid.path().join("config.json").display()));
     let said = served.done(&["connect", &format!("{folder}/."), "--config", &config, "--name", "crm"]).await?;
     ensure!(said.contains("connection `crm` of acme: it may do nothing yet"), "{said}");
-    ensure!(said.contains("because \"") && said.contains("bulkhead grant crm --all"), "{said}");
+    ensure!(
+        said.contains("because \"")
+            && said.contains("plain-http = true")
+            && said.contains("bulkhead grant crm --from grant.toml"),
+        "{said}"
+    );
     let token = laid.path().join("token");
     std::fs::write(&token, Options::default().token)?;
     let from = format!("@{}", token.display());
     // Nothing runs before anybody consented, and no secret is taken.
     served.run(&["connection", "check", "crm"]).await?.refused(17, &[]);
     // Nor is anything granted without a word, where nobody can be asked.
-    served.run(&["grant", "crm", "--all"]).await?.failed(2, &["add --yes"]);
+    served.run(&["grant", "crm"]).await?.failed(2, &["what of it", "bulkhead grant crm --from grant.toml"]);
+    served.run(&["grant", "crm", "--all", "--leave-out"]).await?.failed(2, &["add --yes"]);
+    // Nor less than all, where all was said.
+    served.run(&["grant", "crm", "--all", "--yes"]).await?.failed(6, &["without TLS", "--leave-out"]);
     let grant = laid.path().join("grant.toml").display().to_string();
     let said = served.done(&["grant", "crm", "--from", &grant, "--yes"]).await?;
     ensure!(said.contains("granted: `crm` of acme") && said.contains("bulkhead secret set crm token"), "{said}");
@@ -166,6 +181,10 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
         secrets["items"][0]["name"] == "token" && !secrets.to_string().contains(&Options::default().token),
         "{secrets}"
     );
+    served.run(&["secret", "list"]).await?.failed(2, &["bulkhead secret list CONNECTION"]);
+    let said = served.done(&["connection", "upgrade", "crm", "--to", "bulkhead/acme-crm"]).await?;
+    ensure!(said.contains("on that release already"), "{said}");
+    served.run(&["whoami", "--server", "nonsense"]).await?.failed(2, &["`nonsense` is no server's URL"]);
     let streams = served.done(&["connection", "discover", "crm"]).await?;
     ensure!(streams.contains("contacts"), "{streams}");
     let actions = served.done(&["invoke", "crm"]).await?;
@@ -176,7 +195,7 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     let found = served.json(&["doctor"]).await?;
     ensure!(found.to_string().contains("plain-http-grant"), "{found}");
     served.done(&["connection", "pause", "crm", "--why", "a look"]).await?;
-    served.run(&["connection", "check", "crm"]).await?.refused(13, &[]);
+    served.run(&["connection", "check", "crm"]).await?.refused(13, &["bulkhead connection resume crm"]);
     served.done(&["connection", "resume", "crm"]).await?;
     served.done(&["connection", "check", "crm"]).await?;
     served.done(&["revoke", "crm", "--yes"]).await?;

@@ -5,6 +5,8 @@
 //! 2. an opening that the manifest does not ask for is an error, since it would read as power that does not exist.
 //! Callers: CLI, services → here → `secret`, `power`.
 
+mod entire;
+
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;

@@ -48,6 +48,30 @@ pub struct Request {
     pub dubious: Vec<String>,
     /// Whether anything was granted at all.
     pub granted: bool,
+    /// What takes the operator's own word, so that it is not part of granting all.
+    pub own_word: Vec<String>,
+    /// A grant of all of it, with what takes the operator's own word, in TOML. What only they can say is empty there.
+    pub entire: String,
+}
+
+/// What takes the operator's own word of what `manifest` asks.
+pub(crate) fn own_word(manifest: &Manifest) -> Vec<String> {
+    let egress = manifest.egress.iter().filter_map(|asked| {
+        let Egress { destination, needs, .. } = Egress::new(asked, Vec::new());
+        needs.map(|needs| format!("{destination}, {needs}"))
+    });
+    let secrets = Grant::entire(manifest).secrets.into_iter().filter_map(|(name, granted)| {
+        let words = granted.own_words();
+        (!words.is_empty()).then(|| format!("the secret {name}: {}", words.join(", ")))
+    });
+    let mut all: Vec<String> = egress.chain(secrets).collect();
+    all.dedup();
+    all
+}
+
+/// A grant of all that `manifest` asks, with what takes the operator's own word, for this release.
+pub(crate) fn entire(manifest: &Manifest, release: Digest) -> String {
+    Grant { release: Some(release), ..Grant::entire(manifest) }.written()
 }
 
 /// Requests that it wants to send to one destination.
@@ -118,6 +142,8 @@ impl Request {
             traffic: plain_traffic(manifest, grant.is_some(), power),
             dubious: Vec::new(),
             granted: grant.is_some(),
+            own_word: own_word(manifest),
+            entire: entire(manifest, digest),
         }
     }
 

@@ -193,7 +193,9 @@ impl Error {
     pub fn next_step(&self) -> Option<String> {
         Some(match self {
             Self::NotYours(name) => {
-                format!("publish under a name of your own, or ask the operator: `bulkhead publisher assign {name}`")
+                format!(
+                    "publish under a name of your own, or ask the operator: `bulkhead publisher assign {name} --to TENANT`"
+                )
             }
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::Store(error) => return error.next_step(),

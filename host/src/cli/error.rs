@@ -366,5 +366,8 @@ pub(crate) fn word(capability: Capability) -> &'static str {
 }
 
 pub(crate) fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| if line.is_empty() { String::new() } else { format!("  {line}") })
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -90,6 +90,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             folders.unsaid()?;
             remote::secret::list(&whose(tenant), connection).await
         }
+        // Whoever is logged in at a server means what is there, unless they say otherwise.
+        Verb::List { of: None, connection: None, folders, .. }
+            if folders.unsaid().is_ok() && remote::kept::Logins::load()?.find(None).is_some() =>
+        {
+            Err(Error::new(Code::Usage, "whose secrets?").next(
+                "of a server's connection: bulkhead secret list CONNECTION\nof the vault on this machine: bulkhead secret list --data DIR",
+            ))
+        }
         Verb::List { of: None, tenant, connection, folders } => {
             let tenant = tenant.clone().unwrap_or_else(TenantId::local);
             let entries = folders.open().await?.list(&tenant, connection.as_ref()).await?;

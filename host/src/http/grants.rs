@@ -33,9 +33,12 @@ pub struct Consenting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::ReleaseDigest>)]
     pub release: Option<Digest>,
-    /// All that is asked for, but for what takes an operator's own word.
+    /// All that is asked for. Where some of it takes an operator's own word, this is refused, unless that is left out.
     #[serde(default)]
     pub all: bool,
+    /// Of all, leave out what takes an operator's own word.
+    #[serde(default)]
+    pub leave_out: bool,
     /// Some of it: the text of a grant in TOML, or its keys as an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Value>,
@@ -66,13 +69,14 @@ async fn show(call: Call<AtConnection>) -> Result<Reply<Granted>, Problem> {
 
 async fn grant(call: Call<AtConnection, Json<Consenting>>) -> Result<Reply<Connection>, Problem> {
     let revision = call.revision();
-    let Json(Consenting { release, all, grant }) = call.body;
-    let consent = match (all, grant) {
-        (true, None) => Consent::All,
-        (false, Some(Value::String(text))) => Consent::Toml(text),
-        (false, Some(object @ Value::Object(_))) => Consent::Json(object),
+    let Json(Consenting { release, all, leave_out, grant }) = call.body;
+    let consent = match (all, leave_out, grant) {
+        (true, false, None) => Consent::All,
+        (true, true, None) => Consent::AllBut,
+        (false, false, Some(Value::String(text))) => Consent::Toml(text),
+        (false, false, Some(object @ Value::Object(_))) => Consent::Json(object),
         _ => {
-            let either = "say either `all`, or a `grant`, which is TOML text or an object";
+            let either = "say either `all`, which may `leave_out` what takes your own word, or a `grant`, which is TOML text or an object";
             return Err(Problem::invalid("grant-unsaid", either));
         }
     };

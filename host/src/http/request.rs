@@ -39,6 +39,10 @@ pub struct Request {
     pub dubious: Vec<String>,
     /// Whether anything was granted at all.
     pub granted: bool,
+    /// What takes the operator's own word, so that granting all is refused, or leaves it out.
+    pub own_word: Vec<String>,
+    /// A grant of all of it, with what takes the operator's own word, in TOML. What only they can say is empty there.
+    pub entire: String,
 }
 
 /// Requests that it wants to send to one destination.
@@ -108,6 +112,8 @@ impl From<consent::Request> for Request {
             traffic: request.traffic,
             dubious: request.dubious,
             granted: request.granted,
+            own_word: request.own_word,
+            entire: request.entire,
         }
     }
 }

@@ -50,6 +50,32 @@ pub struct SecretGrant {
 }
 
 impl SecretGrant {
+    /// All that `asked` asks, with what takes the operator's own word. What only they can say is empty.
+    pub(crate) fn entire(asked: &SecretRequest, plain_http: bool) -> Self {
+        let open = |name: &str| matches!(asked_term(asked, name), Some(Term::Granted)).then(String::new);
+        Self {
+            plain_http,
+            body_places: matches!(&asked.way, Way::Places(places) if places.iter().any(super::Place::is_in_body)),
+            kid: open("kid"),
+            iss: open("iss"),
+            sub: open("sub"),
+            aud: open("aud"),
+            scope: open("scope"),
+            region: open("region"),
+            service: open("service"),
+            ..Self::default()
+        }
+    }
+
+    /// What of the operator's own word is in it, in plain words.
+    pub fn own_words(&self) -> Vec<String> {
+        let flags = [(self.plain_http, "without TLS"), (self.body_places, "in bodies")];
+        let flags = flags.into_iter().filter(|(said, _)| *said).map(|(_, what)| what.to_owned());
+        let terms =
+            self.terms().into_iter().filter(|(_, said)| said.is_some()).map(|(name, _)| format!("its `{name}`"));
+        flags.chain(terms).collect()
+    }
+
     /// What it says of the term `name`.
     pub(crate) fn says(&self, name: &str) -> Option<&str> {
         self.terms().into_iter().find(|(known, _)| *known == name).and_then(|(_, said)| said)

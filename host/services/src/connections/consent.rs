@@ -1,7 +1,7 @@
 //! Grants and takes back: the separate act by which a connection gets power.
 //!
-//! *Invariants*: 1. whoever grants says which release they read the request of, where there are two; 2. granting all is said, and is
-//! never what happens when nothing is said; 3. once a grant is given or taken back for the release that runs, what was granted to the
+//! *Invariants*: 1. whoever grants says which release they read the request of, where there are two; 2. granting all is said, is
+//! never what happens when nothing is said, and leaves nothing out unless that is said too; 3. once a grant is given or taken back for the release that runs, what was granted to the
 //! one before is forgotten, so that going back is no way around it.
 
 use bulkhead_capabilities::life::End;
@@ -26,8 +26,10 @@ pub struct Agreement {
 /// What of a request is agreed to.
 #[derive(Debug, Clone)]
 pub enum Consent {
-    /// All but what takes an operator's own word, such as plain http.
+    /// All. Where some of it takes an operator's own word, such as plain http, this is refused.
     All,
+    /// All but what takes an operator's own word, which is left out.
+    AllBut,
     /// What a grant says, as JSON with the keys of a grant's TOML.
     Json(Value),
     /// What a grant says, as TOML.
@@ -74,6 +76,13 @@ impl Connections {
         };
         let described = self.releases.described(&terms.release).await?;
         super::fits(&described, &terms.config)?;
+        if matches!(consent, Consent::All) {
+            let left = crate::consent::own_word(&described.manifest);
+            if !left.is_empty() {
+                let grant = crate::consent::entire(&described.manifest, terms.release.digest);
+                return Err(Error::OwnWord { name: owner.connection, left, grant });
+            }
+        }
         let grant = consent.read(&described.manifest)?;
         let grant = Grant { release: Some(terms.release.digest), ..grant };
         // What it would take to run, so that it is told now and not at the first call.
@@ -109,7 +118,7 @@ impl Consent {
     /// The release that is named in a grant itself.
     fn release(&self) -> Result<Option<Digest>, Error> {
         let named = match self {
-            Self::All => None,
+            Self::All | Self::AllBut => None,
             Self::Json(json) => json.get("release").and_then(Value::as_str).map(str::to_owned),
             Self::Toml(text) => {
                 #[derive(serde::Deserialize)]
@@ -127,7 +136,7 @@ impl Consent {
     /// The grant, within what `manifest` asks.
     fn read(&self, manifest: &bulkhead_core::Manifest) -> Result<Grant, Error> {
         match self {
-            Self::All => Ok(Grant::whole(manifest)),
+            Self::All | Self::AllBut => Ok(Grant::whole(manifest)),
             Self::Json(json) => {
                 let grant: Grant =
                     serde_json::from_value(json.clone()).map_err(|error| Error::Grant(error.to_string()))?;

@@ -39,6 +39,8 @@ pub enum Error {
     Misfit(#[from] Misfit),
     #[error("this is not a grant: {0}")]
     Grant(String),
+    #[error("granting all would leave out what takes your own word: {}", left.join("; "))]
+    OwnWord { name: ConnectionId, left: Vec<String>, grant: String },
     #[error("the grant is for the release {granted}, and what can be consented to is {}", shown(.possible))]
     WhichRelease { granted: String, possible: Vec<Digest> },
     #[error("the release is of `{0}`, and the connection of `{1}`")]
@@ -95,6 +97,7 @@ impl Error {
             Self::Paused { quarantined: true, .. } => "quarantined",
             Self::Paused { .. } => "paused",
             Self::Misfit(_) | Self::Grant(_) => "grant-invalid",
+            Self::OwnWord { .. } => "own-word-needed",
             Self::WhichRelease { .. } => "grant-release",
             Self::AnotherConnector(..) => "another-connector",
             Self::NoWayBack => "no-way-back",
@@ -140,13 +143,17 @@ impl Error {
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::NoConsent(name) => format!("read what it asks for and consent: `bulkhead grant {name}`"),
             Self::Paused { quarantined: true, .. } => {
-                "find out what its connector did; then let it go on: `bulkhead connection resume`".to_owned()
+                "find out what its connector did; then let it go on: `bulkhead connection resume CONNECTION`".to_owned()
             }
-            Self::Paused { .. } => "let it go on: `bulkhead connection resume`".to_owned(),
+            Self::Paused { .. } => "let it go on: `bulkhead connection resume CONNECTION`".to_owned(),
+            Self::OwnWord { name, grant, .. } => format!(
+                "say it: put what you agree to of this into grant.toml, and then `bulkhead grant {name} --from grant.toml`. \
+                 To leave it out: `bulkhead grant {name} --all --leave-out`\n{grant}"
+            ),
             Self::WhichRelease { .. } => "name the release that you read the request of".to_owned(),
             Self::AnotherConnector(..) => "make a connection of its own for it".to_owned(),
             Self::SecretNotGranted(name) => format!("grant it first: add `[secrets.{name}]` to the grant"),
-            Self::NoValue(name) => format!("enter it: `bulkhead secret set CONNECTION {name}`"),
+            Self::NoValue(name) => format!("enter it: `bulkhead secret set CONNECTION {name} --from @FILE`"),
             Self::Connect(connection::Error::Refused(Refusal::Imports(_))) => {
                 "the grant leaves out what the component cannot be loaded without: grant more of what it asks for"
                     .to_owned()

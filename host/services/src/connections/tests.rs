@@ -143,6 +143,24 @@ async fn a_grant_may_narrow_and_never_widen() {
 }
 
 #[tokio::test]
+async fn granting_all_leaves_nothing_out_unless_that_is_said() {
+    let fixture = Fixture::new().await;
+    let before = fixture.grant(Consent::All, None).await.unwrap();
+    let more = "[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\npaths = [\"/\"]\nwhy = \"w\"\n";
+    let next = plant(fixture.store(), "acme", &manifest(WRITES, more), SCHEMA, &[]).await;
+    fixture.upgrade(next).await.unwrap();
+    let refused = fixture.grant(Consent::All, Some(next)).await.unwrap_err();
+    assert!(refused.to_string().contains("http://localhost:80"), "{refused}");
+    assert_eq!(fixture.get().await.terms, before.terms);
+    // What it says to write is a grant of all.
+    let Error::OwnWord { grant, .. } = refused else { panic!("{refused}") };
+    let all = fixture.grant(Consent::Toml(grant), None).await.unwrap().terms.grant.unwrap();
+    assert_eq!((all.release, all.egress.len()), (Some(next), 2));
+    let less = fixture.grant(Consent::AllBut, None).await.unwrap().terms.grant.unwrap();
+    assert_eq!(less.egress.len(), 1);
+}
+
+#[tokio::test]
 async fn a_grant_is_for_one_release() {
     let fixture = Fixture::new().await;
     let other = Digest::of(&[b"other"]);

@@ -156,7 +156,17 @@ impl Client {
             };
             return Ok(Answer { value, headers });
         }
-        let problem = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let mut problem = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if problem.get("code").is_some_and(|code| code == "connection-paused")
+            && let Some(problem) = problem.as_object_mut()
+        {
+            let next = || Value::from("let it go on: bulkhead connection resume CONNECTION");
+            problem.entry("next_step").or_insert_with(next);
+        }
+        let named = asked.path.iter().skip_while(|part| **part != "connections").nth(1);
+        if let (Some(name), Some(Value::String(next))) = (named, problem.get_mut("next_step")) {
+            *next = next.replace(" CONNECTION", &format!(" {name}"));
+        }
         Err(super::problem::read(status.as_u16(), &problem, &headers, self.server()))
     }
 
@@ -247,7 +257,9 @@ pub(crate) fn base(text: &str) -> Result<Url, Error> {
         let bare = url.username().is_empty() && url.password().is_none();
         bare && url.query().is_none() && url.fragment().is_none() && url.path() == "/" && url.host().is_some()
     });
-    let url = url.ok_or_else(|| no_url("it"))?;
+    // What may hold a password is not repeated.
+    let shown = if text.contains('@') { "it" } else { text };
+    let url = url.ok_or_else(|| no_url(shown))?;
     let here = url.host_str().is_some_and(|host| {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -257,7 +269,7 @@ pub(crate) fn base(text: &str) -> Result<Url, Error> {
         "http" if here => Ok(url),
         "http" => Err(Error::new(Code::Usage, "a credential would go to another machine in the clear")
             .next("write https://; only a server on this machine is asked without TLS")),
-        _ => Err(no_url("it")),
+        _ => Err(no_url(shown)),
     }
 }
 

@@ -7,7 +7,7 @@ use bulkhead_core::text::plain;
 use serde_json::{Map, Value, json};
 
 use super::show::Output;
-use super::{Whose, release};
+use super::{Whose, grant, release};
 use crate::cli::error::{Code, Error};
 use crate::cli::local::{AT_FILE, Text};
 use crate::cli::report;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     let config = config(&arguments.config)?;
     let found = match is_folder(&arguments.release) {
         true => {
@@ -57,9 +57,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     }
     report::print(&format!("connection `{name}` of {tenant}: it may do nothing yet\n"))?;
     print_request(&made)?;
-    report::print(&format!(
-        "to grant all of this: bulkhead grant {name} --all\nto grant some of it:  bulkhead grant {name} --from grant.toml\n"
-    ))
+    report::print(&plain(&format!("{}\n", grant::ways(&name, grant::request(&made)))))
 }
 
 /// Whether a release is named by a folder: what begins like a path is one, and nothing else.

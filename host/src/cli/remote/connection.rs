@@ -1,11 +1,11 @@
 //! `bulkhead connection`: what is installed for a tenant, and how it goes on.
 
-use bulkhead_core::id::ConnectionId;
+use bulkhead_core::id::{ConnectionId, TenantId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::show::{Column, Output, confirmed};
-use super::{Session, Whose, connect, release};
+use super::{Session, Whose, connect, grant, release};
 use crate::cli::error::Error;
 use crate::cli::local::Text;
 use crate::cli::report;
@@ -98,7 +98,7 @@ const FIELDS: &[Column] = &[
 ];
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let (session, tenant) = arguments.whose.open().await?;
+    let (session, tenant) = arguments.whose.open_customer().await?;
     let output = session.output;
     let all = ["v1", "tenants", tenant.as_str(), "connections"];
     let of = |named: &'_ Named| [&all.map(str::to_owned)[..], &[named.connection.to_string()]].concat();
@@ -121,7 +121,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         Verb::Configure { named, config } => {
             let body = json!({ "config": connect::config(config)? });
             let changed = session.change(Method::PATCH, &strs(&of(named)), body).await?;
-            told(&session, &changed, named, "is configured anew")
+            told(&session, &tenant, &changed, named, "is configured anew").await
         }
         Verb::Check(named) => {
             let checked = session.act(&with(&of(named), "check")).await?;
@@ -133,20 +133,27 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Verb::Pause { named, why } => {
             let paused = session.post(&with(&of(named), "pause"), json!({ "why": why })).await?;
-            told(&session, &paused, named, "is paused")
+            told(&session, &tenant, &paused, named, "is paused").await
         }
         Verb::Resume(named) => {
             let resumed = session.act(&with(&of(named), "resume")).await?;
-            told(&session, &resumed, named, "goes on")
+            told(&session, &tenant, &resumed, named, "goes on").await
         }
         Verb::Upgrade { named, to } => {
             let found = release::find(&session, &tenant, to).await?;
+            let now = session.get(&strs(&of(named))).await?;
+            if now.get("release").is_some_and(|release| *release == json!(found.digest))
+                && now.get("pending").is_none_or(Value::is_null)
+            {
+                return output.done(&now, &format!("connection `{}` is on that release already", named.connection));
+            }
             let upgraded = session.post(&with(&of(named), "upgrade"), json!({ "release": found.digest })).await?;
-            told(&session, &upgraded, named, "is upgraded")
+            told(&session, &tenant, &upgraded, named, "is upgraded").await
         }
         Verb::Rollback(named) => {
             let back = session.act(&with(&of(named), "rollback")).await?;
-            told(&session, &back, named, "is back on the release it had before")
+            let release = back.get("release").and_then(Value::as_str).unwrap_or("the release it had before");
+            told(&session, &tenant, &back, named, &format!("is back on {release}")).await
         }
         Verb::Delete { named, yes } => {
             confirmed(
@@ -160,7 +167,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// What became of it, and what it waits for.
-fn told(session: &Session, answer: &Value, named: &Named, done: &str) -> Result<(), Error> {
+async fn told(session: &Session, tenant: &TenantId, answer: &Value, named: &Named, done: &str) -> Result<(), Error> {
     let waits = answer.pointer("/pending/difference").filter(|difference| !difference.is_null());
     let (Some(difference), Output::Table) = (waits, session.output) else {
         return session.output.done(answer, &format!("connection `{}` {done}", named.connection));
@@ -174,7 +181,9 @@ fn told(session: &Session, answer: &Value, named: &Named, done: &str) -> Result<
         }
         None => text.push_str(&format!("  {difference}\n")),
     }
-    text.push_str(&format!("to grant it: bulkhead grant {} --all, or --from grant.toml\n", named.connection));
+    let asked =
+        session.get(&["v1", "tenants", tenant.as_str(), "connections", named.connection.as_str(), "request"]).await?;
+    text.push_str(&format!("{}\n", grant::ways(named.connection.as_str(), grant::request(&asked))));
     report::print(&bulkhead_core::text::plain(&text))
 }
 

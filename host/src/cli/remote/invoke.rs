@@ -11,7 +11,7 @@ use crate::cli::report;
 
 /// Prints the actions that `connection` offers.
 pub(crate) async fn describe(whose: &Whose, connection: &ConnectionId) -> Result<(), Error> {
-    let (session, tenant) = whose.open().await?;
+    let (session, tenant) = whose.open_customer().await?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "describe"];
     let answer = session.act(&path).await?;
     report::print_json(answer.get("actions").unwrap_or(&answer))
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     input: Value,
     idempotency_key: Option<&str>,
 ) -> Result<(), Error> {
-    let (session, tenant) = whose.open().await?;
+    let (session, tenant) = whose.open_customer().await?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "invoke"];
     let mut asked = Asked::post(&path, json!({ "action": action, "input": input }));
     if let Some(key) = idempotency_key {

@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
 pub(crate) struct Logout {
     #[command(flatten)]
     asking: Asking,
+    /// That it is meant, where the key may be lost with it.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(clap::Args)]
@@ -56,6 +59,9 @@ pub(crate) struct Whoami {
     #[command(flatten)]
     asking: Asking,
 }
+
+/// Whose key `login --setup` gets.
+const FIRST_ADMIN: &str = "platform/service-account/admin";
 
 const FIELDS: &[Column] = &[
     ("server", "/server"),
@@ -100,8 +106,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let me = client.send(Asked::get(&["v1", "me"])).await?.value;
     let principal = me.get("principal").and_then(Value::as_str).unwrap_or_default().to_owned();
     let own = principal.parse::<Principal>().ok().map(|principal| principal.tenant);
-    let tenant = arguments.tenant.clone().or(own);
     let server = client.server().to_owned();
+    // An operator goes on with the customer that was chosen; a server that is set up has none yet.
+    let chosen = logins.find(Some(&server)).and_then(|login| login.tenant.clone());
+    let chosen = chosen.filter(|_| arguments.setup.is_none() && own.as_ref().is_some_and(TenantId::is_platform));
+    let tenant = arguments.tenant.clone().or(chosen).or(own);
     logins.insert(Login { server: server.clone(), credential, principal: principal.clone(), tenant, ca });
     logins.store()?;
     report::print(&bulkhead_core::text::plain(&format!("logged in at {server} as {principal}\n")))
@@ -109,6 +118,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 
 pub(crate) async fn logout(arguments: &Logout) -> Result<(), Error> {
     let login = arguments.asking.login()?;
+    let is_key = matches!(login.credential, Credential::Key(_));
+    if is_key && login.principal == FIRST_ADMIN && !arguments.yes {
+        let why = "the first administrator's key is kept here alone, and would be lost";
+        return Err(Error::new(Code::Usage, why).next(
+            "make another one first: bulkhead key create service-account/admin --tenant platform --name TEXT --out FILE\n\
+             if there is another one, or it is meant, add --yes",
+        ));
+    }
     if let Credential::Session { .. } = login.credential {
         let end = Asked::new(reqwest::Method::DELETE, &["v1", "sessions", "current"]);
         Client::of(&login)?.send(end).await?;
@@ -118,7 +135,7 @@ pub(crate) async fn logout(arguments: &Logout) -> Result<(), Error> {
     logins.store()?;
     report::print(&format!("logged out at {}: the credential is forgotten here\n", login.server))?;
     if let Credential::Key(_) = login.credential {
-        report::note("the key itself goes on to be valid elsewhere: `bulkhead key revoke` ends it");
+        report::note("the key itself goes on to be valid elsewhere: `bulkhead key revoke HOLDER ID` ends it");
     }
     Ok(())
 }

@@ -136,6 +136,16 @@ impl Whose {
         };
         Ok((session, tenant))
     }
+
+    /// The same, for what customers have: the operator's own tenant is meant only where that was said.
+    pub(crate) async fn open_customer(&self) -> Result<(Session, TenantId), Error> {
+        let (session, tenant) = self.open().await?;
+        if tenant.is_platform() && self.tenant.is_none() && source::variable("BULKHEAD_TENANT").is_err() {
+            return Err(Error::new(Code::Usage, "which tenant is meant? `platform` is the operator's own")
+                .next("name the tenant: --tenant NAME, or `bulkhead tenant use NAME`"));
+        }
+        Ok((session, tenant))
+    }
 }
 
 impl Session {

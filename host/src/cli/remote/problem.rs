@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::cli::error::{Code, Error};
 
-/// Most characters of a server's text that are shown.
-const LONGEST: usize = 2000;
+/// Most characters of a server's text that are shown: a ready grant is among them.
+const LONGEST: usize = 8000;
 
 /// What the answer with this status and this body means.
 pub(crate) fn read(status: u16, problem: &Value, headers: &HeaderMap, server: &str) -> Error {
@@ -23,7 +23,7 @@ pub(crate) fn read(status: u16, problem: &Value, headers: &HeaderMap, server: &s
     let stale = text("code").as_deref() == Some("reauthentication-needed");
     let next = stale.then(|| "prove again who you are: `bulkhead login --user NAME`".to_owned());
     let next = next.or_else(|| text("next_step")).or_else(|| match (status, wait) {
-        (401, _) => Some("log in: `bulkhead login`".to_owned()),
+        (401, _) => Some("log in: `bulkhead login --key @FILE`, or as a person with --user NAME".to_owned()),
         (429 | 503, Some(seconds)) => Some(format!("try again in {seconds} s")),
         (412 | 428, _) => Some("somebody else changed it: look at it, and try again".to_owned()),
         _ => None,
@@ -40,7 +40,9 @@ pub(crate) fn read(status: u16, problem: &Value, headers: &HeaderMap, server: &s
 /// What a status says; and where a connector was called, what became of it, as when it is run by hand.
 fn code(status: u16, code: &str, denied: bool) -> Code {
     match (status, code) {
-        (_, "connection-paused" | "connection-ended") => return Code::Ended,
+        (_, "imports-not-granted") => return Code::Imports,
+        (_, "no-role") => return Code::WrongWorld,
+        (_, "paused" | "quarantined" | "connection-paused" | "connection-ended") => return Code::Ended,
         (424, "secret-leaked") => return Code::Denied,
         (424, code) if code.starts_with("limit-") => return Code::Limit,
         (424, _) if denied => return Code::Denied,
@@ -89,6 +91,9 @@ mod tests {
         check(424, json!({ "detail": "x", "code": "limit-cpu", "next_step": "denied" }), Code::Limit, "x");
         check(424, json!({ "detail": "x", "code": "connector-crashed" }), Code::Crashed, "x");
         check(409, json!({ "detail": "x", "code": "connection-paused" }), Code::Ended, "x");
+        check(409, json!({ "detail": "x", "code": "quarantined" }), Code::Ended, "x");
+        check(409, json!({ "detail": "x", "code": "imports-not-granted" }), Code::Imports, "x");
+        check(409, json!({ "detail": "x", "code": "no-role" }), Code::WrongWorld, "x");
     }
 
     #[test]

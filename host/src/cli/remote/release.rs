@@ -158,7 +158,13 @@ fn choose(items: &[Value], text: &str) -> Result<Found, Error> {
         let named = full == name || full.split_once('/').is_some_and(|(_, short)| short == name);
         named && version.is_none_or(|version| of(item, "version") == version)
     };
-    let found: Vec<&Value> = items.iter().filter(is_meant).collect();
+    // What the tenant and the platform both have is one release: the tenant's own, which is listed first.
+    let mut found: Vec<&Value> = Vec::new();
+    for item in items.iter().filter(is_meant) {
+        if !found.iter().any(|known| known.get("digest") == item.get("digest")) {
+            found.push(item);
+        }
+    }
     match found.as_slice() {
         [one] => Found::of(one),
         [] => Err(Error::new(Code::Missing, format!("no release `{text}` is installed")).next(
@@ -206,5 +212,7 @@ mod tests {
         check("acme/desk", Err(Code::Usage));
         check("acme/desk@3.0.0", Err(Code::Missing));
         check("desk-", Err(Code::Missing));
+        let items = [items[2].clone(), items[2].clone()];
+        assert_eq!(choose(&items, "crm").map(|found| found.digest).ok().as_deref(), Some("d3"));
     }
 }

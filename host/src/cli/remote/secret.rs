@@ -29,7 +29,7 @@ pub(crate) async fn enter(
     value: &SecretString,
     again: bool,
 ) -> Result<(), Error> {
-    let (session, tenant) = whose.open().await?;
+    let (session, tenant) = whose.open_customer().await?;
     let secrets = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "secrets", name.as_str()];
     let value = json!({ "value": value.expose_secret() });
     let asked = match again {
@@ -43,14 +43,14 @@ pub(crate) async fn enter(
 
 /// Lists what is said of a connection's secrets.
 pub(crate) async fn list(whose: &Whose, connection: &ConnectionId) -> Result<(), Error> {
-    let (session, tenant) = whose.open().await?;
+    let (session, tenant) = whose.open_customer().await?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "secrets"];
     session.output.list(&session.all(&path).await?, COLUMNS)
 }
 
 /// Removes one.
 pub(crate) async fn remove(whose: &Whose, connection: &ConnectionId, name: &SecretName) -> Result<(), Error> {
-    let (session, tenant) = whose.open().await?;
+    let (session, tenant) = whose.open_customer().await?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "secrets", name.as_str()];
     let gone = session.send(Asked::new(Method::DELETE, &path)).await?.value;
     session.output.done(&gone, &format!("removed `{name}` of {tenant}/{connection}"))

@@ -75,6 +75,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             if *is_used {
                 remember(&session, &arguments.asking, name)?;
                 said.push_str(", which client verbs act on from now on");
+            } else {
+                said.push_str(&format!(". To have client verbs act on it: bulkhead tenant use {name}"));
             }
             output.done(&made, &said)
         }
