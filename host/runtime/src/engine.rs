@@ -21,9 +21,15 @@ use crate::compile::{Compiler, Works};
 use crate::prepare::{self, Prepared};
 use crate::shelf::Shelf;
 
-/// How long a guest computes before it yields to others, and so at the most before it waits for its first turn. Forty times the
-/// smallest call, so that few are interrupted; and long beside a task switch.
-pub(crate) const SLICE: Duration = Duration::from_millis(1);
+/// How often the clock ticks.
+const TICK: Duration = Duration::from_millis(1);
+/// How many ticks a guest may compute until before it waits for its first turn. The first may come at once: with one alone, of
+/// calls that last a tenth of a tick every tenth would be interrupted, and those are a tenant's slowest.
+pub(crate) const FIRST_TICKS: u64 = 2;
+/// How many ticks a turn lasts. Each end of one wakes another guest, maybe on the other core, beside whatever runs there.
+pub(crate) const SLICE_TICKS: u64 = 5;
+/// How long a guest computes in its turn before it yields to others: short beside a person's patience, long beside a task switch.
+pub(crate) const SLICE: Duration = TICK.saturating_mul(SLICE_TICKS as u32);
 /// A guest's stack, in bytes: wasmtime's own default, written down because deep recursion is cut off here.
 const STACK: usize = 512 * 1024;
 /// What a guest's calls into the host run on, its own stack included, in bytes.
@@ -190,7 +196,7 @@ impl Ticker {
         let (stop, stopped) = std::sync::mpsc::channel();
         // A thread and not a task: a task would wait behind the very guests it has to interrupt.
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(SLICE) {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
                 match engine.upgrade() {
                     Some(engine) => engine.increment_epoch(),
                     None => return,

@@ -18,7 +18,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::admission::{Admitted, Entry};
 use crate::compartment::{BESIDE, Compartment, MOST_HANDLES};
-use crate::engine::MEMORY_KEPT;
+use crate::engine::{FIRST_TICKS, MEMORY_KEPT, SLICE_TICKS};
 use crate::limiter::{Limiter, Refused};
 use crate::memory::Held;
 use crate::meter::{Metered, Wiping};
@@ -201,14 +201,14 @@ impl Connection {
         store.limiter(|compartment| &mut compartment.limiter);
         store.set_hostcall_fuel(most);
         store.set_max_component_handles(MOST_HANDLES);
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(FIRST_TICKS);
         // A guest that used up its slice goes to the back of the executor's queue. It may be computing after it returned, when
         // what it returned is in the host's memory already.
         store.epoch_deadline_callback(move |mut store| {
             let limiter = &mut store.data_mut().limiter;
             limiter.moves_on();
             match limiter.pass(most) {
-                Ok(()) => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+                Ok(()) => Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(tokio::task::yield_now()))),
                 Err(whose) => Err(wasmtime::format_err!("for what it may return, {whose} no memory left")),
             }
         });
