@@ -9,7 +9,7 @@ version=$(sed -n '/^name = "wasmtime"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lo
 if [[ $("$tools/bin/wasmtime" --version 2>/dev/null) != "wasmtime $version"* ]]; then
     echo "building wasmtime $version into $tools, which takes some minutes, once" >&2
     cargo install wasmtime-cli --version "$version" --locked --no-default-features \
-        --features serve,run,compile,cranelift,component-model,pooling-allocator,parallel-compilation,disable-logging \
+        --features serve,run,compile,cranelift,component-model,component-model-async,pooling-allocator,parallel-compilation \
         --root "$tools" --target-dir "$tools/build" >&2
 fi
 echo "$tools/bin/wasmtime"

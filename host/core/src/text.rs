@@ -90,6 +90,9 @@ pub fn plain_json(json: &str) -> std::borrow::Cow<'_, str> {
 
 /// `text` with treacherous characters replaced, but for line breaks and tabs.
 pub fn plain(text: &str) -> String {
+    if !text.chars().any(is_treacherous) {
+        return text.to_owned();
+    }
     let shown = |c: char| if is_treacherous(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
 }

@@ -32,6 +32,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Two years: what browsers ask of those whose names they know beforehand.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=63072000");
+/// Most fields that an answer's head gets here.
+const MOST_ADDED: usize = 11;
 /// Longest and shortest id of a request that a caller gives.
 const LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 
@@ -130,6 +132,8 @@ fn leave(shared: &Shared, id: &str, mut response: Response) -> Response {
     }
     let draining = shared.draining.load(Ordering::Relaxed);
     let headers = response.headers_mut();
+    // Room for all that is added here, at once.
+    headers.reserve(MOST_ADDED);
     if let Some(left) = left
         && !headers.contains_key("ratelimit")
     {

@@ -189,7 +189,7 @@ impl Route {
     {
         let handle: Arc<Handler> = Arc::new(move |shared, terms, request| {
             let handler = handler.clone();
-            Box::pin(async move { ways::cleared(shared, terms, permission, handler, request).await })
+            Box::pin(ways::cleared(shared, terms, permission, handler, request))
         });
         let mut route = Self::new::<B, R>(method, path, (id, summary), Door::Cleared(permission), handle);
         route.query = Q::parameters();
@@ -210,7 +210,7 @@ impl Route {
     {
         let handle: Arc<Handler> = Arc::new(move |shared, terms, request| {
             let handler = handler.clone();
-            Box::pin(async move { ways::own(shared, terms, handler, request).await })
+            Box::pin(ways::own(shared, terms, handler, request))
         });
         Self::new::<B, R>(method, path, (id, summary), Door::Own, handle)
     }
@@ -230,7 +230,7 @@ impl Route {
     {
         let handle: Arc<Handler> = Arc::new(move |shared, terms, request| {
             let handler = handler.clone();
-            Box::pin(async move { ways::open(shared, terms, handler, request).await })
+            Box::pin(ways::open(shared, terms, handler, request))
         });
         Self::new::<B, R>(method, path, (id, summary), Door::Open(reason), handle)
     }

@@ -236,7 +236,12 @@ impl Who {
 impl Text {
     /// `text`, cut off and made plain.
     pub fn new(text: &str) -> Self {
-        Self(cut(&text::plain(text).replace(['\n', '\t'], " "), LONGEST_TEXT).to_owned())
+        let mut plain = text::plain(text);
+        if plain.contains(['\n', '\t']) {
+            plain = plain.replace(['\n', '\t'], " ");
+        }
+        plain.truncate(plain.floor_char_boundary(LONGEST_TEXT));
+        Self(plain)
     }
 
     /// The text.

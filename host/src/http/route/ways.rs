@@ -85,7 +85,8 @@ where
             }
             None => None,
         };
-        let work = handler(Call { shared: Arc::clone(&shared), by, at, query, body, head, key, wanted });
+        // What a handler keeps while it works is some kilobytes, which are not to be moved about.
+        let work = Box::pin(handler(Call { shared: Arc::clone(&shared), by, at, query, body, head, key, wanted }));
         let status = terms.status;
         let work = async move { work.await.and_then(|reply| reply.into_response(status)) };
         match once {
