@@ -21,7 +21,7 @@ const NONE_AT_ALL: &str = "";
 
 /// Who asks.
 pub(super) async fn authenticate(shared: &Shared, parts: &Parts, head: &Head) -> Result<Actor, Problem> {
-    let origin = origin(shared, &parts.headers);
+    let origin = origin(head, &parts.headers);
     match shared.control.identity.authenticate(presented(parts, &origin), &seen(head)).await {
         // Whoever was let in while their tenant was being removed went with it.
         Ok(actor) if is_there(shared, &actor.principal.tenant).await? => Ok(actor),
@@ -53,16 +53,16 @@ pub(super) fn failed(shared: &Shared, error: identity::Error, head: &Head) -> Pr
 }
 
 /// Our own origin, as a browser that asked for this sees it. `Host` was judged at the door.
-pub(super) fn origin(shared: &Shared, headers: &HeaderMap) -> String {
+pub(super) fn origin(head: &Head, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (scheme, usual) = if shared.tls { ("https", ":443") } else { ("http", ":80") };
+    let (scheme, usual) = if head.tls { ("https", ":443") } else { ("http", ":80") };
     // A browser leaves out the usual port.
     format!("{scheme}://{}", host.strip_suffix(usual).unwrap_or(host).to_ascii_lowercase())
 }
 
 /// When, from where, and by which request.
 pub(super) fn seen(head: &Head) -> Seen<'_> {
-    Seen { from: Some(head.from), now: head.now, request: &head.id }
+    Seen { from: Some(head.from), forwarded: head.forwarded, now: head.now, request: &head.id }
 }
 
 /// What a request presents.

@@ -64,7 +64,7 @@ impl Identity {
         let noted = record::load::<Used>(self.store(), &holder::credential(&principal, shown.id)).await?;
         let actor = Actor {
             principal,
-            roles: holder.roles,
+            roles: key.roles(&holder.roles),
             scopes: key.scopes,
             credential: Credential::Key(key.id),
             proved: None,

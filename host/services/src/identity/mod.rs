@@ -49,6 +49,7 @@ use crate::changes::Changes;
 pub use error::{Error, Unknown};
 pub use forged::{Browser, Forged};
 pub use holder::{Listed, MOST_OF_TENANT, credential_resource, resource};
+pub use leaving::Ended;
 
 use error::Reason;
 use found::Failed;
@@ -69,8 +70,10 @@ pub struct Presented<'a> {
 /// When, from where, and by which request.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// The address of the peer, where it has one.
+    /// The address that the request counts for, where it has one: the peer's, or what a proxy that is believed says.
     pub from: Option<IpAddr>,
+    /// Whether a proxy handed it on: then whoever asks may be anywhere.
+    pub forwarded: bool,
     /// When.
     pub now: SystemTime,
     /// The request's id.

@@ -155,8 +155,9 @@ impl Identity {
             proved: now,
             from: seen.from,
         };
-        if let Some(stored) = self.session_of(old).await? {
-            batch = without(batch, &stored.record.principal, &stored.record.id);
+        let old = self.session_of(old).await?.map(|stored| stored.record);
+        if let Some(old) = &old {
+            batch = without(batch, &old.principal, &old.id);
         }
         let mut others = self.sessions(principal).await?;
         others.sort_by_key(|other| std::cmp::Reverse(other.record.created));
@@ -171,7 +172,12 @@ impl Identity {
         let what = Word::new("session:begin");
         let entry = Entry { id, created: now, seen: now, from: session.from };
         let credential = Credential::Session(session.id.clone());
-        self.make_of_own(principal, &credential, what, Change::made(&entry), batch, seen).await?;
+        let done = self.make_of_own(principal, &credential, what, Change::made(&entry), batch, seen).await;
+        if let Some(old) = old.filter(|old| old.principal != *principal) {
+            // It was somebody else's at that browser: their tokens go with it.
+            self.known.forget(&old.principal);
+        }
+        done?;
         let csrf = Shown::read(ticket::shown(&text)).map(|shown| shown.csrf()).unwrap_or_default().into();
         Ok(Begun { csrf, cookie: text, level, principal: principal.clone(), expires: session.ends() })
     }

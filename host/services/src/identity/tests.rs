@@ -74,7 +74,7 @@ impl Rig {
 
     /// That many seconds after the beginning.
     fn at(&self, seconds: u64) -> Seen<'static> {
-        Seen { from: self.from, now: self.begin + Duration::from_secs(seconds), request: "r1" }
+        Seen { from: self.from, forwarded: false, now: self.begin + Duration::from_secs(seconds), request: "r1" }
     }
 }
 

@@ -218,7 +218,7 @@ impl Identity {
         for row in record::all::<Registered>(self.store(), &prefix, 2 * holder::MOST_OF_TENANT).await? {
             if row.record.issuer == name {
                 let principal = holder::named(&tenant, Kind::Identity, row.record.name);
-                batch = self.without_credentials(batch, &principal, Goes::LogIns).await?;
+                (batch, _) = self.without_credentials(batch, &principal, Goes::LogIns).await?;
             }
         }
         self.make_for_issuer(by, Change::removed(&stored.record), batch).await
