@@ -5,7 +5,6 @@
 
 use bulkhead_core::Actor;
 use bulkhead_core::audit::{Decided, Subject, Text, Who, Word};
-use bulkhead_core::id::TenantId;
 use bulkhead_services::identity;
 use bulkhead_services::identity::session::{COOKIE, CSRF_HEADER};
 use bulkhead_services::identity::{Browser, Presented, Seen, Unknown};
@@ -23,17 +22,9 @@ const NONE_AT_ALL: &str = "";
 pub(super) async fn authenticate(shared: &Shared, parts: &Parts, head: &Head) -> Result<Actor, Problem> {
     let origin = origin(head, &parts.headers);
     match shared.control.identity.authenticate(presented(parts, &origin), &seen(head)).await {
-        // Whoever was let in while their tenant was being removed went with it.
-        Ok(actor) if is_there(shared, &actor.principal.tenant).await? => Ok(actor),
-        Ok(_) => Err(refused(shared, Unknown::Invalid, head)),
+        Ok(actor) => Ok(actor),
         Err(unknown) => Err(refused(shared, unknown, head)),
     }
-}
-
-/// Whether there is that tenant.
-pub(super) async fn is_there(shared: &Shared, tenant: &TenantId) -> Result<bool, Problem> {
-    let known = shared.control.knows(tenant).await;
-    known.map_err(|error| Problem::internal("tenant", &error))
 }
 
 /// Why somebody is not let in, unless that happened too often.

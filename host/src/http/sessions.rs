@@ -13,8 +13,6 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use bulkhead_services::identity::Unknown;
-
 use super::actor::{self, origin, presented, seen};
 use super::hidden::Hidden;
 use super::input::Json;
@@ -201,9 +199,6 @@ fn with_cookie<R>(reply: Reply<R>, value: &str) -> Result<Reply<R>, Problem> {
 
 async fn log_in(call: Anybody<Json<NewSession>>) -> Result<Reply<BegunSession>, Problem> {
     let Json(NewSession { tenant, user, password, code }) = call.body;
-    if !actor::is_there(&call.shared, &tenant).await? {
-        return Err(actor::refused(&call.shared, Unknown::Invalid, &call.head));
-    }
     let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let password = password.into_inner();

@@ -189,8 +189,11 @@ impl Identity {
         Ok(self.session_shown(presented, seen).await?.0)
     }
 
-    /// What is known of somebody, if they are there and have a password.
+    /// What is known of somebody, if they and their tenant are there and they have a password.
     pub(super) async fn person(&self, who: &Principal) -> Result<Option<Person>, Error> {
+        if !self.is_there(&who.tenant).await? {
+            return Ok(None);
+        }
         let (store, key) = (self.store(), holder::key(who));
         let user = record::load::<User>(store, &key).await?;
         let password = record::load::<Password>(store, &key).await?;

@@ -4,7 +4,7 @@
 //! same rules, and each failure into the same log.
 //! *Invariants*: 1. a secret is shown once and kept as a digest, a password as a hash, what has to be read back sealed in the vault;
 //! 2. `now` is an argument, and what is over is refused by it; 3. who is not known and what is wrong get one answer; 4. each failure
-//! is in the audit log, and never what was shown; 5. whatever changes a principal or a credential is forgotten by `known`
+//! is in the audit log, and never what was shown; 5. nobody of a tenant that is gone is let in; 6. whatever changes a principal or a credential is forgotten by `known`
 //! before it is acknowledged.
 //! *Never*: whether somebody may do something; `access` decides that. Cookies and headers as text; HTTP reads and writes them.
 //! Callers: `http/*` → here → `changes`, `audit`, the vault; `bearer` → egress.

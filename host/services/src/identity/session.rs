@@ -234,10 +234,8 @@ impl Identity {
     pub(super) async fn actor_of(&self, stored: &Stored<Session>, now: u64) -> Result<Actor, Failed> {
         let session = &stored.record;
         let failed = |reason| Failed::Because(reason, Some(session.principal.clone()));
-        let holder = self.holder(&session.principal).await?;
-        let Some(holder) = holder.filter(|holder| holder.id == session.holder && !holder.disabled) else {
-            return Err(failed(Reason::HolderGone));
-        };
+        let holder = self.let_in(&session.principal, &session.holder).await?;
+        let holder = holder.ok_or_else(|| failed(Reason::HolderGone))?;
         if now >= session.seen.saturating_add(NOTED_EVERY) {
             let later = Session { seen: now, ..session.clone() };
             match self.store().apply(Batch::new().update(&session.key(), stored, &later)).await {

@@ -14,6 +14,7 @@ use totp_rs::{Builder, Secret};
 
 use super::*;
 use crate::audit::Audit;
+use crate::tenants::{Standing, Tenant};
 
 mod bearers;
 mod keys;
@@ -60,6 +61,9 @@ impl Rig {
     /// A host starts on it.
     async fn start(&self) -> Identity {
         let store: Arc<dyn Store> = self.store.clone();
+        for tenant in ["acme", "globex", "initech"] {
+            self.stands(tenant, Standing::Present).await;
+        }
         let audit = Arc::new(Audit::open(Arc::clone(&store)).await.unwrap());
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await.unwrap());
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await.unwrap());
@@ -70,6 +74,19 @@ impl Rig {
         let identity = Identity::open(changes, access, vault, Some(folder), documents).unwrap();
         let passwords = password::Passwords::new(password::Cost::LEAST).unwrap();
         Identity { passwords, ..identity }
+    }
+
+    /// Has the row of a tenant's say that.
+    async fn stands(&self, tenant: &str, standing: Standing) {
+        let (key, name) = (bulkhead_storage::record::key(&[tenant]), tenant.parse().unwrap());
+        let (environment, allowance) = (None, None);
+        let tenant = Tenant { name, environment, allowance, standing, created: 0, updated: 0 };
+        let stored = bulkhead_storage::record::load::<Tenant>(self.store.as_ref(), &key).await.unwrap();
+        let batch = match stored {
+            Some(stored) => Batch::new().update(&key, &stored, &tenant),
+            None => Batch::new().insert(&key, &tenant),
+        };
+        self.store.apply(batch).await.unwrap();
     }
 
     /// That many seconds after the beginning.

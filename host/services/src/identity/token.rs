@@ -172,7 +172,7 @@ impl Identity {
         if !ticket::same(&row.digest, &shown.digest()) {
             return Err(failed(Reason::Wrong));
         }
-        let holder = self.holder(&principal).await?.filter(|holder| holder.id == row.holder && !holder.disabled);
+        let holder = self.let_in(&principal, &row.holder).await?;
         let holder = holder.ok_or_else(|| failed(Reason::HolderGone))?;
         let parent = self.parent(&principal, &row.parent, holder.roles).await?;
         let Standing { until, roles } = parent.ok_or_else(|| failed(Reason::ParentGone))?;

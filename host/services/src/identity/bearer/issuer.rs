@@ -98,6 +98,21 @@ pub struct Spec {
     pub plain_http: bool,
 }
 
+/// What is to be otherwise of one: all but its address, by which its tokens and its tenant are found.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// What its tokens have to be for.
+    pub audience: String,
+    /// How they may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// Where its keys are, when that is elsewhere.
+    pub keys: Option<String>,
+    /// Blocks of private addresses that it may have.
+    pub addresses: Vec<String>,
+    /// Whether it may be asked without TLS.
+    pub plain_http: bool,
+}
+
 /// The key of an address. The one kind of row but pointers that is found before it is known whose it is.
 pub(super) fn url_key(url: &str) -> Vec<u8> {
     record::key(&[&Digest::of(&[url.as_bytes()]).to_string()])
@@ -204,6 +219,30 @@ impl Identity {
     ) -> Result<Listed<Issuer>, Error> {
         by.for_(Permission::IssuerRead)?;
         holder::page(self.store(), &by.resource().tenant, after, limit).await
+    }
+
+    /// Changes the issuer that `by` names, if it is still of that revision. Its identities stay. Its keys are fetched anew, and tokens that
+    /// stand for its tokens end: they were made by what held before.
+    pub async fn update_issuer(
+        &self,
+        by: Clearance,
+        revision: Option<u64>,
+        update: Update,
+    ) -> Result<Stored<Issuer>, Error> {
+        by.for_(Permission::IssuerWrite)?;
+        let (tenant, name) = named(&by)?;
+        let key = record::key(&[tenant.as_str(), name.as_str()]);
+        let stored = record::load::<Issuer>(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))?;
+        if revision.is_some_and(|revision| revision != stored.revision) {
+            return Err(Error::Changed);
+        }
+        let before = stored.record.clone();
+        let Update { audience, algorithms, keys, addresses, plain_http } = update;
+        let spec = Spec { url: before.url.clone(), audience, algorithms, keys, addresses, plain_http };
+        let issuer = Issuer { created: before.created, ..Issuer::new(name, spec, seconds(by.now()))? };
+        let batch = Batch::new().update(&key, &stored, &issuer);
+        self.make_for_issuer(by, Change::of(&before, &issuer), batch).await?;
+        record::load(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))
     }
 
     /// Trusts the issuer that `by` names no longer. Its identities stay, and nobody vouches for them; their tokens end.

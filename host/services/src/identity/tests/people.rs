@@ -417,6 +417,58 @@ async fn another_password_ends_keys_too_unless_they_are_kept() {
     }
 }
 
+/// Rows that were made while their tenant was being removed.
+#[tokio::test]
+async fn nobody_of_a_tenant_that_is_gone_is_let_in_whatever_rows_are_left() {
+    for standing in [Standing::Leaving, Standing::Gone] {
+        let rig = Rig::new();
+        let identity = rig.start().await;
+        let ada = Person::enrol(&rig, &identity, ADA, &[Role::Operator], 0).await;
+        let all = credentials(&rig, &identity, &ada).await;
+        rig.stands("acme", standing).await;
+        identity.forget_tenant(&"acme".parse().unwrap());
+        assert_eq!(known(&identity, &all, rig.at(3)).await, 0);
+        assert_eq!(identity.authenticate(page(&ada.session, false), &rig.at(3)).await, Err(Unknown::Invalid));
+        let code = ada.code(rig.at(60));
+        assert!(
+            wrong(log_in(&identity, &ada.who, PASSWORD, Some(&code), rig.at(60)).await),
+            "as anybody who is not there"
+        );
+    }
+}
+
+/// By programs, or other people, on the machine that the host runs on: all of them have one address.
+#[tokio::test]
+async fn who_is_slowed_down_waits_a_quarter_of_an_hour_at_most_and_a_key_of_theirs_is_known_meanwhile() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    let ada = Person::enrol(&rig, &identity, ADA, &[Role::TenantAdmin], 0).await;
+    let key = new_key(&identity, ADA, "*").await;
+    let wait = async |name: &str, at: u64| match log_in(&identity, &principal(name), "guess", None, rig.at(at)).await {
+        Err(Error::Unknown(Unknown::Throttled { retry_after })) => retry_after.as_secs(),
+        refused => u64::from(!wrong(refused)),
+    };
+    // Whoever fails as often as they can, at everybody.
+    let (mut at, mut longest) = (100, 0);
+    for number in 0..60 {
+        let left = wait(&format!("acme/user/nobody{number}"), at).await;
+        longest = longest.max(left);
+        at += left;
+    }
+    assert_eq!(longest, throttle::LONGEST.as_secs());
+    for early in 0..100 {
+        let left = wait(ADA, at + early).await;
+        assert!(
+            left > 0 && left + early <= throttle::LONGEST.as_secs(),
+            "trying too early costs nothing: {early} {left}"
+        );
+        assert!(shows(&identity, &key.text, rig.at(at + early)).await.is_ok());
+    }
+    let at = at + throttle::LONGEST.as_secs();
+    let code = ada.code(rig.at(at));
+    assert!(log_in(&identity, &ada.who, PASSWORD, Some(&code), rig.at(at)).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_log_in_from_another_sites_page_is_refused() {
     let rig = Rig::new();
