@@ -303,6 +303,26 @@ async fn an_issuer_that_is_changed_keeps_its_identities_and_nothing_that_was_kno
     assert!(shows(&identity, &new.token(ACME, "ada", rig.begin), rig.at(3)).await.is_err());
 }
 
+/// Whoever names the keys of an issuer signs as all for whom it vouches, also where they trust another one under its name.
+#[tokio::test]
+async fn who_holds_less_than_an_issuers_identities_says_nothing_of_that_issuer() {
+    let rig = Rig::new();
+    let signer = Signer::p256();
+    let identity = trusting(&rig, &signer).await;
+    let by = |role| clearance_of("acme/user/low", role, Permission::IssuerWrite, issuer_of("acme", "idp"));
+    let change = async |role| {
+        let bearer::Spec { audience, algorithms, addresses, plain_http, .. } = spec(ACME, &signer);
+        let keys = Some("https://keys.evil.example/jwks".to_owned());
+        let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
+        identity.update_issuer(by(role), None, update).await.map(drop)
+    };
+    assert!(matches!(change(Role::EndUser).await, Err(Error::Refused(_))));
+    change(Role::TenantAdmin).await.unwrap();
+    identity.distrust_issuer(by(Role::TenantAdmin)).await.unwrap();
+    let again = identity.trust_issuer(by(Role::EndUser), spec(ACME, &signer)).await;
+    assert!(matches!(again, Err(Error::Refused(_))));
+}
+
 #[tokio::test]
 async fn keys_that_an_issuer_changes_are_fetched_within_a_minute() {
     let rig = Rig::new();
