@@ -66,8 +66,8 @@ impl Identity {
         principal: &Principal,
         goes: Goes,
     ) -> Result<(Batch, Ended), Error> {
-        let (spaces, mut ended): (&[Space], _) =
-            (if goes == Goes::LogIns { &LOG_INS } else { &CREDENTIALS }, Ended::default());
+        let spaces: &[Space] = if goes == Goes::LogIns { &LOG_INS } else { &CREDENTIALS };
+        let mut ended = Ended::default();
         for space in spaces {
             let gone;
             (batch, gone) = self.without(batch, *space, &holder::credentials(principal)).await?;

@@ -248,10 +248,12 @@ impl Identity {
             Some(before) => batch.update(&key, &before, &row),
             None => batch.insert(&key, &row),
         };
+        let factor = record::load::<Factor>(self.store(), &key).await?;
         batch.delete(Factor::SPACE, &key);
         let (batch, ended) = self.without_credentials(batch, &principal, Goes::Credentials).await?;
         let told = Told { user: &user, set_back: Some(true), ended: Some(ended) };
-        self.make(by, Change::of(&stored.record, &told), batch, principal).await?;
+        self.make(by, Change::of(&stored.record, &told), batch, principal.clone()).await?;
+        self.drop_factors(&principal, factor).await;
         Ok(SetBack { password, ended })
     }
 
@@ -268,10 +270,7 @@ impl Identity {
         let batch = Batch::new().remove(&holder::key(&principal), &stored);
         let (batch, _) = self.without_credentials(batch, &principal, Goes::All).await?;
         self.make(by, Change::removed(&stored.record), batch, principal.clone()).await?;
-        let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
-        for name in secret.into_iter().chain(pending) {
-            self.drop_factor(&principal, &name).await;
-        }
+        self.drop_factors(&principal, factor).await;
         Ok(())
     }
 
@@ -309,6 +308,14 @@ impl Identity {
         password::fit(chosen.expose_secret(), user.name.as_str())?;
         let hash = self.passwords.hash(chosen).await?;
         Ok(Password { holder: user.id.clone(), hash, first_until: None })
+    }
+
+    /// Has the vault forget what a second factor was made of that is gone.
+    async fn drop_factors(&self, principal: &Principal, factor: Option<Stored<Factor>>) {
+        let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
+        for name in secret.into_iter().chain(pending) {
+            self.drop_factor(principal, &name).await;
+        }
     }
 
     /// Has the vault forget a secret that nothing names any more. Where that fails, it stays there, sealed.

@@ -308,7 +308,13 @@ async fn a_second_factors_secret_is_sealed_where_it_lies() {
     let left =
         async || rig.store.scan(bulkhead_storage::Space::new("vault-kept"), b"", None, 9).await.unwrap().entries.len();
     assert_eq!(left().await, 1);
-    identity.delete_user(cleared(Permission::UserDelete, ADA)).await.unwrap();
+    identity.reset_user(cleared(Permission::UserUpdate, ADA)).await.unwrap();
+    assert_eq!(left().await, 0, "nothing names it any more");
+    let ben = Person::enrol(&rig, &identity, "acme/user/ben", &[], 0).await;
+    assert_eq!(left().await, 1);
+    for whose in [&ben.who, &ada.who] {
+        identity.delete_user(cleared(Permission::UserDelete, &whose.to_string())).await.unwrap();
+    }
     assert_eq!(left().await, 0);
     assert_eq!(identity.authenticate(page(&ada.session, false), &rig.at(1)).await, Err(Unknown::Invalid));
 }
