@@ -214,6 +214,13 @@ impl Ask {
         ask
     }
 
+    /// The same once more, without a body.
+    pub(crate) fn again(&self) -> Self {
+        let mut request = Request::builder().method(self.request.method().clone()).uri(self.request.uri().clone());
+        request.headers_mut().unwrap().clone_from(self.request.headers());
+        Self { request: request.body(Body::empty()).unwrap(), from: self.from }
+    }
+
     pub(crate) fn from(self, from: &str) -> Self {
         Self { from: from.parse().unwrap(), ..self }
     }

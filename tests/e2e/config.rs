@@ -178,6 +178,10 @@ async fn the_doctor_finds_what_was_set_up_in_a_dangerous_way() -> anyhow::Result
     check("public-plain-http", false, "[server]\naddress = \"0.0.0.0:1\"\nallow-plain-http = true\n", &|_| Ok(()))
         .await?;
     check("no-names", false, "[server]\naddress = \"0.0.0.0:1\"\nallow-plain-http = true\n", &|_| Ok(())).await?;
+    for block in ["0.0.0.0/0", "::/0"] {
+        let everybody = format!("[server]\ntrusted-proxies = [\"10.0.0.0/8\", \"{block}\"]\n");
+        check("trusted-proxies-everywhere", false, &everybody, &|_| Ok(())).await?;
+    }
     check("config-invalid", true, "[server]\naddress = \"0.0.0.0:1\"\n", &|_| Ok(())).await?;
     check(
         "tls-unusable",

@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// A tenant with a connection, unless they are there.
 async fn prepare(control: &Control) -> anyhow::Result<()> {
-    if !control.knows(&"acme".parse()?).await? {
+    if control.environment(&"acme".parse()?).await?.is_none() {
         let by = may(control, P::TenantCreate, "platform/acme").await?;
         control.tenants.create(by, tenants::Spec::default()).await?;
     }

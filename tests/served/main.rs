@@ -65,7 +65,7 @@ async fn admin(control: &Control) -> anyhow::Result<String> {
     let path = control.identity.offer_setup(now).await?.context("it is set up")?;
     #[expect(clippy::disallowed_methods, reason = "it stands for whoever sets the host up, outside of it")]
     let token = std::fs::read_to_string(path)?;
-    let seen = Seen { from: Some("127.0.0.1".parse()?), now, request: "seed" };
+    let seen = Seen { from: Some("127.0.0.1".parse()?), forwarded: false, now, request: "seed" };
     let made = control.identity.redeem_setup(token.trim(), First::Account("admin".parse()?), &seen).await?;
     Ok(made.key.context("no key")?.text.expose_secret().to_owned())
 }

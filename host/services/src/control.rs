@@ -151,13 +151,8 @@ impl Control {
         })
     }
 
-    /// Whether `tenant` is the platform, or a tenant that is there: what is asked before anything is decided about what would be its
-    /// own. One that is at hand costs no reading.
-    pub async fn knows(&self, tenant: &TenantId) -> Result<bool, bulkhead_storage::Error> {
-        Ok(self.shares.of(tenant).await?.is_some())
-    }
-
-    /// What policies know the tenant by, of which there may be nothing; nothing at all where it is not there.
+    /// What policies know the tenant by, of which there may be nothing; nothing at all where it is not there. It is asked before anything
+    /// is decided about what would be its own. One that is at hand costs no reading.
     pub async fn environment(&self, tenant: &TenantId) -> Result<Option<Option<Label>>, bulkhead_storage::Error> {
         Ok(self.shares.of(tenant).await?.map(|share| share.environment))
     }

@@ -139,6 +139,7 @@ fn settings(config: &Config) -> http::Settings {
             .as_ref()
             .map(|tls| http::tls::Files { certificate: tls.certificate.clone(), key: tls.key.clone() }),
         allow_plain_http: config.allow_plain_http,
+        proxies: config.trusted_proxies.clone(),
         rates: http::limits::Rates {
             address: rate(config.rates.address),
             principal: rate(config.rates.principal),

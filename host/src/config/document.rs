@@ -100,6 +100,8 @@ settings! {
         tls_key: PathBuf as Text;
         /// Listen without TLS even where others can listen in: behind a proxy that speaks TLS
         allow_plain_http: bool as Bare;
+        /// Blocks of addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed
+        trusted_proxies: Vec<IpNet> as Texts;
         /// Most connections at once
         connections: NonZeroU32 as Bare;
         /// Most connections at once from one address

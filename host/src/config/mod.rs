@@ -78,6 +78,7 @@ pub(crate) struct Config {
     pub(crate) names: Vec<String>,
     pub(crate) tls: Option<Tls>,
     pub(crate) allow_plain_http: bool,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) connections: NonZeroU32,
     pub(crate) connections_per_address: NonZeroU32,
     pub(crate) data: PathBuf,
@@ -194,6 +195,7 @@ impl Config {
             names: server.names.unwrap_or_default(),
             tls,
             allow_plain_http: server.allow_plain_http.unwrap_or(false),
+            trusted_proxies: server.trusted_proxies.unwrap_or_default(),
             connections: server.connections.unwrap_or(CONNECTIONS),
             connections_per_address: server.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS),
             data: storage.data.ok_or(Error::Nowhere("storage.data"))?,
@@ -241,6 +243,13 @@ impl Config {
                 "server.names",
                 format!("`{shown}` is no name of a host"),
                 "write names as `bulkhead.example.com`: lower case, without scheme, port or path",
+            );
+        }
+        if let Some(block) = self.trusted_proxies.iter().find(|block| **block != block.trunc()) {
+            return refused(
+                "server.trusted-proxies",
+                format!("`{block}` is an address within `{}`, and it is not clear which is meant", block.trunc()),
+                "write the block from its first address, or one address as `192.0.2.1/32`",
             );
         }
         if !matches!(self.master_key.as_str(), MASTER_KEY) && !leads_to_a_key(&self.master_key) {

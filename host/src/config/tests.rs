@@ -30,6 +30,7 @@ fn refused(text: &str, said: &[(&str, &str)]) -> (String, String) {
 fn the_defaults_listen_on_loopback_and_are_what_is_shown() {
     let config = Config::new(None, &Variables::new(), &homes()).unwrap();
     assert!(!config.is_public() && !config.allow_plain_http && config.tls.is_none());
+    assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.url().as_str(), config.master_key.as_str()), ("http://127.0.0.1:7411", "file"));
     assert!(!config.keys.starts_with(&config.data) && !config.data.starts_with(&config.keys));
     let shown: Vec<String> =
@@ -94,6 +95,8 @@ fn what_is_no_setting_is_refused_with_its_line_and_the_nearest_one() {
     check("[audit]\nquota = \"0\"\n", "line 2, column 9", "is not a size");
     check("[runtime]\nguests = 0\n", "line 2, column 10", "a whole number from 1 to 4294967295");
     check("[egress]\nreserve = [\"10.0.0.0/33\"]\n", "line 2, column 12", "invalid");
+    check("[server]\ntrusted-proxies = [\"10.0.0.1\"]\n", "line 2, column 20", "invalid");
+    check("[server]\ntrusted-proxies = \"10.0.0.0/8\"\n", "line 2, column 19", "sequence");
     check("[server]\naddress = \"127.0.0.1:1\"\naddress = \"127.0.0.1:2\"\n", "line 3, column 1", "duplicate key");
     check("[storage]\nkey = \"x\"\n", "line 2, column 1", "did you mean `keys`?");
 }
@@ -158,6 +161,11 @@ fn what_does_not_go_together_is_refused_where_it_stands() {
     for name in ["", "https://a.example", "A.example", "a.example:7411", "-a.example", "a..example"] {
         check(&format!("[server]\nnames = [\"b.example\", \"{name}\"]\n"), "line 2, column 1", "is no name of a host");
     }
+    check(
+        "[server]\naddress = \"127.0.0.1:1\"\ntrusted-proxies = [\"::1/128\", \"10.0.0.1/8\"]\n",
+        "line 3, column 1",
+        "`10.0.0.1/8` is an address within `10.0.0.0/8`",
+    );
     let nowhere = Config::new(None, &Variables::new(), &Homes::default()).unwrap_err();
     assert_eq!(nowhere, Error::Nowhere("storage.data"));
 }

@@ -5,7 +5,6 @@
 
 use bulkhead_core::Actor;
 use bulkhead_core::audit::{Decided, Subject, Text, Who, Word};
-use bulkhead_core::id::TenantId;
 use bulkhead_services::identity;
 use bulkhead_services::identity::session::{COOKIE, CSRF_HEADER};
 use bulkhead_services::identity::{Browser, Presented, Seen, Unknown};
@@ -21,19 +20,11 @@ const NONE_AT_ALL: &str = "";
 
 /// Who asks.
 pub(super) async fn authenticate(shared: &Shared, parts: &Parts, head: &Head) -> Result<Actor, Problem> {
-    let origin = origin(shared, &parts.headers);
+    let origin = origin(head, &parts.headers);
     match shared.control.identity.authenticate(presented(parts, &origin), &seen(head)).await {
-        // Whoever was let in while their tenant was being removed went with it.
-        Ok(actor) if is_there(shared, &actor.principal.tenant).await? => Ok(actor),
-        Ok(_) => Err(refused(shared, Unknown::Invalid, head)),
+        Ok(actor) => Ok(actor),
         Err(unknown) => Err(refused(shared, unknown, head)),
     }
-}
-
-/// Whether there is that tenant.
-pub(super) async fn is_there(shared: &Shared, tenant: &TenantId) -> Result<bool, Problem> {
-    let known = shared.control.knows(tenant).await;
-    known.map_err(|error| Problem::internal("tenant", &error))
 }
 
 /// Why somebody is not let in, unless that happened too often.
@@ -53,16 +44,16 @@ pub(super) fn failed(shared: &Shared, error: identity::Error, head: &Head) -> Pr
 }
 
 /// Our own origin, as a browser that asked for this sees it. `Host` was judged at the door.
-pub(super) fn origin(shared: &Shared, headers: &HeaderMap) -> String {
+pub(super) fn origin(head: &Head, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (scheme, usual) = if shared.tls { ("https", ":443") } else { ("http", ":80") };
+    let (scheme, usual) = if head.tls { ("https", ":443") } else { ("http", ":80") };
     // A browser leaves out the usual port.
     format!("{scheme}://{}", host.strip_suffix(usual).unwrap_or(host).to_ascii_lowercase())
 }
 
 /// When, from where, and by which request.
 pub(super) fn seen(head: &Head) -> Seen<'_> {
-    Seen { from: Some(head.from), now: head.now, request: &head.id }
+    Seen { from: Some(head.from), forwarded: head.forwarded, now: head.now, request: &head.id }
 }
 
 /// What a request presents.

@@ -1,6 +1,6 @@
 //! What every request passes on its way in, and every answer on its way out.
 //!
-//! In: an id, the name it was sent to, how often its address asks. Out: problems are written down, the headers that keep a browser
+//! In: an id, where it comes from, the name it was sent to, how often its address asks. Out: problems are written down, the headers that keep a browser
 //! from making anything of an answer, and one line in the log.
 //! *Never*: cross-origin headers. There is no page of another origin that this API is meant for.
 
@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::actor;
+use super::forwarded::{Proxies, Source};
 use super::host::Names;
 use super::idempotency::Idempotency;
 use super::limits::{Left, Limits};
@@ -41,9 +42,10 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 pub(super) struct Shared {
     pub(super) control: Arc<Control>,
     pub(super) names: Names,
+    pub(super) proxies: Proxies,
     pub(super) limits: Limits,
     pub(super) idempotency: Idempotency,
-    /// Whether it is reached by TLS.
+    /// Whether it speaks TLS itself.
     pub(super) tls: bool,
     /// Whether it takes no new requests.
     pub(super) draining: AtomicBool,
@@ -56,8 +58,12 @@ pub(super) struct Shared {
 pub(super) struct Head {
     /// Its id.
     pub(super) id: Arc<str>,
-    /// Where it comes from.
+    /// Where it comes from: what it counts for, and what is recorded.
     pub(super) from: IpAddr,
+    /// Whether a proxy handed it on.
+    pub(super) forwarded: bool,
+    /// Whether its client speaks TLS.
+    pub(super) tls: bool,
     /// When it came.
     pub(super) now: SystemTime,
 }
@@ -78,8 +84,8 @@ pub(super) async fn pass(State(shared): State<Arc<Shared>>, request: Request, ne
     let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>().copied() else {
         return Problem::internal("door", &"a request without an address").into_answer(&id);
     };
-    let from = peer.ip().to_canonical();
-    let head = Head { id: Arc::clone(&id), from, now: SystemTime::now() };
+    let Source { from, forwarded, tls } = shared.proxies.source(peer.ip(), shared.tls, &parts.headers);
+    let head = Head { id: Arc::clone(&id), from, forwarded, tls, now: SystemTime::now() };
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let response = match (shared.names.judge(&parts), shared.limits.address(from)) {
         (_, Err(problem)) => {
@@ -92,7 +98,7 @@ pub(super) async fn pass(State(shared): State<Arc<Shared>>, request: Request, ne
             next.run(Request::from_parts(parts, body)).await
         }
     };
-    let response = leave(&shared, &id, response);
+    let response = leave(&shared, &id, tls, response);
     log(&id, &method, &path, from, &response, began.elapsed());
     response
 }
@@ -113,7 +119,7 @@ fn id_of(headers: &HeaderMap) -> Arc<str> {
     }
 }
 
-fn leave(shared: &Shared, id: &str, mut response: Response) -> Response {
+fn leave(shared: &Shared, id: &str, tls: bool, mut response: Response) -> Response {
     let left = response.extensions_mut().remove::<Left>();
     let problem = response.extensions_mut().remove::<Problem>();
     let failed = response.status().is_client_error() || response.status().is_server_error();
@@ -139,7 +145,7 @@ fn leave(shared: &Shared, id: &str, mut response: Response) -> Response {
     {
         left.write(headers);
     }
-    protect(headers, shared.tls);
+    protect(headers, tls);
     if draining {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

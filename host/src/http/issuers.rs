@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::input::{Making, New};
+use super::input::{Json, Making, New};
 use super::page::{Page, Which};
 use super::place::{AtIssuer, OfTenant};
 use super::problem::Problem;
@@ -67,6 +67,27 @@ pub struct NewIssuer {
     pub plain_http: bool,
 }
 
+/// What is to be of an issuer from now on, in all. Its address stays what it is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerChange {
+    /// What the `aud` of its tokens has to name.
+    #[schema(min_length = 1, max_length = 255)]
+    pub audience: String,
+    /// How its tokens may be signed: names of RFC 7518 that share no secret.
+    #[schema(value_type = Vec<schema::SignedBy>)]
+    pub algorithms: Vec<Algorithm>,
+    /// Where its keys are, when it is not where its configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+    /// Blocks of private addresses that it may have.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Whether it may be asked without TLS.
+    #[serde(default)]
+    pub plain_http: bool,
+}
+
 impl Making for NewIssuer {
     fn name(&self) -> &str {
         self.name.as_str()
@@ -93,6 +114,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::cleared((Method::GET, ALL), ("list-issuers", "OIDC issuers of a tenant"), read, list),
         Route::cleared((Method::POST, ALL), ("trust-issuer", "Trust an OIDC issuer"), write, trust).makes().tagged(),
         Route::cleared((Method::GET, ONE), ("show-issuer", "One OIDC issuer"), read, show).tagged(),
+        Route::cleared((Method::PUT, ONE), ("change-issuer", "Change an OIDC issuer"), write, change).revises(),
         Route::cleared((Method::DELETE, ONE), ("distrust-issuer", "Trust an OIDC issuer no longer"), write, distrust),
     ]
 }
@@ -118,6 +140,13 @@ async fn trust(call: Call<OfTenant, New<NewIssuer>>) -> Result<Reply<Issuer>, Pr
 
 async fn show(call: Call<AtIssuer>) -> Result<Reply<Issuer>, Problem> {
     Ok(shown(call.shared.control.identity.get_issuer(&call.by).await?))
+}
+
+async fn change(call: Call<AtIssuer, Json<IssuerChange>>) -> Result<Reply<Issuer>, Problem> {
+    let (revision, Json(change)) = (call.revision(), call.body);
+    let IssuerChange { audience, algorithms, keys, addresses, plain_http } = change;
+    let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
+    Ok(shown(call.shared.control.identity.update_issuer(call.by, revision, update).await?))
 }
 
 async fn distrust(call: Call<AtIssuer>) -> Result<Reply<Nothing>, Problem> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_core::{Permission, Scopes};
+use bulkhead_core::{Permission, Role, Scopes};
 use bulkhead_services::access::Clearance;
 use bulkhead_services::identity::key;
 use http::Method;
@@ -31,6 +31,9 @@ pub struct Key {
     /// What it may be used for, at the most.
     #[schema(value_type = Vec<schema::Scope>)]
     pub scopes: Scopes,
+    /// What its holder was when it was made: what they became later it is not.
+    #[schema(value_type = Vec<schema::RoleName>)]
+    pub roles: Vec<Role>,
     /// In seconds since 1970.
     pub created: u64,
     /// The first second in which it is over, since 1970.
@@ -82,9 +85,9 @@ pub struct MadeKey {
 
 impl From<key::ApiKey> for Key {
     fn from(key: key::ApiKey) -> Self {
-        let key::ApiKey { id, name, principal, scopes, created, expires, replaced_by } = key;
-        let principal = principal.to_string();
-        Self { id, name, principal, scopes, created, expires, last_used: None, replaced_by }
+        let key::ApiKey { id, name, principal, scopes, roles, created, expires, replaced_by } = key;
+        let (principal, roles) = (principal.to_string(), roles.unwrap_or_default());
+        Self { id, name, principal, scopes, roles, created, expires, last_used: None, replaced_by }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod connections;
 mod door;
 mod etag;
+mod forwarded;
 pub mod grants;
 pub mod health;
 mod hidden;
@@ -62,6 +63,7 @@ use http::StatusCode;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use door::Shared;
+use forwarded::Proxies;
 use host::Names;
 use idempotency::Idempotency;
 use limits::Limits;
@@ -107,6 +109,7 @@ fn router(control: Arc<Control>, settings: &Settings, address: SocketAddr) -> (R
     let table = table();
     let shared = Arc::new(Shared {
         names: Names::new(&settings.names, address),
+        proxies: Proxies::new(&settings.proxies),
         limits: Limits::new(settings.rates),
         idempotency: Idempotency::new(Arc::clone(control.changes.store())),
         tls: settings.tls.is_some(),

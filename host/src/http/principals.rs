@@ -3,7 +3,7 @@
 use bulkhead_core::Role;
 use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::PrincipalName;
-use bulkhead_services::identity::{Listed, account, registered, user};
+use bulkhead_services::identity::{self, Listed, account, registered, user};
 use bulkhead_storage::Stored;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -42,13 +42,34 @@ pub struct Shown {
     pub created: u64,
     /// In seconds since 1970.
     pub updated: u64,
+    /// What ended, in the answer to a change that keeps a person out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How many credentials ended, those among them that were over counted as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ended {
+    /// API keys.
+    pub keys: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Tokens that stood for either.
+    pub tokens: usize,
+}
+
+impl From<identity::Ended> for Ended {
+    fn from(identity::Ended { keys, sessions, tokens }: identity::Ended) -> Self {
+        Self { keys, sessions, tokens }
+    }
 }
 
 impl From<user::User> for Shown {
     fn from(user: user::User) -> Self {
         let user::User { name, roles, display, disabled, created, updated, .. } = user;
         let (description, issuer, subject) = (None, None, None);
-        Self { name, roles, display: Some(display), description, issuer, subject, disabled, created, updated }
+        let ended = None;
+        Self { name, roles, display: Some(display), description, issuer, subject, disabled, created, updated, ended }
     }
 }
 
@@ -56,7 +77,8 @@ impl From<account::ServiceAccount> for Shown {
     fn from(account: account::ServiceAccount) -> Self {
         let account::ServiceAccount { name, roles, description, disabled, created, updated, .. } = account;
         let (display, issuer, subject) = (None, None, None);
-        Self { name, roles, display, description: Some(description), issuer, subject, disabled, created, updated }
+        let description = Some(description);
+        Self { name, roles, display, description, issuer, subject, disabled, created, updated, ended: None }
     }
 }
 
@@ -64,7 +86,8 @@ impl From<registered::Registered> for Shown {
     fn from(identity: registered::Registered) -> Self {
         let registered::Registered { name, roles, issuer, subject, disabled, created, updated, .. } = identity;
         let (issuer, subject) = (Some(issuer), Some(subject));
-        Self { name, roles, display: None, description: None, issuer, subject, disabled, created, updated }
+        let (display, description, ended) = (None, None, None);
+        Self { name, roles, display, description, issuer, subject, disabled, created, updated, ended }
     }
 }
 

@@ -15,6 +15,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use bulkhead_services::Control;
+use ipnet::IpNet;
 
 use super::accept::Bounded;
 use super::door::Shared;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub tls: Option<tls::Files>,
     /// Whether it may listen elsewhere than on loopback without one.
     pub allow_plain_http: bool,
+    /// The proxies whose word is taken for where a request comes from. Connections count for the proxy all the same.
+    pub proxies: Vec<IpNet>,
     /// How often may be asked.
     pub rates: Rates,
     /// Most connections, in all and for one address.
@@ -71,6 +74,7 @@ impl Settings {
             names: Vec::new(),
             tls: None,
             allow_plain_http: false,
+            proxies: Vec::new(),
             rates: Rates::DEFAULT,
             connections: Connections::DEFAULT,
         }

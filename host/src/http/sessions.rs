@@ -13,12 +13,11 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use bulkhead_services::identity::Unknown;
-
 use super::actor::{self, origin, presented, seen};
 use super::hidden::Hidden;
 use super::input::Json;
 use super::page::Page;
+use super::principals::Ended;
 use super::problem::Problem;
 use super::route::{Anybody, Nothing, Own, Reply, Route};
 use super::schema;
@@ -99,6 +98,19 @@ pub struct NewPassword {
     /// The one that is to be.
     #[schema(value_type = String, write_only, min_length = 12, max_length = 128)]
     pub new: Hidden,
+    /// Whether your API keys end as well. They do unless this says `false`: whoever knew the password may have made one.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub revoke_keys: bool,
+}
+
+/// A session that was begun with another password. Its cookie is in `Set-Cookie`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedPassword {
+    /// The session.
+    pub session: BegunSession,
+    /// What ended with the old password.
+    pub ended: Ended,
 }
 
 /// What an authenticator application is given. It is shown this once.
@@ -146,7 +158,10 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         Route::own(
             (Method::POST, "/v1/sessions/current/password"),
-            ("change-password", "Choose another password, which ends your other sessions"),
+            (
+                "change-password",
+                "Choose another password, which ends your other sessions, and your API keys unless you keep them",
+            ),
             change_password,
         ),
         Route::open(
@@ -184,10 +199,7 @@ fn with_cookie<R>(reply: Reply<R>, value: &str) -> Result<Reply<R>, Problem> {
 
 async fn log_in(call: Anybody<Json<NewSession>>) -> Result<Reply<BegunSession>, Problem> {
     let Json(NewSession { tenant, user, password, code }) = call.body;
-    if !actor::is_there(&call.shared, &tenant).await? {
-        return Err(actor::refused(&call.shared, Unknown::Invalid, &call.head));
-    }
-    let origin = origin(&call.shared, &call.parts.headers);
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let password = password.into_inner();
     let log_in = LogIn { tenant: &tenant, user: &user, password, code: code.as_deref(), presented };
@@ -220,7 +232,7 @@ async fn end(call: Own) -> Result<Reply<Nothing>, Problem> {
 
 async fn reauthenticate(call: Own<Json<Proof>>) -> Result<Reply<Nothing>, Problem> {
     let Json(Proof { password, code }) = call.body;
-    let origin = origin(&call.shared, &call.parts.headers);
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let done =
         call.shared.control.identity.reauthenticate(&presented, password.into_inner(), &code, &seen(&call.head)).await;
@@ -228,19 +240,25 @@ async fn reauthenticate(call: Own<Json<Proof>>) -> Result<Reply<Nothing>, Proble
     Ok(Reply::nothing())
 }
 
-async fn change_password(call: Own<Json<NewPassword>>) -> Result<Reply<BegunSession>, Problem> {
-    let Json(NewPassword { password, code, new }) = call.body;
-    let origin = origin(&call.shared, &call.parts.headers);
+async fn change_password(call: Own<Json<NewPassword>>) -> Result<Reply<ChangedPassword>, Problem> {
+    let Json(NewPassword { password, code, new, revoke_keys }) = call.body;
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let identity = &call.shared.control.identity;
-    let (password, new) = (password.into_inner(), new.into_inner());
+    let (password, new) = (password.into_inner(), login::NewPassword { chosen: new.into_inner(), revoke_keys });
     let done = identity.change_password(&presented, password, &code, new, &seen(&call.head)).await;
-    let session = done.map_err(|error| actor::failed(&call.shared, error, &call.head))?;
-    with_cookie(Reply::new(begun(&session)), session.cookie.expose_secret())
+    let (session, ended) = done.map_err(|error| actor::failed(&call.shared, error, &call.head))?;
+    let reply = Reply::new(ChangedPassword { session: begun(&session), ended: ended.into() });
+    with_cookie(reply, session.cookie.expose_secret())
+}
+
+/// What `revoke_keys` is unless said.
+fn yes() -> bool {
+    true
 }
 
 async fn begin_enrolment(call: Anybody) -> Result<Reply<Enrolment>, Problem> {
-    let origin = origin(&call.shared, &call.parts.headers);
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let done = call.shared.control.identity.begin_enrolment(&presented, &seen(&call.head)).await;
     let shown = done.map_err(|error| actor::failed(&call.shared, error, &call.head))?;
@@ -250,7 +268,7 @@ async fn begin_enrolment(call: Anybody) -> Result<Reply<Enrolment>, Problem> {
 
 async fn confirm_enrolment(call: Anybody<Json<Confirmation>>) -> Result<Reply<Enrolled>, Problem> {
     let Json(Confirmation { code, new }) = call.body;
-    let origin = origin(&call.shared, &call.parts.headers);
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let new = new.map(Hidden::into_inner);
     let done = call.shared.control.identity.confirm_enrolment(&presented, &code, new, &seen(&call.head)).await;

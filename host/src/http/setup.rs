@@ -16,8 +16,7 @@ use super::route::{Anybody, Reply, Route};
 use super::schema;
 
 /// Why it takes no credential.
-const REASON: &str =
-    "nobody has one yet; the one-time token is good on loopback alone, and dead once there is an administrator";
+const REASON: &str = "nobody has one yet; the one-time token is good on loopback alone, past no proxy, and dead once there is an administrator";
 
 /// The setup token, and who is to become the first administrator.
 #[derive(Deserialize, ToSchema)]

@@ -76,7 +76,7 @@ pub(super) fn routes() -> Vec<Route> {
 async fn exchange(call: Anybody<Form<Pairs>>) -> Result<Reply<Token>, Problem> {
     let Form(Pairs(pairs)) = call.body;
     let ask = Ask::parse(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).map_err(malformed)?;
-    let origin = origin(&call.shared, &call.parts.headers);
+    let origin = origin(&call.head, &call.parts.headers);
     let presented = presented(&call.parts, &origin);
     let done = call.shared.control.identity.exchange(ask, presented, &seen(&call.head)).await;
     let made = done.map_err(|refusal| match refusal {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::input::{Json, Making, New};
 use super::page::{Page, Which};
 use super::place::{AtUser, Users};
-use super::principals::{self, Shown};
+use super::principals::{self, Ended, Shown};
 use super::problem::Problem;
 use super::route::{Call, Nothing, Reply, Route};
 use super::schema;
@@ -48,6 +48,8 @@ pub struct MadeUser {
 pub struct FirstPassword {
     /// The password.
     pub password: String,
+    /// What ended with the reset.
+    pub ended: Ended,
 }
 
 /// What is to be otherwise. What is absent stays.
@@ -61,7 +63,7 @@ pub struct UserChange {
     /// Their name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<String>,
-    /// Whether they are kept out.
+    /// Whether they are kept out. Their keys, sessions and tokens end with that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
 }
@@ -87,7 +89,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::cleared((Method::PATCH, ONE), ("change-user", "Change a person's roles"), update, change).revises(),
         Route::cleared(
             (Method::POST, RESET),
-            ("reset-user", "End a person's second factor and password, and give them a first one again"),
+            ("reset-user", "End a person's second factor, password, keys, sessions and tokens, and give them a first password again"),
             update,
             reset,
         )
@@ -118,12 +120,14 @@ async fn show(call: Call<AtUser>) -> Result<Reply<Shown>, Problem> {
 async fn change(call: Call<AtUser, Json<UserChange>>) -> Result<Reply<Shown>, Problem> {
     let (revision, Json(UserChange { roles, display, disabled })) = (call.revision(), call.body);
     let update = user::Update { roles, display, disabled };
-    Ok(principals::shown(call.shared.control.identity.update_user(call.by, revision, update).await?))
+    let user::Changed { user, ended } = call.shared.control.identity.update_user(call.by, revision, update).await?;
+    let shown = Shown { ended: ended.map(Ended::from), ..user.record.into() };
+    Ok(Reply::new(shown).tagged(user.revision))
 }
 
 async fn reset(call: Call<AtUser>) -> Result<Reply<FirstPassword>, Problem> {
-    let password = call.shared.control.identity.reset_user(call.by).await?;
-    Ok(Reply::new(FirstPassword { password: password.expose_secret().to_owned() }))
+    let user::SetBack { password, ended } = call.shared.control.identity.reset_user(call.by).await?;
+    Ok(Reply::new(FirstPassword { password: password.expose_secret().to_owned(), ended: ended.into() }))
 }
 
 async fn remove(call: Call<AtUser>) -> Result<Reply<Nothing>, Problem> {

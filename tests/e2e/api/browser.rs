@@ -62,8 +62,8 @@ fn code(secret: &str) -> anyhow::Result<String> {
     Ok(format!("{:06}", number % 1_000_000))
 }
 
-/// A person of `acme` who set up a second factor, with a full session, and the code that was used for it.
-async fn enrolled(api: &Api) -> anyhow::Result<(Session, String)> {
+/// A person of `acme` who set up a second factor, with a full session, the code that was used for it, and those to fall back on.
+async fn enrolled(api: &Api) -> anyhow::Result<(Session, String, Vec<String>)> {
     let new = json!({ "name": "ada", "roles": ["tenant-admin"], "display": "Ada" });
     let made = api.admin(Ask::post("/v1/tenants/acme/users").json(&new)).await?;
     anyhow::ensure!(made.status == StatusCode::CREATED, "{made:?}");
@@ -81,18 +81,19 @@ async fn enrolled(api: &Api) -> anyhow::Result<(Session, String)> {
     let confirm = json!({ "code": code, "new": PASSWORD });
     let done = api.send(session.write("/v1/enrolment/confirmation").json(&confirm)).await?;
     anyhow::ensure!(done.status == StatusCode::OK, "{done:?}");
-    anyhow::ensure!(done.json()?["recovery"].as_array().is_some_and(|codes| codes.len() == 10), "{done:?}");
+    let recovery: Vec<String> = serde_json::from_value(done.json()?["recovery"].clone())?;
+    anyhow::ensure!(recovery.len() == 10, "{done:?}");
     let full = Session::of(&done, done.json()?["session"]["csrf"].as_str().unwrap_or_default())?;
     anyhow::ensure!(full.cookie != session.cookie, "a session that is worth more is another one");
     let old = api.send(session.read("/v1/me")).await?;
     anyhow::ensure!(old.status == StatusCode::UNAUTHORIZED, "{old:?}");
-    Ok((full, code))
+    Ok((full, code, recovery))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_somebody_else_cannot_use_a_session() -> anyhow::Result<()> {
     let api = Api::new().await?;
-    let (session, _) = enrolled(&api).await?;
+    let (session, ..) = enrolled(&api).await?;
     let path = "/v1/tenants/acme/service-accounts";
     let body = json!({ "name": "ci" });
     let own = || session.write(path).json(&body);
@@ -123,7 +124,7 @@ async fn a_page_of_somebody_else_cannot_use_a_session() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_begins_with_both_factors_and_ends_when_it_is_told() -> anyhow::Result<()> {
     let api = Api::new().await?;
-    let (session, used) = enrolled(&api).await?;
+    let (session, used, _) = enrolled(&api).await?;
     let me = api.send(session.read("/v1/me")).await?.json()?;
     assert_eq!(me["principal"], "acme/user/ada");
     let log_in = |password: &str, code: &str| {
@@ -145,6 +146,53 @@ async fn a_session_begins_with_both_factors_and_ends_when_it_is_told() -> anyhow
     assert_eq!(ended.status, StatusCode::NO_CONTENT, "{ended:?}");
     assert!(ended.header("set-cookie").contains("Max-Age=0"), "{ended:?}");
     assert_eq!(api.send(session.read("/v1/me")).await?.status, StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_persons_keys_end_with_what_they_came_from_and_the_answer_says_how_many() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let (session, _, recovery) = enrolled(&api).await?;
+    let one = "/v1/tenants/acme/users/ada";
+    let new_key = async || -> anyhow::Result<String> {
+        let body = json!({ "name": "laptop", "scopes": ["*"] });
+        let made = api.admin(Ask::post(&format!("{one}/keys")).json(&body)).await?;
+        anyhow::ensure!(made.json()?["key"]["roles"] == json!(["tenant-admin"]), "{made:?}");
+        Ok(made.json()?["text"].as_str().context("no text")?.to_owned())
+    };
+    let known = async |key: &str| anyhow::Ok(api.send(Ask::get("/v1/me").key(key)).await?.status == StatusCode::OK);
+    let ended = |keys: u64, sessions: u64| json!({ "keys": keys, "sessions": sessions, "tokens": 0 });
+
+    // A password of their own, with the keys kept, and without.
+    let key = new_key().await?;
+    let other = "a sturdier lantern over the quay";
+    let change = |session: &Session, old: &str, code: &str, new: &str, more: serde_json::Value| {
+        let mut body = json!({ "password": old, "code": code, "new": new });
+        body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        session.write("/v1/sessions/current/password").json(&body)
+    };
+    let kept = api.send(change(&session, PASSWORD, &recovery[0], other, json!({ "revoke_keys": false }))).await?;
+    assert_eq!((kept.status, &kept.json()?["ended"]), (StatusCode::OK, &ended(0, 1)), "{kept:?}");
+    assert!(known(&key).await?);
+    let session = Session::of(&kept, kept.json()?["session"]["csrf"].as_str().unwrap_or_default())?;
+    let gone = api.send(change(&session, other, &recovery[1], PASSWORD, json!({}))).await?;
+    assert_eq!((gone.status, &gone.json()?["ended"]), (StatusCode::OK, &ended(1, 1)), "{gone:?}");
+    assert!(!known(&key).await?);
+
+    // By an administrator: kept out, and set back.
+    let key = new_key().await?;
+    let disable =
+        |disabled: bool| Ask::new(Method::PATCH, one).json(&json!({ "disabled": disabled })).header("if-match", "*");
+    let out = api.admin(disable(true)).await?;
+    assert_eq!((out.status, &out.json()?["ended"]), (StatusCode::OK, &ended(1, 1)), "{out:?}");
+    let back = api.admin(disable(false)).await?;
+    assert!(back.status == StatusCode::OK && back.json()?.get("ended").is_none(), "{back:?}");
+    assert!(!known(&key).await?, "nor when they are let in again");
+    let key = new_key().await?;
+    assert!(known(&key).await?);
+    let reset = api.admin(Ask::post(&format!("{one}/reset-totp"))).await?;
+    assert_eq!((reset.status, &reset.json()?["ended"]), (StatusCode::OK, &ended(1, 0)), "{reset:?}");
+    assert!(!known(&key).await?);
     Ok(())
 }
 

@@ -189,6 +189,61 @@ async fn the_setup_token_is_good_once_and_on_this_machine() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_is_believed_only_where_it_is_named_and_the_setup_token_past_none() -> anyhow::Result<()> {
+    let rates = Rates { failures: Rate::new(1, 3), ..FREE };
+    let proxied = Api::with(|settings| {
+        settings.rates = rates;
+        settings.proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    })
+    .await?;
+    let by = |client: &str| Ask::get("/v1/me").header("x-forwarded-for", client).from("10.1.2.3:1");
+    let guess = async |client: &str| anyhow::Ok(proxied.send(by(client).key("bhk_guess")).await?.status.as_u16());
+    for _ in 0..3 {
+        assert_eq!(guess("192.0.2.7").await?, 401);
+    }
+    assert_eq!(guess("192.0.2.7").await?, 429);
+    assert_eq!(guess("127.0.0.1, 192.0.2.7").await?, 429, "whatever it says of itself");
+    assert_eq!(guess("192.0.2.8").await?, 401, "others behind the proxy are others");
+    let elsewhere = by("192.0.2.9").key("bhk_guess").from("203.0.113.1:1");
+    for _ in 0..3 {
+        proxied.send(elsewhere.again()).await?;
+    }
+    assert_eq!(proxied.send(elsewhere).await?.status.as_u16(), 429, "who is no proxy counts for itself");
+    // A proxy that speaks TLS says so: then a page of our own is of that origin.
+    let secure = proxied.send(by("192.0.2.7").header("x-forwarded-proto", "https")).await?;
+    assert!(secure.header("strict-transport-security").starts_with("max-age="), "{secure:?}");
+    let log_in = |origin: &str| {
+        let body = json!({ "tenant": "acme", "user": "nobody", "password": "wrong", "code": "000000" });
+        let ask = Ask::post("/v1/sessions").json(&body).from("10.1.2.3:1").header("x-forwarded-for", "192.0.2.20");
+        ask.header("x-forwarded-proto", "https").header("origin", origin)
+    };
+    assert_eq!(proxied.send(log_in("https://127.0.0.1:7411")).await?.code(), "log-in-wrong");
+    assert_eq!(proxied.send(log_in("http://127.0.0.1:7411")).await?.code(), "cross-site");
+
+    let folder = tempfile::TempDir::new()?;
+    let control = std::sync::Arc::new(super::opened(&folder).await?);
+    let path = control.identity.offer_setup(std::time::SystemTime::now()).await?.unwrap();
+    let token = std::fs::read_to_string(&path)?.trim().to_owned();
+    let mut settings = bulkhead::http::Settings::on("127.0.0.1:7411".parse()?);
+    settings.proxies = vec!["127.0.0.1/32".parse()?, "10.0.0.0/8".parse()?];
+    let router = bulkhead::http::server::router(std::sync::Arc::clone(&control), &settings);
+    let api = Api { control, router, admin: String::new(), folder };
+    let ask = || Ask::post("/v1/setup").json(&json!({ "token": token }));
+    for (what, ask) in [
+        ("a proxy on this machine, for somebody elsewhere", ask().header("x-forwarded-for", "192.0.2.7")),
+        ("the same, for somebody who says to be here", ask().header("x-forwarded-for", "127.0.0.1")),
+        ("one that is believed, for this machine", ask().header("x-forwarded-for", "127.0.0.1").from("10.0.0.1:1")),
+        ("one that says it in another way", ask().header("forwarded", "for=127.0.0.1")),
+        ("one that says only that it is there", ask().header("via", "1.1 proxy")),
+    ] {
+        let refused = api.send(ask).await?;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "setup-elsewhere"), "{what}: {refused:?}");
+    }
+    assert_eq!(api.send(ask()).await?.status, StatusCode::CREATED, "past all proxies");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_put_out_while_their_request_arrives_is_not_served() -> anyhow::Result<()> {
     let api = Api::new().await?;
     let admin = api.account("acme", "adm", &[Role::TenantAdmin]).await?;

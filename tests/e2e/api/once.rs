@@ -30,6 +30,47 @@ async fn a_change_with_a_key_happens_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_is_changed_for_the_version_that_was_seen_and_its_address_stays() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let (all, one) = ("/v1/tenants/acme/issuers", "/v1/tenants/acme/issuers/idp");
+    let url = "https://id.acme.example";
+    let new = json!({ "name": "idp", "url": url, "audience": "bulkhead", "algorithms": ["RS256"] });
+    let made = api.admin(Ask::post(all).json(&new)).await?;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let put = |body: &Value| Ask::new(Method::PUT, one).json(body);
+    let body = json!({ "audience": "another", "algorithms": ["EdDSA"] });
+    let etag = made.header("etag");
+    for (what, ask, status) in [
+        ("no version", put(&body), 428),
+        ("another version", put(&body).header("if-match", "\"99\""), 412),
+        (
+            "another address",
+            put(&json!({ "url": url, "audience": "a", "algorithms": ["EdDSA"] })).header("if-match", etag),
+            422,
+        ),
+        ("no algorithm", put(&json!({ "audience": "a", "algorithms": [] })).header("if-match", etag), 422),
+    ] {
+        let refused = api.admin(ask).await?;
+        assert_eq!(refused.status.as_u16(), status, "{what}: {refused:?}");
+    }
+    let changed = api.admin(put(&body).header("if-match", etag)).await?;
+    assert_eq!((changed.status, changed.header("etag")), (StatusCode::OK, "\"2\""), "{changed:?}");
+    let shown = api.admin(Ask::get(one)).await?.json()?;
+    assert_eq!(
+        (&shown["url"], &shown["audience"], &shown["algorithms"]),
+        (&json!(url), &json!("another"), &json!(["EdDSA"]))
+    );
+    let entries = api.audited("acme").await?;
+    let recorded = entries.iter().any(|entry| {
+        entry["permission"] == "issuer:write"
+            && entry["before"]["audience"] == "bulkhead"
+            && entry["after"]["audience"] == "another"
+    });
+    assert!(recorded, "{entries:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_was_shown_is_not_shown_again() -> anyhow::Result<()> {
     let api = Api::new().await?;
     let keys = "/v1/tenants/platform/service-accounts/admin/keys";

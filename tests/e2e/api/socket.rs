@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A host that listens on a free port of loopback.
 struct Listening {
     server: Server,
-    _control: Arc<Control>,
+    control: Arc<Control>,
     folder: TempDir,
 }
 
@@ -34,7 +34,7 @@ async fn listening(change: impl FnOnce(&mut Settings, &TempDir) -> anyhow::Resul
     let mut settings = Settings::on("127.0.0.1:0".parse()?);
     change(&mut settings, &folder)?;
     let server = Server::start(Arc::clone(&control), settings).await?;
-    Ok(Listening { server, _control: control, folder })
+    Ok(Listening { server, control, folder })
 }
 
 /// Sends `text`, and reads until the other side closes.
@@ -145,6 +145,47 @@ async fn one_address_leaves_places_to_others() -> anyhow::Result<()> {
     }
     drop(first);
     host.server.stop().await?;
+    Ok(())
+}
+
+/// A proxy on this machine, as it would hand on guesses of two clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_ins_past_a_proxy_are_slowed_down_and_recorded_for_their_clients() -> anyhow::Result<()> {
+    for believed in [true, false] {
+        let host = listening(|settings, _| {
+            settings.rates = super::FREE;
+            settings.proxies = if believed { vec!["127.0.0.0/8".parse()?] } else { Vec::new() };
+            Ok(())
+        })
+        .await?;
+        let address = host.server.address();
+        let guess = async |client: &str, number: usize| -> anyhow::Result<String> {
+            let body = format!(r#"{{"tenant":"platform","user":"nobody{number}","password":"wrong","code":"000000"}}"#);
+            let head = format!(
+                "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-for: {client}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            let answer = said(address, format!("{head}{body}").as_bytes()).await?;
+            Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+        };
+        // As many as one address may fail without waiting, each at somebody else.
+        for number in 0..20 {
+            ensure!(guess("192.0.2.7", number).await? == "401", "{number}");
+        }
+        ensure!(guess("192.0.2.7", 20).await? == "429");
+        let other = guess("192.0.2.8", 21).await?;
+        ensure!(other == if believed { "401" } else { "429" }, "{believed}: {other}");
+        let page = bulkhead_services::audit::page(
+            host.control.changes.store().as_ref(),
+            &bulkhead_core::audit::Subject::Host,
+            Some(0),
+            100,
+        );
+        let recorded = format!("{:?}", page.await?.entries);
+        ensure!(recorded.contains("192.0.2.7") == believed && recorded.contains("127.0.0.1") != believed, "{recorded}");
+        host.server.stop().await?;
+    }
     Ok(())
 }
 

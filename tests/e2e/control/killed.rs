@@ -85,7 +85,7 @@ async fn what_was_acknowledged_is_there_and_recorded_however_often_the_host_is_k
         let mut entered = 0;
         for (kind, number) in &done {
             let there = match kind.as_str() {
-                "tenant" => control.knows(&format!("n{number}").parse()?).await?,
+                "tenant" => control.environment(&format!("n{number}").parse()?).await?.is_some(),
                 "publisher" => {
                     let by = may(&control, P::PublisherRead, &format!("acme/n{number}")).await?;
                     control.publishers.get(&by).await.is_ok()

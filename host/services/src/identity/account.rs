@@ -109,7 +109,8 @@ impl Identity {
         holder::page(self.store(), &by.resource().tenant, after, limit).await
     }
 
-    /// Changes the service account that `by` names, if it is still of that revision.
+    /// Changes the service account that `by` names, if it is still of that revision. One that is kept out keeps its keys, which are worth
+    /// nothing meanwhile: they are all that it is known by, and it was stopped, not lost.
     pub async fn update_account(
         &self,
         by: Clearance,
@@ -139,7 +140,10 @@ impl Identity {
         if account.disabled || !account.roles.contains(&Role::PlatformAdmin) {
             self.not_the_last_admin(&principal).await?;
         }
-        let batch = Batch::new().update(&holder::key(&principal), &stored, &account);
+        let mut batch = Batch::new().update(&holder::key(&principal), &stored, &account);
+        if account.roles != before.roles {
+            batch = self.with_keys_of_before(batch, &principal, &before.roles).await?;
+        }
         self.make(by, Change::of(&before, &account), batch, principal.clone()).await?;
         self.account(&principal).await
     }
@@ -154,7 +158,7 @@ impl Identity {
         self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         self.not_the_last_admin(&principal).await?;
         let batch = Batch::new().remove(&holder::key(&principal), &stored);
-        let batch = self.without_credentials(batch, &principal, Goes::All).await?;
+        let (batch, _) = self.without_credentials(batch, &principal, Goes::All).await?;
         self.make(by, Change::removed(&stored.record), batch, principal).await
     }
 

@@ -91,7 +91,7 @@ impl Identity {
         let holder = person.user.record.id.clone();
         let after = Factor { holder, secret: Some(name), pending: None, step, recovery: digests };
         batch = Throttle::forgive(batch.update(&key, &stored, &after), &who);
-        let batch = self.without_credentials(batch, &who, Goes::LogIns).await?;
+        let (batch, _) = self.without_credentials(batch, &who, Goes::LogIns).await?;
         let session = self.begin(&who, &person.user.record, Level::Full, None, batch, seen).await?;
         self.throttle.succeeded(seen.from);
         if let Some(before) = &stored.record.secret {

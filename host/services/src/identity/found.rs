@@ -1,4 +1,4 @@
-//! Recognises an API key, and notes that it was used.
+//! Recognises an API key, and notes that it was used; and finds whoever holds a credential, of whichever kind.
 //!
 //! *Invariants*: 1. one that is over, whose holder is gone or kept out, or that is not the one that was made, is nobody's; 2. a use is
 //! noted once in a minute, behind the caller's back.
@@ -6,17 +6,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::Credential;
 use bulkhead_core::{Actor, Principal};
 use bulkhead_storage::Batch;
 use bulkhead_storage::record;
 
 use super::error::Reason;
-use super::holder::{self, Pointer};
+use super::holder::{self, Holder, Pointer};
 use super::key::{KeyRow, Used};
 use super::known::Known;
 use super::ticket::{self, Shown};
 use super::{Error, Identity, Seen, seconds};
+use crate::tenants;
 
 /// Why a credential is not known, and whose it seems to be.
 pub(super) enum Failed {
@@ -56,7 +58,7 @@ impl Identity {
         if !ticket::same(&digest, &shown.digest()) {
             return Err(failed(Reason::Wrong, &principal));
         }
-        let holder = self.holder(&principal).await?.filter(|holder| holder.id == id && !holder.disabled);
+        let holder = self.let_in(&principal, &id).await?;
         let Some(holder) = holder else { return Err(failed(Reason::HolderGone, &principal)) };
         if now >= key.expires {
             return Err(failed(Reason::Expired, &principal));
@@ -64,7 +66,7 @@ impl Identity {
         let noted = record::load::<Used>(self.store(), &holder::credential(&principal, shown.id)).await?;
         let actor = Actor {
             principal,
-            roles: holder.roles,
+            roles: key.roles(&holder.roles),
             scopes: key.scopes,
             credential: Credential::Key(key.id),
             proved: None,
@@ -72,6 +74,27 @@ impl Identity {
         };
         let noted = AtomicU64::new(noted.map_or(0, |noted| noted.record.minute));
         Ok(self.known.keep(epoch, shown.id, Known { digest, actor, until: key.expires, noted }))
+    }
+
+    /// The holder of a credential that holds on to `id`, unless they are gone, kept out, or of a tenant that is gone.
+    pub(super) async fn let_in(&self, principal: &Principal, id: &str) -> Result<Option<Holder>, Error> {
+        if !self.is_there(&principal.tenant).await? {
+            return Ok(None);
+        }
+        Ok(self.holder(principal).await?.filter(|holder| holder.id == id && !holder.disabled))
+    }
+
+    /// Whether that is the platform, or a tenant that is there. What was made for one while it was being removed lets nobody in.
+    pub(super) async fn is_there(&self, tenant: &TenantId) -> Result<bool, bulkhead_storage::Error> {
+        if self.known.has(tenant) {
+            return Ok(true);
+        }
+        let epoch = self.known.epoch();
+        let there = tenants::is_known(self.store(), tenant).await?;
+        if there {
+            self.known.keep_tenant(epoch, tenant);
+        }
+        Ok(there)
     }
 
     /// Notes the minute in which a key was used, once, without keeping anybody waiting.

@@ -1,7 +1,10 @@
 //! API keys: made, listed, rotated with an overlap, revoked; and recognised.
 //!
 //! *Invariants*: 1. the text is shown once; 2. a key ends, on the day it says; 3. it can do what its holder may do and its scopes
-//! cover, and nobody makes one that can do more than they may themselves; 4. one that is revoked is unknown from then on.
+//! cover, and nobody makes one that can do more than they may themselves; 4. of its holder's roles it has those that they had when it
+//! was made, and still have; 5. one that is revoked is unknown from then on.
+//! *Why 4*: whoever made it said what it is for by what it could do then. A key in some program must not become an administrator's
+//! because its holder does.
 
 use std::time::Duration;
 
@@ -12,8 +15,9 @@ use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::holder::{self, Pointer, line, parts};
+use super::holder::{self, Holder, Pointer, line, parts};
 use super::ticket::{self, Ticket};
 use super::{Error, Identity, seconds};
 use crate::access::Clearance;
@@ -46,6 +50,9 @@ pub struct ApiKey {
     pub principal: Principal,
     /// What it may be used for, at the most.
     pub scopes: Scopes,
+    /// What its holder was when it was made. Nothing for one that was made by a host that did not note it: such a key has its holder's
+    /// roles until those change, and is fixed then to those of before.
+    pub roles: Option<Vec<Role>>,
     /// In seconds since 1970.
     pub created: u64,
     /// The first second in which it is over, since 1970.
@@ -66,6 +73,23 @@ pub(super) struct KeyRow {
 
 impl Record for KeyRow {
     const SPACE: Space = Space::new("api-keys");
+    const VERSION: u32 = 2;
+
+    /// Of the first form, which had no roles.
+    fn migrated(_version: u32, mut row: Value) -> Value {
+        if let Some(key) = row.get_mut("key").and_then(Value::as_object_mut) {
+            key.insert("roles".to_owned(), Value::Null);
+        }
+        row
+    }
+}
+
+impl ApiKey {
+    /// What it has of its holder's roles.
+    pub(super) fn roles(&self, of_holder: &[Role]) -> Vec<Role> {
+        let fits = |role: &&Role| self.roles.as_ref().is_none_or(|roles| roles.contains(role));
+        of_holder.iter().filter(fits).copied().collect()
+    }
 }
 
 /// When a key was last used. Losing it does no harm.
@@ -113,13 +137,14 @@ impl Identity {
     pub async fn create_key(&self, by: Clearance, spec: Spec) -> Result<Made, Error> {
         by.for_(Permission::KeyCreate)?;
         let (principal, None) = parts(&by)? else { return Err(Error::NotFound("principal")) };
-        let (made, batch) = self.new_key(&by, &principal, spec).await?;
+        let (made, batch) = self.new_key(&by, &principal, spec, None).await?;
         let change = Change::made(&made.key);
         self.make(by, change, batch, principal).await?;
         Ok(made)
     }
 
-    /// Makes a key in the place of the one that `by` names, `kind/name/id`, which lives on for `overlap`.
+    /// Makes a key in the place of the one that `by` names, `kind/name/id`, which lives on for `overlap`. It has no roles that the old one
+    /// does not have.
     pub async fn rotate_key(
         &self,
         by: Clearance,
@@ -140,7 +165,7 @@ impl Identity {
             return Err(Error::Invalid("this key was replaced or is over: make another".to_owned()));
         }
         let spec = Spec { name: old.name.clone(), scopes: old.scopes.clone(), life };
-        let (made, batch) = self.new_key(&by, &principal, spec).await?;
+        let (made, batch) = self.new_key(&by, &principal, spec, Some(old)).await?;
         let mut row = stored.record.clone();
         row.key.expires = row.key.expires.min(now.saturating_add(overlap.as_secs()));
         row.key.replaced_by = Some(made.key.id.clone());
@@ -171,28 +196,54 @@ impl Identity {
     pub async fn list_keys(&self, by: &Clearance) -> Result<Vec<Entry>, Error> {
         by.for_(Permission::KeyRead)?;
         let (principal, None) = parts(by)? else { return Err(Error::NotFound("principal")) };
-        self.holder(&principal).await?.ok_or(Error::NotFound("principal"))?;
+        let holder = self.holder(&principal).await?.ok_or(Error::NotFound("principal"))?;
         let rows = record::all::<KeyRow>(self.store(), &holder::credentials(&principal), 2 * MOST_KEYS).await?;
         let mut entries = Vec::new();
         for row in rows {
-            let key = row.record.key;
+            let mut key = row.record.key;
+            key.roles.get_or_insert_with(|| holder.roles.clone());
             let used = record::load::<Used>(self.store(), &holder::credential(&principal, &key.id)).await?;
             entries.push(Entry { last_used: used.map(|used| used.record.minute.saturating_mul(60)), key });
         }
         Ok(entries)
     }
 
-    async fn new_key(&self, by: &Clearance, principal: &Principal, spec: Spec) -> Result<(Made, Batch), Error> {
+    /// A key of somebody's, in the place of `old` if that is there.
+    async fn new_key(
+        &self,
+        by: &Clearance,
+        principal: &Principal,
+        spec: Spec,
+        old: Option<&ApiKey>,
+    ) -> Result<(Made, Batch), Error> {
         if principal.kind == Kind::Identity {
             return Err(Error::Invalid("an identity has the tokens of its issuer, and no keys".to_owned()));
         }
         let holder = self.holder(principal).await?.ok_or(Error::NotFound("principal"))?;
-        self.may_confer(by, &holder.roles, &spec.scopes).await?;
+        let roles = old.map_or_else(|| holder.roles.clone(), |old| old.roles(&holder.roles));
+        self.may_confer(by, &roles, &spec.scopes).await?;
         let held = record::all::<KeyRow>(self.store(), &holder::credentials(principal), 2 * MOST_KEYS).await?;
         if held.len() >= MOST_KEYS {
             return Err(Error::Full { what: "keys of one principal: revoke some", most: MOST_KEYS });
         }
-        new_key(principal, holder.id, spec, seconds(by.now()), Batch::new())
+        new_key(principal, Holder { roles, ..holder }, spec, seconds(by.now()), Batch::new())
+    }
+
+    /// `batch`, and those keys that do not say which roles they have fixed to `roles`, which their holder had until now.
+    pub(super) async fn with_keys_of_before(
+        &self,
+        mut batch: Batch,
+        principal: &Principal,
+        roles: &[Role],
+    ) -> Result<Batch, Error> {
+        for stored in record::all::<KeyRow>(self.store(), &holder::credentials(principal), 2 * MOST_KEYS).await? {
+            if stored.record.key.roles.is_none() {
+                let mut row = stored.record.clone();
+                row.key.roles = Some(roles.to_vec());
+                batch = batch.update(&holder::credential(principal, &row.key.id), &stored, &row);
+            }
+        }
+        Ok(batch)
     }
 
     async fn key_row(&self, principal: &Principal, id: &str) -> Result<Stored<KeyRow>, Error> {
@@ -204,7 +255,7 @@ impl Identity {
 /// A key of somebody's, and the rows that make it.
 pub(super) fn new_key(
     principal: &Principal,
-    holder: String,
+    holder: Holder,
     spec: Spec,
     now: u64,
     batch: Batch,
@@ -222,11 +273,12 @@ pub(super) fn new_key(
         name: line("key's name", &spec.name, LONGEST_NAME)?,
         principal: principal.clone(),
         scopes: spec.scopes,
+        roles: Some(holder.roles),
         created: now,
         expires: now.saturating_add(life.as_secs()),
         replaced_by: None,
     };
-    let row = KeyRow { key: key.clone(), holder, digest };
+    let row = KeyRow { key: key.clone(), holder: holder.id, digest };
     let batch = batch
         .insert(&holder::credential(principal, &id), &row)
         .insert(&holder::pointer(ticket::Kind::Key.prefix(), &id), &Pointer { principal: principal.clone() });

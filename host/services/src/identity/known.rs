@@ -1,11 +1,11 @@
 //! Who is known by which credential, kept at hand: a call with an API key must not cost a read of the disk.
 //!
-//! *Why that is safe*: one process owns the store, and each change to a principal or a credential forgets here before it is
+//! *Why that is safe*: one process owns the store, and each change to a principal, a credential or whether a tenant is there forgets here before it is
 //! acknowledged.
 //! *Invariants*: 1. what was read before something was forgotten is not kept after it; 2. what is kept says until when it holds, and
 //! is compared with the clock each time; 3. nobody who is not known is kept, so that a flood of guesses takes no memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -27,12 +27,20 @@ pub(super) struct Known {
     pub(super) noted: AtomicU64,
 }
 
-/// Those at hand, by the credential's id.
+/// Those at hand.
 #[derive(Default)]
 pub(super) struct AtHand {
-    entries: RwLock<HashMap<String, Arc<Known>>>,
+    entries: RwLock<Entries>,
     /// How often something was forgotten.
     epoch: AtomicU64,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// By the credential's id.
+    credentials: HashMap<String, Arc<Known>>,
+    /// Tenants that are there.
+    tenants: HashSet<TenantId>,
 }
 
 /// When somebody began to read.
@@ -47,7 +55,23 @@ impl AtHand {
 
     /// The credential with that id.
     pub(super) fn get(&self, id: &str) -> Option<Arc<Known>> {
-        self.read().get(id).cloned()
+        self.read().credentials.get(id).cloned()
+    }
+
+    /// Whether it is known that this tenant is there.
+    pub(super) fn has(&self, tenant: &TenantId) -> bool {
+        self.read().tenants.contains(tenant)
+    }
+
+    /// Keeps that a tenant is there, which was read since `epoch`, unless something was forgotten since.
+    pub(super) fn keep_tenant(&self, epoch: Epoch, tenant: &TenantId) {
+        let mut entries = self.write();
+        if self.epoch.load(Ordering::SeqCst) == epoch.0 {
+            if entries.tenants.len() >= MOST {
+                entries.tenants.clear();
+            }
+            entries.tenants.insert(tenant.clone());
+        }
     }
 
     /// Keeps what was read since `epoch`, unless something was forgotten since.
@@ -55,36 +79,37 @@ impl AtHand {
         let known = Arc::new(known);
         let mut entries = self.write();
         if self.epoch.load(Ordering::SeqCst) == epoch.0 {
-            if entries.len() >= MOST {
+            if entries.credentials.len() >= MOST {
                 // Those that are still used are back at once.
-                entries.clear();
+                entries.credentials.clear();
             }
-            entries.insert(id.to_owned(), Arc::clone(&known));
+            entries.credentials.insert(id.to_owned(), Arc::clone(&known));
         }
         known
     }
 
     /// Forgets all credentials of somebody.
     pub(super) fn forget(&self, who: &Principal) {
-        self.forget_where(|known| known.actor.principal == *who);
+        drop(self.forget_where(|known| known.actor.principal == *who));
     }
 
-    /// Forgets all credentials of a tenant's.
+    /// Forgets all credentials of a tenant's, and that it is there.
     pub(super) fn forget_tenant(&self, tenant: &TenantId) {
-        self.forget_where(|known| known.actor.principal.tenant == *tenant);
+        self.forget_where(|known| known.actor.principal.tenant == *tenant).tenants.remove(tenant);
     }
 
-    fn forget_where(&self, goes: impl Fn(&Known) -> bool) {
+    fn forget_where(&self, goes: impl Fn(&Known) -> bool) -> RwLockWriteGuard<'_, Entries> {
         let mut entries = self.write();
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        entries.retain(|_, known| !goes(known));
+        entries.credentials.retain(|_, known| !goes(known));
+        entries
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Known>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Known>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,8 +155,14 @@ mod tests {
         let left = || ["1", "2", "3", "4"].into_iter().filter(|id| at_hand.get(id).is_some()).collect::<Vec<_>>();
         at_hand.forget(&"acme/user/ada".parse().unwrap());
         assert_eq!(left(), ["3", "4"]);
-        at_hand.forget_tenant(&"acme".parse().unwrap());
-        assert_eq!(left(), ["4"]);
+        let acme = "acme".parse().unwrap();
+        let epoch = at_hand.epoch();
+        at_hand.keep_tenant(epoch, &acme);
+        assert!(at_hand.has(&acme));
+        at_hand.forget_tenant(&acme);
+        assert_eq!((left(), at_hand.has(&acme)), (vec!["4"], false));
+        at_hand.keep_tenant(epoch, &acme);
+        assert!(!at_hand.has(&acme), "it was read before");
     }
 
     #[test]
@@ -140,6 +171,6 @@ mod tests {
         for id in 0..MOST + 10 {
             at_hand.keep(at_hand.epoch(), &id.to_string(), known("acme/user/ada"));
         }
-        assert!(at_hand.read().len() <= MOST);
+        assert!(at_hand.read().credentials.len() <= MOST);
     }
 }

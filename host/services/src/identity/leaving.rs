@@ -7,6 +7,7 @@ use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::Kind;
 use bulkhead_storage::record::{self, Record};
 use bulkhead_storage::{Batch, LARGEST_PAGE, Space};
+use serde::Serialize;
 
 use super::account::ServiceAccount;
 use super::bearer::{self, Issuer};
@@ -22,10 +23,23 @@ use super::{Error, Identity, ticket};
 /// Which credentials go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goes {
-    /// All of them.
+    /// All of them, and how a person logs in.
     All,
+    /// All of them.
+    Credentials,
     /// Those that stand for a log-in: sessions, and tokens.
     LogIns,
+}
+
+/// How many credentials went, those among them that were over counted as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// API keys.
+    pub keys: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Tokens that stood for either.
+    pub tokens: usize,
 }
 
 /// Credentials that stand for a log-in.
@@ -45,30 +59,38 @@ const OTHERS: [Space; 8] = [
 ];
 
 impl Identity {
-    /// `batch`, and the end of all credentials of a principal's that `goes` names.
+    /// `batch`, and the end of all credentials of a principal's that `goes` names: how many those are.
     pub(super) async fn without_credentials(
         &self,
         mut batch: Batch,
         principal: &Principal,
         goes: Goes,
-    ) -> Result<Batch, Error> {
-        let spaces: &[Space] = if goes == Goes::All { &CREDENTIALS } else { &LOG_INS };
+    ) -> Result<(Batch, Ended), Error> {
+        let spaces: &[Space] = if goes == Goes::LogIns { &LOG_INS } else { &CREDENTIALS };
+        let mut ended = Ended::default();
         for space in spaces {
-            batch = self.without(batch, *space, &holder::credentials(principal)).await?;
+            let gone;
+            (batch, gone) = self.without(batch, *space, &holder::credentials(principal)).await?;
+            match *space {
+                KeyRow::SPACE => ended.keys = gone,
+                Session::SPACE => ended.sessions = gone,
+                TokenRow::SPACE => ended.tokens = gone,
+                _ => {}
+            }
         }
         if goes == Goes::All && principal.kind == Kind::User {
             batch.delete(Password::SPACE, &holder::key(principal));
             batch.delete(Factor::SPACE, &holder::key(principal));
             batch = Throttle::forgive(batch, principal);
         }
-        Ok(batch)
+        Ok((batch, ended))
     }
 
     /// `batch`, and the end of all that is kept here of a tenant. What the vault keeps goes with the tenant's key. Once it is done,
     /// [`Self::forget_tenant`].
     pub async fn without_tenant(&self, mut batch: Batch, tenant: &TenantId) -> Result<Batch, Error> {
         for space in CREDENTIALS.into_iter().chain(OTHERS) {
-            batch = self.without(batch, space, &record::key(&[tenant.as_str()])).await?;
+            (batch, _) = self.without(batch, space, &record::key(&[tenant.as_str()])).await?;
         }
         Ok(batch)
     }
@@ -79,17 +101,18 @@ impl Identity {
         self.bearers.forget();
     }
 
-    /// `batch`, and the end of the rows of `space` that begin so, with what points to them.
-    async fn without(&self, mut batch: Batch, space: Space, prefix: &[u8]) -> Result<Batch, Error> {
+    /// `batch`, and the end of the rows of `space` that begin so, with what points to them: how many those are.
+    async fn without(&self, mut batch: Batch, space: Space, prefix: &[u8]) -> Result<(Batch, usize), Error> {
         let pointers = match space {
             KeyRow::SPACE => Some(ticket::Kind::Key),
             Session::SPACE => Some(ticket::Kind::Session),
             TokenRow::SPACE => Some(ticket::Kind::Token),
             _ => None,
         };
-        let mut after: Option<Vec<u8>> = None;
+        let (mut after, mut gone) = (None::<Vec<u8>>, 0);
         loop {
             let page = self.store().scan(space, prefix, after.as_deref(), LARGEST_PAGE).await?;
+            gone += page.entries.len();
             for (key, row) in &page.entries {
                 batch.delete(space, key);
                 if let Some(kind) = pointers {
@@ -100,7 +123,7 @@ impl Identity {
                 }
             }
             if !page.more {
-                return Ok(batch);
+                return Ok((batch, gone));
             }
             after = page.entries.into_iter().last().map(|(key, _)| key);
         }

@@ -13,12 +13,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::Reason;
 use super::holder;
-use super::leaving::Goes;
+use super::leaving::{Ended, Goes};
 use super::session::{Begun, Level, Session};
 use super::throttle::Throttle;
 use super::totp;
 use super::user::{Factor, Password, User};
-use super::{Error, Identity, Presented, Seen, Unknown, seconds};
+use super::{Error, Identity, Presented, Seen, Unknown, seconds, ticket};
 use crate::changes::Change;
 
 pub use super::enrol::Enrolled;
@@ -36,6 +36,20 @@ pub struct LogIn<'a> {
     pub code: Option<&'a str>,
     /// The request that it came with. The session of a cookie that came along ends with this.
     pub presented: Presented<'a>,
+}
+
+/// What is to be in the place of a password.
+#[derive(Debug)]
+pub struct NewPassword {
+    /// The password that is to be.
+    pub chosen: SecretString,
+    /// Whether the person's API keys end with it.
+    ///
+    /// They do unless it is said otherwise. A person who changes a password may do so because somebody else knows it, and a key that
+    /// somebody else made is how they would stay. Identity providers end with a password what was had by it without asking (Microsoft
+    /// Entra its refresh tokens, Google its app passwords). Those that leave keys alone (GitHub, AWS) have people look through them,
+    /// and many do not. Whoever knows that nobody else was there keeps theirs by saying so; programs have service accounts.
+    pub revoke_keys: bool,
 }
 
 /// A code that was found to be right, and is not used up yet.
@@ -104,8 +118,9 @@ impl Identity {
         code: &str,
         seen: &Seen<'_>,
     ) -> Result<(), Error> {
-        let (session, person, batch) = self.proved(presented, password, code, seen).await?;
+        let (session, person, right) = self.proved(presented, password, code, seen).await?;
         let who = session.record.principal.clone();
+        let batch = Throttle::forgive(Batch::new(), &who).update(&holder::key(&who), &right.stored, &right.after);
         let after = Session { proved: seconds(seen.now), seen: seconds(seen.now), ..session.record.clone() };
         let batch = batch.update(&holder::credential(&who, &after.id), &session, &after);
         let batch = batch.same(&holder::key(&who), &person.password);
@@ -114,32 +129,45 @@ impl Identity {
         self.make_of_own(&who, &credential, what, change, batch, seen).await
     }
 
-    /// Gives the person in this session another password. Their other sessions and tokens end; a new session is begun.
+    /// Gives the person in this session another password. Their sessions and tokens end, and their keys if `new` says so; a new session
+    /// is begun.
     pub async fn change_password(
         &self,
         presented: &Presented<'_>,
         password: SecretString,
         code: &str,
-        chosen: SecretString,
+        new: NewPassword,
         seen: &Seen<'_>,
-    ) -> Result<Begun, Error> {
-        super::password::fit(chosen.expose_secret(), "")?;
-        let (session, person, batch) = self.proved(presented, password, code, seen).await?;
+    ) -> Result<(Begun, Ended), Error> {
+        super::password::fit(new.chosen.expose_secret(), "")?;
+        let (session, person, right) = self.proved(presented, password, code, seen).await?;
         let who = session.record.principal.clone();
-        let row = self.own_password(&person.user.record, chosen).await?;
-        let batch = batch.update(&holder::key(&who), &person.password, &row);
-        let batch = self.without_credentials(batch, &who, Goes::LogIns).await?;
-        self.begin(&who, &person.user.record, Level::Full, None, batch, seen).await
+        let mut user = person.user.record.clone();
+        let (mut factor, mut goes) = (right.after, Goes::LogIns);
+        if new.revoke_keys {
+            user.id = ticket::new_id()?;
+            factor.holder.clone_from(&user.id);
+            goes = Goes::Credentials;
+        }
+        let row = self.own_password(&user, new.chosen).await?;
+        let key = holder::key(&who);
+        let mut batch = Throttle::forgive(Batch::new(), &who);
+        batch = batch.update(&key, &right.stored, &factor).update(&key, &person.password, &row);
+        if new.revoke_keys {
+            batch = batch.update(&key, &person.user, &user);
+        }
+        let (batch, ended) = self.without_credentials(batch, &who, goes).await?;
+        Ok((self.begin(&who, &user, Level::Full, None, batch, seen).await?, ended))
     }
 
-    /// The person in this full session, who shows password and code: and the batch that uses up the code.
+    /// The person in this full session, who shows password and code.
     async fn proved(
         &self,
         presented: &Presented<'_>,
         password: SecretString,
         code: &str,
         seen: &Seen<'_>,
-    ) -> Result<(Stored<Session>, Person, Batch), Error> {
+    ) -> Result<(Stored<Session>, Person, Right), Error> {
         let session = self.session(presented, seen).await?;
         let who = session.record.principal.clone();
         if session.record.level != Level::Full {
@@ -153,8 +181,7 @@ impl Identity {
         let right = if known { self.right_code(&person, secret, Some(code), seconds(seen.now))? } else { None };
         let Some(right) = right else { return Err(self.wrong(&who, true, "password", Reason::Wrong, seen).await) };
         self.throttle.succeeded(seen.from);
-        let batch = Throttle::forgive(Batch::new(), &who).update(&holder::key(&who), &right.stored, &right.after);
-        Ok((session, person, batch))
+        Ok((session, person, right))
     }
 
     /// The session that this request is of.
@@ -162,8 +189,11 @@ impl Identity {
         Ok(self.session_shown(presented, seen).await?.0)
     }
 
-    /// What is known of somebody, if they are there and have a password.
+    /// What is known of somebody, if they and their tenant are there and they have a password.
     pub(super) async fn person(&self, who: &Principal) -> Result<Option<Person>, Error> {
+        if !self.is_there(&who.tenant).await? {
+            return Ok(None);
+        }
         let (store, key) = (self.store(), holder::key(who));
         let user = record::load::<User>(store, &key).await?;
         let password = record::load::<Password>(store, &key).await?;

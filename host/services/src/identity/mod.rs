@@ -4,7 +4,7 @@
 //! same rules, and each failure into the same log.
 //! *Invariants*: 1. a secret is shown once and kept as a digest, a password as a hash, what has to be read back sealed in the vault;
 //! 2. `now` is an argument, and what is over is refused by it; 3. who is not known and what is wrong get one answer; 4. each failure
-//! is in the audit log, and never what was shown; 5. whatever changes a principal or a credential is forgotten by `known`
+//! is in the audit log, and never what was shown; 5. nobody of a tenant that is gone is let in; 6. whatever changes a principal or a credential is forgotten by `known`
 //! before it is acknowledged.
 //! *Never*: whether somebody may do something; `access` decides that. Cookies and headers as text; HTTP reads and writes them.
 //! Callers: `http/*` → here → `changes`, `audit`, the vault; `bearer` → egress.
@@ -49,6 +49,7 @@ use crate::changes::Changes;
 pub use error::{Error, Unknown};
 pub use forged::{Browser, Forged};
 pub use holder::{Listed, MOST_OF_TENANT, credential_resource, resource};
+pub use leaving::Ended;
 
 use error::Reason;
 use found::Failed;
@@ -69,8 +70,10 @@ pub struct Presented<'a> {
 /// When, from where, and by which request.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// The address of the peer, where it has one.
+    /// The address that the request counts for, where it has one: the peer's, or what a proxy that is believed says.
     pub from: Option<IpAddr>,
+    /// Whether a proxy handed it on: then whoever asks may be anywhere.
+    pub forwarded: bool,
     /// When.
     pub now: SystemTime,
     /// The request's id.

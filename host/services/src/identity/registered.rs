@@ -183,7 +183,7 @@ impl Identity {
         let mut batch = Batch::new().remove(&holder::key(&principal), &stored);
         let Registered { issuer, subject, .. } = &stored.record;
         batch.delete(Subject::SPACE, &subject_key(&principal.tenant, issuer, subject));
-        let batch = self.without_credentials(batch, &principal, Goes::All).await?;
+        let (batch, _) = self.without_credentials(batch, &principal, Goes::All).await?;
         self.make(by, Change::removed(&stored.record), batch, principal).await
     }
 

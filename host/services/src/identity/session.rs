@@ -155,8 +155,9 @@ impl Identity {
             proved: now,
             from: seen.from,
         };
-        if let Some(stored) = self.session_of(old).await? {
-            batch = without(batch, &stored.record.principal, &stored.record.id);
+        let old = self.session_of(old).await?.map(|stored| stored.record);
+        if let Some(old) = &old {
+            batch = without(batch, &old.principal, &old.id);
         }
         let mut others = self.sessions(principal).await?;
         others.sort_by_key(|other| std::cmp::Reverse(other.record.created));
@@ -171,7 +172,12 @@ impl Identity {
         let what = Word::new("session:begin");
         let entry = Entry { id, created: now, seen: now, from: session.from };
         let credential = Credential::Session(session.id.clone());
-        self.make_of_own(principal, &credential, what, Change::made(&entry), batch, seen).await?;
+        let done = self.make_of_own(principal, &credential, what, Change::made(&entry), batch, seen).await;
+        if let Some(old) = old.filter(|old| old.principal != *principal) {
+            // It was somebody else's at that browser: their tokens go with it.
+            self.known.forget(&old.principal);
+        }
+        done?;
         let csrf = Shown::read(ticket::shown(&text)).map(|shown| shown.csrf()).unwrap_or_default().into();
         Ok(Begun { csrf, cookie: text, level, principal: principal.clone(), expires: session.ends() })
     }
@@ -228,10 +234,8 @@ impl Identity {
     pub(super) async fn actor_of(&self, stored: &Stored<Session>, now: u64) -> Result<Actor, Failed> {
         let session = &stored.record;
         let failed = |reason| Failed::Because(reason, Some(session.principal.clone()));
-        let holder = self.holder(&session.principal).await?;
-        let Some(holder) = holder.filter(|holder| holder.id == session.holder && !holder.disabled) else {
-            return Err(failed(Reason::HolderGone));
-        };
+        let holder = self.let_in(&session.principal, &session.holder).await?;
+        let holder = holder.ok_or_else(|| failed(Reason::HolderGone))?;
         if now >= session.seen.saturating_add(NOTED_EVERY) {
             let later = Session { seen: now, ..session.clone() };
             match self.store().apply(Batch::new().update(&session.key(), stored, &later)).await {

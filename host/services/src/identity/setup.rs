@@ -2,7 +2,7 @@
 //!
 //! *Why a file*: nothing works without a credential, and somebody has to get the first. Whoever can read the data folder of this
 //! host may be that.
-//! *Invariants*: 1. good for [`LIFE`], from this machine, until somebody is admin; 2. that somebody became it is one row, which is
+//! *Invariants*: 1. good for [`LIFE`], from this machine and past no proxy, until somebody is admin; 2. that somebody became it is one row, which is
 //! written once: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
 //! made is good.
 //! Callers: `serve`, HTTP → here.
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{self, ServiceAccount};
 use super::error::Reason;
+use super::holder::Holder;
 use super::key::{self, Made};
 use super::ticket::{self, Shown, Ticket};
 use super::user::{self, User};
@@ -132,7 +133,8 @@ impl Identity {
             self.not_let_in("setup", reason, None, false, seen).await;
             Err(answer.into())
         };
-        if !seen.from.is_some_and(is_loopback) {
+        // A proxy on this machine speaks for whoever reaches it.
+        if seen.forwarded || !seen.from.is_some_and(is_loopback) {
             return refused(Reason::NotLoopback, Unknown::Elsewhere).await;
         }
         if self.is_set_up().await? {
@@ -182,10 +184,11 @@ impl Identity {
             First::Account(name) => {
                 let spec = account::Spec { roles, description: "the first admin".to_owned() };
                 let account = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
+                let holder = Holder { id: account.id.clone(), roles: account.roles.clone(), disabled: false };
                 let principal = Principal { tenant, kind: Kind::ServiceAccount, name };
                 let batch = Batch::new().insert(&holder::key(&principal), &account);
                 let spec = key::Spec { name: "first".to_owned(), scopes: Scopes::all(), life: None };
-                let (made, batch) = key::new_key(&principal, account.id, spec, now, batch)?;
+                let (made, batch) = key::new_key(&principal, holder, spec, now, batch)?;
                 Ok((Redeemed { principal, key: Some(made) }, batch))
             }
             First::User(name, password) => {

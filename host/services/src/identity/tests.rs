@@ -14,6 +14,7 @@ use totp_rs::{Builder, Secret};
 
 use super::*;
 use crate::audit::Audit;
+use crate::tenants::{Standing, Tenant};
 
 mod bearers;
 mod keys;
@@ -60,6 +61,9 @@ impl Rig {
     /// A host starts on it.
     async fn start(&self) -> Identity {
         let store: Arc<dyn Store> = self.store.clone();
+        for tenant in ["acme", "globex", "initech"] {
+            self.stands(tenant, Standing::Present).await;
+        }
         let audit = Arc::new(Audit::open(Arc::clone(&store)).await.unwrap());
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await.unwrap());
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await.unwrap());
@@ -72,9 +76,22 @@ impl Rig {
         Identity { passwords, ..identity }
     }
 
+    /// Has the row of a tenant's say that.
+    async fn stands(&self, tenant: &str, standing: Standing) {
+        let (key, name) = (bulkhead_storage::record::key(&[tenant]), tenant.parse().unwrap());
+        let (environment, allowance) = (None, None);
+        let tenant = Tenant { name, environment, allowance, standing, created: 0, updated: 0 };
+        let stored = bulkhead_storage::record::load::<Tenant>(self.store.as_ref(), &key).await.unwrap();
+        let batch = match stored {
+            Some(stored) => Batch::new().update(&key, &stored, &tenant),
+            None => Batch::new().insert(&key, &tenant),
+        };
+        self.store.apply(batch).await.unwrap();
+    }
+
     /// That many seconds after the beginning.
     fn at(&self, seconds: u64) -> Seen<'static> {
-        Seen { from: self.from, now: self.begin + Duration::from_secs(seconds), request: "r1" }
+        Seen { from: self.from, forwarded: false, now: self.begin + Duration::from_secs(seconds), request: "r1" }
     }
 }
 

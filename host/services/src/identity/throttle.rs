@@ -5,7 +5,9 @@
 //! *Invariants*: 1. after [`FREE`] failures each further attempt waits twice as long, up to [`LONGEST`]: at most some hundred guesses a
 //! day at one person's code, of which a million would be needed; 2. an attempt that comes too early does not count, or whoever
 //! keeps trying would keep the person out for ever; 3. memory is bounded.
-//! *Never*: locking somebody out for good.
+//! *Never*: locking somebody out for good. A wait is as long as it says, whoever tries meanwhile; but somebody who tries in each second takes
+//! the one attempt at its end, and whoever comes to log in finds the next wait. Keys and sessions are not slowed down by any of it: an
+//! administrator has a key for that.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,6 +1,6 @@
 //! Short-lived tokens that stand for another credential, and can do less.
 //!
-//! *Invariants*: 1. a token's scopes lie within its parent's; 2. it lives for [`LONGEST`] at the most, and never longer than its
+//! *Invariants*: 1. a token's scopes and roles lie within its parent's; 2. it lives for [`LONGEST`] at the most, and never longer than its
 //! parent: it is looked for each time; 3. it is never exchanged for another; 4. its holder has not proved anything in person.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use bulkhead_core::audit::Word;
 use bulkhead_core::id::Digest;
 use bulkhead_core::principal::{Credential, Kind, PrincipalName};
-use bulkhead_core::{Actor, Principal, Scopes};
+use bulkhead_core::{Actor, Principal, Role, Scopes};
 use bulkhead_storage::record::{self, Record};
 use bulkhead_storage::{Batch, Space};
 use secrecy::SecretString;
@@ -61,6 +61,14 @@ pub(super) struct TokenRow {
 
 impl Record for TokenRow {
     const SPACE: Space = Space::new("tokens");
+}
+
+/// What its parent is.
+struct Standing {
+    /// The first second in which it is over.
+    until: u64,
+    /// What it makes its holder.
+    roles: Vec<Role>,
 }
 
 /// A token that was made.
@@ -164,16 +172,17 @@ impl Identity {
         if !ticket::same(&row.digest, &shown.digest()) {
             return Err(failed(Reason::Wrong));
         }
-        let holder = self.holder(&principal).await?.filter(|holder| holder.id == row.holder && !holder.disabled);
+        let holder = self.let_in(&principal, &row.holder).await?;
         let holder = holder.ok_or_else(|| failed(Reason::HolderGone))?;
-        let parent = self.parent_until(&principal, &row.parent).await?.ok_or_else(|| failed(Reason::ParentGone))?;
-        let until = row.expires.min(parent);
+        let parent = self.parent(&principal, &row.parent, holder.roles).await?;
+        let Standing { until, roles } = parent.ok_or_else(|| failed(Reason::ParentGone))?;
+        let until = row.expires.min(until);
         if now >= until {
             return Err(failed(Reason::Expired));
         }
         let actor = Actor {
             principal,
-            roles: holder.roles,
+            roles,
             scopes: row.scopes,
             credential: Credential::Token(shown.id.to_owned()),
             proved: None,
@@ -182,25 +191,30 @@ impl Identity {
         Ok(self.known.keep(epoch, shown.id, Known { digest: row.digest, actor, until, noted: AtomicU64::new(0) }))
     }
 
-    /// Until when a token's parent is good, if it still is there. That a session may lie idle does not matter: it was used when the
-    /// token was made, and outlasts it.
-    async fn parent_until(&self, principal: &Principal, parent: &Parent) -> Result<Option<u64>, Error> {
+    /// What a token's parent still is, if it is there. That a session may lie idle does not matter: it was used when the token was
+    /// made, and outlasts it.
+    async fn parent(
+        &self,
+        principal: &Principal,
+        parent: &Parent,
+        roles: Vec<Role>,
+    ) -> Result<Option<Standing>, Error> {
         let store = self.store();
         Ok(match parent {
             Parent::Key(id) => {
                 let row = record::load::<KeyRow>(store, &holder::credential(principal, id)).await?;
-                row.map(|row| row.record.key.expires)
+                row.map(|row| Standing { until: row.record.key.expires, roles: row.record.key.roles(&roles) })
             }
             Parent::Session(id) => {
                 let row = record::load::<Session>(store, &holder::credential(principal, id)).await?;
-                row.map(|row| row.record.ends())
+                row.map(|row| Standing { until: row.record.ends(), roles })
             }
             Parent::Bearer { name, id, until } if principal.kind == Kind::Identity => {
                 let issuer =
                     record::load::<Issuer>(store, &record::key(&[principal.tenant.as_str(), name.as_str()])).await?;
                 let registered = record::load::<Registered>(store, &holder::key(principal)).await?;
                 let vouched = registered.is_some_and(|registered| registered.record.issuer == *name);
-                issuer.filter(|issuer| issuer.record.id == *id && vouched).map(|_| *until)
+                issuer.filter(|issuer| issuer.record.id == *id && vouched).map(|_| Standing { until: *until, roles })
             }
             Parent::Bearer { .. } => None,
         })

@@ -3,7 +3,7 @@
 //! *Why three rows*: what an admin sees and changes has no secret in it, and a log-in must not change its revision.
 //! *Invariants*: 1. a password that somebody else knows, as whoever lets a person in does, is good for a first log-in within some
 //! days and nothing else; 2. nobody is let in fully without a second factor; 3. whoever sets back how another person logs in could
-//! have given them all that they have.
+//! have given them all that they have; 4. whoever is set back or kept out loses their keys, sessions and tokens in the same batch.
 
 use bulkhead_core::id::Digest;
 use bulkhead_core::principal::{Kind, PrincipalName};
@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::holder::{self, Listed, fit_roles, line, target};
-use super::leaving::Goes;
+use super::leaving::{Ended, Goes};
 use super::{Error, Identity, password, seconds, ticket};
 use crate::access::Clearance;
 use crate::changes::Change;
@@ -31,7 +31,8 @@ const WHAT: &str = "user";
 pub struct User {
     /// What they log in as, within their tenant.
     pub name: PrincipalName,
-    /// What their credentials hold on to.
+    /// What their credentials hold on to. Whoever is put out gets another one, so that what somebody makes for them at that very moment
+    /// is worth nothing either.
     pub id: String,
     /// What they are here.
     pub roles: Vec<Role>,
@@ -114,6 +115,35 @@ pub struct Made {
     pub password: SecretString,
 }
 
+/// A person who was changed.
+#[derive(Debug)]
+pub struct Changed {
+    /// What is kept of them.
+    pub user: Stored<User>,
+    /// What ended with it, where they are kept out from now on.
+    pub ended: Option<Ended>,
+}
+
+/// A person who was set back.
+#[derive(Debug)]
+pub struct SetBack {
+    /// What they log in with first, as somebody new does.
+    pub password: SecretString,
+    /// What ended with it.
+    pub ended: Ended,
+}
+
+/// The same for people who read the audit log.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    user: &'a User,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_back: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
+}
+
 impl User {
     pub(super) fn new(principal: &Principal, spec: Spec, now: u64) -> Result<Self, Error> {
         Ok(Self {
@@ -159,13 +189,10 @@ impl Identity {
         holder::page(self.store(), &by.resource().tenant, after, limit).await
     }
 
-    /// Changes the person that `by` names, if they are still of that revision. Who is kept out is logged out.
-    pub async fn update_user(
-        &self,
-        by: Clearance,
-        revision: Option<u64>,
-        update: Update,
-    ) -> Result<Stored<User>, Error> {
+    /// Changes the person that `by` names, if they are still of that revision. Whoever is kept out from now on loses all their
+    /// credentials, and has their password and second factor when they are let in again: a key that was stolen from somebody is no
+    /// longer good then, and a person makes another one.
+    pub async fn update_user(&self, by: Clearance, revision: Option<u64>, update: Update) -> Result<Changed, Error> {
         by.for_(Permission::UserUpdate)?;
         let principal = target(&by, Kind::User)?;
         let _turn = self.admins_turn(&principal.tenant).await;
@@ -188,33 +215,46 @@ impl Identity {
         if user.disabled || !user.roles.contains(&Role::PlatformAdmin) {
             self.not_the_last_admin(&principal).await?;
         }
-        let mut batch = Batch::new().update(&holder::key(&principal), &stored, &user);
-        if user.disabled {
-            batch = self.without_credentials(batch, &principal, Goes::LogIns).await?;
+        let key = holder::key(&principal);
+        let (mut batch, mut ended) = (Batch::new(), None);
+        if user.disabled && !before.disabled {
+            user.id = ticket::new_id()?;
+            batch = self.kept_for(batch, &principal, &before.id, &user.id).await?;
+            let all;
+            (batch, all) = self.without_credentials(batch, &principal, Goes::Credentials).await?;
+            ended = Some(all);
+        } else if user.roles != before.roles {
+            batch = self.with_keys_of_before(batch, &principal, &before.roles).await?;
         }
-        self.make(by, Change::of(&before, &user), batch, principal.clone()).await?;
-        self.user(&principal).await
+        let batch = batch.update(&key, &stored, &user);
+        let told = Told { user: &user, set_back: None, ended };
+        self.make(by, Change::of(&before, &told), batch, principal.clone()).await?;
+        Ok(Changed { user: self.user(&principal).await?, ended })
     }
 
-    /// Sets back how the person that `by` names logs in: a first password, no second factor, no session. Returns the password,
-    /// which is shown once.
-    pub async fn reset_user(&self, by: Clearance) -> Result<SecretString, Error> {
+    /// Sets back how the person that `by` names logs in: a first password, no second factor, and no key, session or token. Whoever asks
+    /// for that has lost what they log in with, or knows that somebody else has it; and who had it may have made keys.
+    pub async fn reset_user(&self, by: Clearance) -> Result<SetBack, Error> {
         by.for_(Permission::UserUpdate)?;
         let principal = target(&by, Kind::User)?;
         let stored = self.user(&principal).await?;
         // Whoever knows the password can become them.
         self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
-        let key = holder::key(&principal);
-        let (password, row) = self.first_password(stored.record.id.clone(), seconds(by.now())).await?;
-        let mut batch = Batch::new().same(&key, &stored);
+        let (key, now) = (holder::key(&principal), seconds(by.now()));
+        let user = User { id: ticket::new_id()?, updated: now, ..stored.record.clone() };
+        let (password, row) = self.first_password(user.id.clone(), now).await?;
+        let mut batch = Batch::new().update(&key, &stored, &user);
         batch = match record::load::<Password>(self.store(), &key).await? {
             Some(before) => batch.update(&key, &before, &row),
             None => batch.insert(&key, &row),
         };
+        let factor = record::load::<Factor>(self.store(), &key).await?;
         batch.delete(Factor::SPACE, &key);
-        let batch = self.without_credentials(batch, &principal, Goes::LogIns).await?;
-        self.make(by, Change::of(&stored.record, &"how they log in was set back"), batch, principal).await?;
-        Ok(password)
+        let (batch, ended) = self.without_credentials(batch, &principal, Goes::Credentials).await?;
+        let told = Told { user: &user, set_back: Some(true), ended: Some(ended) };
+        self.make(by, Change::of(&stored.record, &told), batch, principal.clone()).await?;
+        self.drop_factors(&principal, factor).await;
+        Ok(SetBack { password, ended })
     }
 
     /// Removes the person that `by` names, with all their credentials.
@@ -228,12 +268,9 @@ impl Identity {
         self.not_the_last_admin(&principal).await?;
         let factor = record::load::<Factor>(self.store(), &holder::key(&principal)).await?;
         let batch = Batch::new().remove(&holder::key(&principal), &stored);
-        let batch = self.without_credentials(batch, &principal, Goes::All).await?;
+        let (batch, _) = self.without_credentials(batch, &principal, Goes::All).await?;
         self.make(by, Change::removed(&stored.record), batch, principal.clone()).await?;
-        let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
-        for name in secret.into_iter().chain(pending) {
-            self.drop_factor(&principal, &name).await;
-        }
+        self.drop_factors(&principal, factor).await;
         Ok(())
     }
 
@@ -250,11 +287,35 @@ impl Identity {
         Ok((password, Password { holder, hash, first_until: Some(now.saturating_add(FIRST_PASSWORD)) }))
     }
 
+    /// `batch`, and how a person logs in kept for them under the id that they get in the place of `before`.
+    async fn kept_for(&self, mut batch: Batch, who: &Principal, before: &str, id: &str) -> Result<Batch, Error> {
+        let (key, id) = (holder::key(who), id.to_owned());
+        let password = record::load::<Password>(self.store(), &key).await?;
+        if let Some(stored) = password.filter(|stored| stored.record.holder == before) {
+            let row = Password { holder: id.clone(), ..stored.record.clone() };
+            batch = batch.update(&key, &stored, &row);
+        }
+        let factor = record::load::<Factor>(self.store(), &key).await?;
+        if let Some(stored) = factor.filter(|stored| stored.record.holder == before) {
+            let row = Factor { holder: id, ..stored.record.clone() };
+            batch = batch.update(&key, &stored, &row);
+        }
+        Ok(batch)
+    }
+
     /// A row that recognises a password that its owner chose.
     pub(super) async fn own_password(&self, user: &User, chosen: SecretString) -> Result<Password, Error> {
         password::fit(chosen.expose_secret(), user.name.as_str())?;
         let hash = self.passwords.hash(chosen).await?;
         Ok(Password { holder: user.id.clone(), hash, first_until: None })
+    }
+
+    /// Has the vault forget what a second factor was made of that is gone.
+    async fn drop_factors(&self, principal: &Principal, factor: Option<Stored<Factor>>) {
+        let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
+        for name in secret.into_iter().chain(pending) {
+            self.drop_factor(principal, &name).await;
+        }
     }
 
     /// Has the vault forget a secret that nothing names any more. Where that fails, it stays there, sealed.

@@ -78,11 +78,11 @@ async fn a_tenant_that_goes_takes_all_along_and_its_name_stays_its_own() {
         control.vault.put(&owner, &"token".parse().unwrap(), &binding, value, now).await.unwrap();
     }
     for name in ["acme", "acme2"] {
-        assert!(control.knows(&name.parse().unwrap()).await.unwrap());
+        assert!(control.environment(&name.parse().unwrap()).await.unwrap().is_some());
     }
     control.tenants.delete(may(P::TenantDelete, "acme"), None).await.unwrap();
-    assert!(!control.knows(&"acme".parse().unwrap()).await.unwrap());
-    assert!(control.knows(&"acme2".parse().unwrap()).await.unwrap());
+    assert!(control.environment(&"acme".parse().unwrap()).await.unwrap().is_none());
+    assert!(control.environment(&"acme2".parse().unwrap()).await.unwrap().is_some());
     for space in [crate::connections::Connection::SPACE, crate::releases::Installed::SPACE, crate::releases::PARTS] {
         assert!(store.scan(space, &key(&["acme"]), None, 10).await.unwrap().entries.is_empty(), "{space:?}");
         assert!(!store.scan(space, &key(&["acme2"]), None, 10).await.unwrap().entries.is_empty(), "{space:?}");

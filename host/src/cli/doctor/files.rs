@@ -167,6 +167,14 @@ fn server(config: &Config, findings: &mut Findings) {
             "say under [server] `names` what it is called",
         );
     }
+    if let Some(block) = config.trusted_proxies.iter().find(|block| block.prefix_len() == 0) {
+        findings.warning(
+            "trusted-proxies-everywhere",
+            config.origin("server.trusted-proxies"),
+            format!("`{block}` is everybody: whoever asks says from where, and passes limits, log and policies as somebody else"),
+            "name the proxies alone, such as 10.0.0.5/32",
+        );
+    }
     if config.allow_plain_http && !config.is_public() {
         findings.note(
             "plain-http-allowed",

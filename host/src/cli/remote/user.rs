@@ -45,11 +45,11 @@ enum Verb {
         /// What they are here from now on; may be given more than once.
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<Role>,
-        /// Whether they are kept out.
+        /// Whether they are kept out; their sessions and keys end with that.
         #[arg(long, value_name = "true|false")]
         disabled: Option<bool>,
     },
-    /// End somebody's password and second factor, and give them a first password again: their sessions end.
+    /// End somebody's password and second factor, and give them a first password again: their sessions and keys end.
     ResetTotp {
         /// Their name.
         name: PrincipalName,
@@ -94,10 +94,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             body.extend(disabled.iter().map(|disabled| ("disabled".to_owned(), json!(disabled))));
             let changed = session.change(Method::PATCH, &of(name.as_str()), Value::Object(body)).await?;
-            output.done(&changed, &format!("user `{name}` is changed"))
+            output.done(&changed, &format!("user `{name}` is changed{}", ended(&changed)))
         }
         Verb::ResetTotp { name, yes } => {
-            confirmed(&format!("Password, second factor and sessions of `{name}` end."), *yes)?;
+            confirmed(&format!("Password, second factor, sessions and keys of `{name}` end."), *yes)?;
             let path = [&of(name.as_str())[..], &["reset-totp"]].concat();
             first(&session, name, &session.act(&path).await?)
         }
@@ -109,12 +109,27 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     }
 }
 
+/// What ended with a change, as the end of a sentence about it.
+fn ended(answer: &Value) -> String {
+    let count = |of: &str| answer.pointer(&format!("/ended/{of}")).and_then(Value::as_u64);
+    match (count("keys"), count("sessions"), count("tokens")) {
+        (Some(keys), Some(sessions), Some(tokens)) => {
+            format!(": {keys} of their keys, {sessions} sessions and {tokens} tokens ended")
+        }
+        _ => String::new(),
+    }
+}
+
 /// Shows what somebody logs in with first.
 fn first(session: &Session, name: &PrincipalName, answer: &Value) -> Result<(), Error> {
     let password = answer.get("password").and_then(Value::as_str);
     let (Output::Table, Some(password)) = (session.output, password) else {
         return report::print_json(answer);
     };
+    let ended = ended(answer);
+    if !ended.is_empty() {
+        report::note(&format!("`{name}` was set back{ended}"));
+    }
     report::note(&format!("with this `{name}` logs in first, and chooses another one. It is shown this once"));
     report::print(&format!("{password}\n"))
 }

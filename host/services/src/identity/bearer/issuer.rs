@@ -1,12 +1,13 @@
 //! OIDC issuers that are trusted: by whom, for what, and how their tokens are signed.
 //!
 //! *Invariants*: 1. an issuer's address belongs to one tenant, or to the platform; 2. algorithms are asymmetric, and named one by one:
-//! what is not on the list is refused, whatever key there is; 3. keys come over https, but where plain http is opened here.
+//! what is not on the list is refused, whatever key there is; 3. keys come over https, but where plain http is opened here; 4. whoever
+//! says how an issuer is known could have given its identities all that they have.
 
 use bulkhead_core::egress::{Scheme, Target};
 use bulkhead_core::id::{Digest, TenantId};
 use bulkhead_core::principal::{Kind, PrincipalName};
-use bulkhead_core::{Permission, Principal};
+use bulkhead_core::{Permission, Principal, Scopes};
 use bulkhead_storage::record::{self, Record, Stored};
 use bulkhead_storage::{Batch, Space};
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,21 @@ pub struct Spec {
     pub plain_http: bool,
 }
 
+/// What is to be otherwise of one: all but its address, by which its tokens and its tenant are found.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// What its tokens have to be for.
+    pub audience: String,
+    /// How they may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// Where its keys are, when that is elsewhere.
+    pub keys: Option<String>,
+    /// Blocks of private addresses that it may have.
+    pub addresses: Vec<String>,
+    /// Whether it may be asked without TLS.
+    pub plain_http: bool,
+}
+
 /// The key of an address. The one kind of row but pointers that is found before it is known whose it is.
 pub(super) fn url_key(url: &str) -> Vec<u8> {
     record::key(&[&Digest::of(&[url.as_bytes()]).to_string()])
@@ -174,6 +190,7 @@ impl Identity {
         by.for_(Permission::IssuerWrite)?;
         let (tenant, name) = named(&by)?;
         let issuer = Issuer::new(name.clone(), spec, seconds(by.now()))?;
+        self.may_vouch(&by, &tenant, &name).await?;
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let address = url_key(&issuer.url);
         if record::load::<Issuer>(self.store(), &key).await?.is_some()
@@ -206,6 +223,31 @@ impl Identity {
         holder::page(self.store(), &by.resource().tenant, after, limit).await
     }
 
+    /// Changes the issuer that `by` names, if it is still of that revision. Its identities stay. Its keys are fetched anew, and tokens that
+    /// stand for its tokens end: they were made by what held before.
+    pub async fn update_issuer(
+        &self,
+        by: Clearance,
+        revision: Option<u64>,
+        update: Update,
+    ) -> Result<Stored<Issuer>, Error> {
+        by.for_(Permission::IssuerWrite)?;
+        let (tenant, name) = named(&by)?;
+        let key = record::key(&[tenant.as_str(), name.as_str()]);
+        let stored = record::load::<Issuer>(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))?;
+        if revision.is_some_and(|revision| revision != stored.revision) {
+            return Err(Error::Changed);
+        }
+        self.may_vouch(&by, &tenant, &name).await?;
+        let before = stored.record.clone();
+        let Update { audience, algorithms, keys, addresses, plain_http } = update;
+        let spec = Spec { url: before.url.clone(), audience, algorithms, keys, addresses, plain_http };
+        let issuer = Issuer { created: before.created, ..Issuer::new(name, spec, seconds(by.now()))? };
+        let batch = Batch::new().update(&key, &stored, &issuer);
+        self.make_for_issuer(by, Change::of(&before, &issuer), batch).await?;
+        record::load(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))
+    }
+
     /// Trusts the issuer that `by` names no longer. Its identities stay, and nobody vouches for them; their tokens end.
     pub async fn distrust_issuer(&self, by: Clearance) -> Result<(), Error> {
         by.for_(Permission::IssuerWrite)?;
@@ -214,14 +256,26 @@ impl Identity {
         let stored = record::load::<Issuer>(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))?;
         let mut batch = Batch::new().remove(&key, &stored);
         batch.delete(Url::SPACE, &url_key(&stored.record.url));
-        let prefix = record::key(&[tenant.as_str()]);
-        for row in record::all::<Registered>(self.store(), &prefix, 2 * holder::MOST_OF_TENANT).await? {
-            if row.record.issuer == name {
-                let principal = holder::named(&tenant, Kind::Identity, row.record.name);
-                batch = self.without_credentials(batch, &principal, Goes::LogIns).await?;
-            }
+        for identity in self.vouched_for(&tenant, &name).await? {
+            let principal = holder::named(&tenant, Kind::Identity, identity.name);
+            (batch, _) = self.without_credentials(batch, &principal, Goes::LogIns).await?;
         }
         self.make_for_issuer(by, Change::removed(&stored.record), batch).await
+    }
+
+    /// The identities that the issuer of that name vouches for.
+    async fn vouched_for(&self, tenant: &TenantId, issuer: &PrincipalName) -> Result<Vec<Registered>, Error> {
+        let prefix = record::key(&[tenant.as_str()]);
+        let all = record::all::<Registered>(self.store(), &prefix, 2 * holder::MOST_OF_TENANT).await?;
+        Ok(all.into_iter().map(|row| row.record).filter(|identity| identity.issuer == *issuer).collect())
+    }
+
+    /// That whoever says whose word is taken for them holds what these identities do: they could come in as any of them.
+    async fn may_vouch(&self, by: &Clearance, tenant: &TenantId, issuer: &PrincipalName) -> Result<(), Error> {
+        for identity in self.vouched_for(tenant, issuer).await? {
+            self.may_confer(by, &identity.roles, &Scopes::all()).await?;
+        }
+        Ok(())
     }
 
     /// A change to what many principals hold on to.

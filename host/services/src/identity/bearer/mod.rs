@@ -24,7 +24,7 @@ use bulkhead_storage::record;
 
 pub use fetch::{Fetch, Gate, Source, Unfetched};
 pub(super) use issuer::forget;
-pub use issuer::{Algorithm, Issuer, Spec};
+pub use issuer::{Algorithm, Issuer, Spec, Update};
 
 use super::error::Reason;
 use super::found::Failed;
@@ -129,7 +129,7 @@ impl Identity {
         let registered = record::load::<Registered>(self.store(), &holder::key(&principal)).await?;
         let registered = registered.ok_or_else(|| failed(Reason::HolderGone))?.record;
         let is_theirs = registered.issuer == name && registered.subject == token.subject;
-        if registered.disabled || !is_theirs {
+        if registered.disabled || !is_theirs || !self.is_there(&principal.tenant).await? {
             return Err(failed(Reason::HolderGone));
         }
         let actor = Actor {

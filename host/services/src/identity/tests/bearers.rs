@@ -272,6 +272,58 @@ async fn who_is_kept_out_or_no_longer_vouched_for_is_out_with_their_tokens() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_is_changed_keeps_its_identities_and_nothing_that_was_known_by_it() {
+    let rig = Rig::new();
+    let (old, new) = (Signer::p256(), Signer::ed25519());
+    let identity = trusting(&rig, &old).await;
+    let token = old.token(ACME, "ada", rig.begin);
+    let form = [("grant_type", GRANT_TYPE), ("subject_token", token.expose_secret()), ("subject_token_type", JWT)];
+    let made = identity.exchange(Ask::parse(form).unwrap(), Presented::default(), &rig.at(0)).await.unwrap();
+    for shown in [&token, &made.token] {
+        shows(&identity, shown, rig.at(1)).await.unwrap();
+    }
+    let change = async |revision, signer: &Signer| {
+        let bearer::Spec { audience, algorithms, keys, addresses, plain_http, .. } = spec(ACME, signer);
+        let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
+        let by = cleared_for(Permission::IssuerWrite, issuer_of("acme", "idp"));
+        identity.update_issuer(by, Some(revision), update).await
+    };
+    assert!(matches!(change(7, &new).await, Err(Error::Changed)));
+    publish(&rig, ACME, &[new.jwk("1")]);
+    let changed = change(1, &new).await.unwrap();
+    assert_eq!((changed.revision, changed.record.url.as_str()), (2, ACME));
+    for shown in [&token, &made.token] {
+        assert_eq!(shows(&identity, shown, rig.at(2)).await, Err(Unknown::Invalid), "at once");
+    }
+    let actor = shows(&identity, &new.token(ACME, "ada", rig.begin), rig.at(2)).await.unwrap();
+    assert_eq!((actor.principal, actor.roles), (principal("acme/identity/ada"), vec![Role::Operator]));
+    // With nothing changed, its keys are fetched anew all the same.
+    publish(&rig, ACME, &[]);
+    change(2, &new).await.unwrap();
+    assert!(shows(&identity, &new.token(ACME, "ada", rig.begin), rig.at(3)).await.is_err());
+}
+
+/// Whoever names the keys of an issuer signs as all for whom it vouches, also where they trust another one under its name.
+#[tokio::test]
+async fn who_holds_less_than_an_issuers_identities_says_nothing_of_that_issuer() {
+    let rig = Rig::new();
+    let signer = Signer::p256();
+    let identity = trusting(&rig, &signer).await;
+    let by = |role| clearance_of("acme/user/low", role, Permission::IssuerWrite, issuer_of("acme", "idp"));
+    let change = async |role| {
+        let bearer::Spec { audience, algorithms, addresses, plain_http, .. } = spec(ACME, &signer);
+        let keys = Some("https://keys.evil.example/jwks".to_owned());
+        let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
+        identity.update_issuer(by(role), None, update).await.map(drop)
+    };
+    assert!(matches!(change(Role::EndUser).await, Err(Error::Refused(_))));
+    change(Role::TenantAdmin).await.unwrap();
+    identity.distrust_issuer(by(Role::TenantAdmin)).await.unwrap();
+    let again = identity.trust_issuer(by(Role::EndUser), spec(ACME, &signer)).await;
+    assert!(matches!(again, Err(Error::Refused(_))));
+}
+
+#[tokio::test]
 async fn keys_that_an_issuer_changes_are_fetched_within_a_minute() {
     let rig = Rig::new();
     let (old, new) = (Signer::p256(), Signer::p256());

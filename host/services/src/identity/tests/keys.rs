@@ -127,8 +127,10 @@ async fn roles_are_those_of_now_and_who_is_kept_out_or_removed_is_out() {
         let by = cleared(Permission::ServiceAccountUpdate, CI);
         identity.update_account(by, None, update).await.unwrap();
     };
-    update(account::Update { roles: Some(vec![Role::Auditor]), ..Default::default() }).await;
-    assert_eq!(shows(&identity, &made.text, rig.at(0)).await.unwrap().roles, [Role::Auditor]);
+    let roles = |roles: &[Role]| account::Update { roles: Some(roles.to_vec()), ..Default::default() };
+    update(roles(&[Role::Auditor])).await;
+    assert_eq!(shows(&identity, &made.text, rig.at(0)).await.unwrap().roles, [], "it was a developer's");
+    update(roles(&[Role::Developer])).await;
     update(account::Update { disabled: Some(true), ..Default::default() }).await;
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Invalid));
     update(account::Update { disabled: Some(false), ..Default::default() }).await;
@@ -139,6 +141,62 @@ async fn roles_are_those_of_now_and_who_is_kept_out_or_removed_is_out() {
     account(&identity, CI, &[Role::TenantAdmin]).await;
     assert_eq!(shows(&identity, &made.text, rig.at(0)).await, Err(Unknown::Invalid));
     assert!(identity.list_keys(&cleared(Permission::KeyRead, CI)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_and_its_tokens_have_no_roles_that_their_holder_was_given_later() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    account(&identity, CI, &[Role::Developer, Role::Auditor]).await;
+    let key = new_key(&identity, CI, "*").await;
+    let token = tokens::exchange(&identity, key.text.expose_secret(), None, rig.at(0)).await.unwrap().token;
+    let check = async |holder: &[Role], expected: &[Role]| {
+        let update = account::Update { roles: Some(holder.to_vec()), ..Default::default() };
+        identity.update_account(cleared(Permission::ServiceAccountUpdate, CI), None, update).await.unwrap();
+        for text in [&key.text, &token] {
+            // Read anew, and at hand.
+            for _ in 0..2 {
+                assert_eq!(shows(&identity, text, rig.at(1)).await.unwrap().roles, expected, "{holder:?}");
+            }
+        }
+    };
+    check(&[Role::Developer, Role::TenantAdmin], &[Role::Developer]).await;
+    check(&[Role::TenantAdmin], &[]).await;
+    check(&[Role::Auditor, Role::TenantAdmin], &[Role::Auditor]).await;
+    // Nor has the one that comes in its place; another one has.
+    let by = cleared_for(Permission::KeyCreate, key_resource(&key));
+    let rotated = identity.rotate_key(by, None, None).await.unwrap();
+    assert_eq!(shows(&identity, &rotated.text, rig.at(1)).await.unwrap().roles, [Role::Auditor]);
+    let another = new_key(&identity, CI, "*").await;
+    let roles = shows(&identity, &another.text, rig.at(1)).await.unwrap().roles;
+    assert_eq!(roles.len(), 2, "{roles:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_an_older_host_has_what_its_holder_had_until_that_changes() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    account(&identity, CI, &[Role::Developer]).await;
+    let made = new_key(&identity, CI, "*").await;
+    // As that host wrote it.
+    let at = holder::credential(&made.key.principal, &made.key.id);
+    let row = rig.store.get(key::KeyRow::SPACE, &at).await.unwrap().unwrap();
+    let mut row: serde_json::Value = serde_json::from_slice(&row).unwrap();
+    row["version"] = 1.into();
+    row["record"]["key"].as_object_mut().unwrap().remove("roles").unwrap();
+    let mut batch = Batch::new();
+    batch.put(key::KeyRow::SPACE, &at, serde_json::to_vec(&row).unwrap());
+    rig.store.apply(batch).await.unwrap();
+    assert_eq!(shows(&identity, &made.text, rig.at(0)).await.unwrap().roles, [Role::Developer]);
+    let listed = identity.list_keys(&cleared(Permission::KeyRead, CI)).await.unwrap();
+    assert_eq!(listed[0].key.roles.as_deref(), Some([Role::Developer].as_slice()));
+    for (holder, expected) in
+        [(vec![Role::Developer, Role::TenantAdmin], vec![Role::Developer]), (vec![Role::Auditor], vec![])]
+    {
+        let update = account::Update { roles: Some(holder), ..Default::default() };
+        identity.update_account(cleared(Permission::ServiceAccountUpdate, CI), None, update).await.unwrap();
+        assert_eq!(shows(&identity, &made.text, rig.at(0)).await.unwrap().roles, expected);
+    }
 }
 
 #[tokio::test]

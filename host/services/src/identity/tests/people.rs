@@ -254,11 +254,11 @@ async fn another_password_ends_what_was_begun_with_the_old_one() {
     let other = log_in(&identity, &ada.who, PASSWORD, Some(&ada.code(rig.at(60))), rig.at(60)).await.unwrap();
     let change = async |chosen: &str, at: u64| {
         let code = ada.code(rig.at(at));
-        let (old, new) = (PASSWORD.to_owned().into(), chosen.to_owned().into());
-        identity.change_password(&page(&ada.session, true), old, &code, new, &rig.at(at)).await
+        let new = login::NewPassword { chosen: chosen.to_owned().into(), revoke_keys: true };
+        identity.change_password(&page(&ada.session, true), PASSWORD.to_owned().into(), &code, new, &rig.at(at)).await
     };
     assert!(matches!(change("password1234", 120).await, Err(Error::Password(_))));
-    let begun = change("an even quieter harbour", 120).await.unwrap();
+    let (begun, _) = change("an even quieter harbour", 120).await.unwrap();
     for old in [&other, &ada.session] {
         assert_eq!(identity.authenticate(page(old, false), &rig.at(120)).await, Err(Unknown::Invalid));
     }
@@ -308,7 +308,13 @@ async fn a_second_factors_secret_is_sealed_where_it_lies() {
     let left =
         async || rig.store.scan(bulkhead_storage::Space::new("vault-kept"), b"", None, 9).await.unwrap().entries.len();
     assert_eq!(left().await, 1);
-    identity.delete_user(cleared(Permission::UserDelete, ADA)).await.unwrap();
+    identity.reset_user(cleared(Permission::UserUpdate, ADA)).await.unwrap();
+    assert_eq!(left().await, 0, "nothing names it any more");
+    let ben = Person::enrol(&rig, &identity, "acme/user/ben", &[], 0).await;
+    assert_eq!(left().await, 1);
+    for whose in [&ben.who, &ada.who] {
+        identity.delete_user(cleared(Permission::UserDelete, &whose.to_string())).await.unwrap();
+    }
     assert_eq!(left().await, 0);
     assert_eq!(identity.authenticate(page(&ada.session, false), &rig.at(1)).await, Err(Unknown::Invalid));
 }
@@ -320,11 +326,153 @@ async fn who_is_set_back_begins_again_and_only_by_whoever_holds_as_much() {
     let ada = Person::enrol(&rig, &identity, ADA, &[Role::TenantAdmin], 0).await;
     let by = clearance_of("acme/user/dev", Role::Developer, Permission::UserUpdate, resource(&ada.who));
     assert!(matches!(identity.reset_user(by).await, Err(Error::Refused(_))));
-    let first = identity.reset_user(cleared(Permission::UserUpdate, ADA)).await.unwrap();
+    let first = identity.reset_user(cleared(Permission::UserUpdate, ADA)).await.unwrap().password;
     assert_eq!(identity.authenticate(page(&ada.session, false), &rig.at(60)).await, Err(Unknown::Invalid));
     assert!(wrong(log_in(&identity, &ada.who, PASSWORD, Some(&ada.code(rig.at(60))), rig.at(60)).await));
     let begun = log_in(&identity, &ada.who, first.expose_secret(), None, rig.at(60)).await.unwrap();
     assert_eq!(begun.level, session::Level::Enrolling);
+}
+
+/// A key of hers, a token that stands for it and one that stands for her session: all are known, and at hand.
+async fn credentials(rig: &Rig, identity: &Identity, ada: &Person) -> Vec<SecretString> {
+    let key = new_key(identity, ADA, "*").await;
+    let of_key = tokens::exchange(identity, key.text.expose_secret(), None, rig.at(1)).await.unwrap().token;
+    let of_session = identity.exchange(tokens::of_session(), page(&ada.session, true), &rig.at(1)).await.unwrap().token;
+    let all = vec![key.text, of_key, of_session];
+    for text in &all {
+        shows(identity, text, rig.at(2)).await.unwrap();
+    }
+    all
+}
+
+async fn known(identity: &Identity, all: &[SecretString], seen: Seen<'_>) -> usize {
+    let mut known = 0;
+    for text in all {
+        known += usize::from(shows(identity, text, seen).await.is_ok());
+    }
+    known
+}
+
+#[tokio::test]
+async fn whoever_is_set_back_or_kept_out_loses_keys_sessions_and_tokens_and_it_is_told_how_many() {
+    for kept_out in [false, true] {
+        let rig = Rig::new();
+        let identity = rig.start().await;
+        let ada = Person::enrol(&rig, &identity, ADA, &[Role::Operator], 0).await;
+        let all = credentials(&rig, &identity, &ada).await;
+        let by = || cleared(Permission::UserUpdate, ADA);
+        let disabled = |disabled| user::Update { disabled: Some(disabled), ..Default::default() };
+        let ended = if kept_out {
+            identity.update_user(by(), None, disabled(true)).await.unwrap().ended.unwrap()
+        } else {
+            identity.reset_user(by()).await.unwrap().ended
+        };
+        assert_eq!(ended, Ended { keys: 1, sessions: 1, tokens: 2 });
+        assert_eq!(known(&identity, &all, rig.at(3)).await, 0);
+        assert!(identity.list_keys(&cleared(Permission::KeyRead, ADA)).await.unwrap().is_empty());
+        let (_, text) = refusals(&identity, &Subject::of(&"acme".parse().unwrap())).await;
+        let told = r#""ended":{"keys":1,"sessions":1,"tokens":2}"#;
+        assert!(text.replace('\\', "").contains(told), "{text}");
+        if kept_out {
+            let again = identity.update_user(by(), None, disabled(false)).await.unwrap();
+            assert_eq!(again.ended, None);
+            assert_eq!(known(&identity, &all, rig.at(3)).await, 0, "nor later");
+            // She has what she logs in with.
+            assert!(log_in(&identity, &ada.who, PASSWORD, Some(&ada.code(rig.at(60))), rig.at(60)).await.is_ok());
+        }
+    }
+}
+
+/// As somebody does who is logged in as her and sees it coming.
+#[tokio::test]
+async fn a_key_that_is_made_while_somebody_is_set_back_is_worth_nothing() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    let ada = Person::enrol(&rig, &identity, ADA, &[Role::Operator], 0).await;
+    let made = new_key(&identity, ADA, "*").await;
+    let (key, pointer) =
+        (holder::credential(&ada.who, &made.key.id), holder::pointer(ticket::Kind::Key.prefix(), &made.key.id));
+    let read = async |space, key: &[u8]| rig.store.get(space, key).await.unwrap().unwrap();
+    let rows = (read(key::KeyRow::SPACE, &key).await, read(holder::Pointer::SPACE, &pointer).await);
+    identity.reset_user(cleared(Permission::UserUpdate, ADA)).await.unwrap();
+    // What was looked up before the reset, and is written after it.
+    let mut batch = Batch::new();
+    batch.put(key::KeyRow::SPACE, &key, rows.0);
+    batch.put(holder::Pointer::SPACE, &pointer, rows.1);
+    rig.store.apply(batch).await.unwrap();
+    assert_eq!(shows(&identity, &made.text, rig.at(1)).await, Err(Unknown::Invalid));
+}
+
+#[tokio::test]
+async fn another_password_ends_keys_too_unless_they_are_kept() {
+    for revoke_keys in [true, false] {
+        let rig = Rig::new();
+        let identity = rig.start().await;
+        let ada = Person::enrol(&rig, &identity, ADA, &[Role::Operator], 0).await;
+        let all = credentials(&rig, &identity, &ada).await;
+        let (code, seen) = (ada.code(rig.at(60)), rig.at(60));
+        let new = login::NewPassword { chosen: "an even quieter harbour".to_owned().into(), revoke_keys };
+        let old = PASSWORD.to_owned().into();
+        let done = identity.change_password(&page(&ada.session, true), old, &code, new, &seen).await;
+        let (begun, ended) = done.unwrap();
+        assert_eq!(ended, Ended { keys: usize::from(revoke_keys), sessions: 1, tokens: 2 });
+        assert_eq!(known(&identity, &all, rig.at(61)).await, usize::from(!revoke_keys), "only what was kept");
+        assert!(identity.authenticate(page(&begun, true), &rig.at(61)).await.is_ok());
+        let code = ada.code(rig.at(90));
+        assert!(log_in(&identity, &ada.who, "an even quieter harbour", Some(&code), rig.at(90)).await.is_ok());
+    }
+}
+
+/// Rows that were made while their tenant was being removed.
+#[tokio::test]
+async fn nobody_of_a_tenant_that_is_gone_is_let_in_whatever_rows_are_left() {
+    for standing in [Standing::Leaving, Standing::Gone] {
+        let rig = Rig::new();
+        let identity = rig.start().await;
+        let ada = Person::enrol(&rig, &identity, ADA, &[Role::Operator], 0).await;
+        let all = credentials(&rig, &identity, &ada).await;
+        rig.stands("acme", standing).await;
+        identity.forget_tenant(&"acme".parse().unwrap());
+        assert_eq!(known(&identity, &all, rig.at(3)).await, 0);
+        assert_eq!(identity.authenticate(page(&ada.session, false), &rig.at(3)).await, Err(Unknown::Invalid));
+        let code = ada.code(rig.at(60));
+        assert!(
+            wrong(log_in(&identity, &ada.who, PASSWORD, Some(&code), rig.at(60)).await),
+            "as anybody who is not there"
+        );
+    }
+}
+
+/// By programs, or other people, on the machine that the host runs on: all of them have one address.
+#[tokio::test]
+async fn who_is_slowed_down_waits_a_quarter_of_an_hour_at_most_and_a_key_of_theirs_is_known_meanwhile() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    let ada = Person::enrol(&rig, &identity, ADA, &[Role::TenantAdmin], 0).await;
+    let key = new_key(&identity, ADA, "*").await;
+    let wait = async |name: &str, at: u64| match log_in(&identity, &principal(name), "guess", None, rig.at(at)).await {
+        Err(Error::Unknown(Unknown::Throttled { retry_after })) => retry_after.as_secs(),
+        refused => u64::from(!wrong(refused)),
+    };
+    // Whoever fails as often as they can, at everybody.
+    let (mut at, mut longest) = (100, 0);
+    for number in 0..60 {
+        let left = wait(&format!("acme/user/nobody{number}"), at).await;
+        longest = longest.max(left);
+        at += left;
+    }
+    assert_eq!(longest, throttle::LONGEST.as_secs());
+    for early in 0..100 {
+        let left = wait(ADA, at + early).await;
+        assert!(
+            left > 0 && left + early <= throttle::LONGEST.as_secs(),
+            "trying too early costs nothing: {early} {left}"
+        );
+        assert!(shows(&identity, &key.text, rig.at(at + early)).await.is_ok());
+    }
+    let at = at + throttle::LONGEST.as_secs();
+    let code = ada.code(rig.at(at));
+    assert!(log_in(&identity, &ada.who, PASSWORD, Some(&code), rig.at(at)).await.is_ok());
 }
 
 #[tokio::test]

@@ -77,6 +77,9 @@ async fn it_is_good_from_this_machine_for_an_hour_and_for_one_start() {
     let identity = rig.start().await;
     identity.offer_setup(rig.at(0).now).await.unwrap();
     let token = file(&rig).unwrap();
+    let handed_on = Seen { forwarded: true, ..rig.at(1) };
+    let refused_elsewhere = identity.redeem_setup(&token, first(), &handed_on).await;
+    assert!(matches!(refused_elsewhere, Err(Error::Unknown(Unknown::Elsewhere))), "by a proxy on this machine");
     for from in [Some("192.0.2.1"), Some("::ffff:192.0.2.1"), Some("10.0.0.1"), None] {
         rig.from = from.map(|from| from.parse().unwrap());
         let redeemed = identity.redeem_setup(&token, first(), &rig.at(1)).await;

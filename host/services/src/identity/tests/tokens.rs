@@ -5,7 +5,7 @@ use super::*;
 
 const CI: &str = "acme/service-account/ci";
 
-async fn exchange(
+pub(super) async fn exchange(
     identity: &Identity,
     subject: &str,
     scope: Option<&str>,
@@ -14,6 +14,11 @@ async fn exchange(
     let mut form = vec![("grant_type", GRANT_TYPE), ("subject_token", subject), ("subject_token_type", ACCESS_TOKEN)];
     form.extend(scope.map(|scope| ("scope", scope)));
     identity.exchange(Ask::parse(form)?, Presented::default(), &seen).await
+}
+
+/// What asks for a token that stands for the session whose cookie comes along.
+pub(super) fn of_session() -> Ask {
+    Ask::parse([("grant_type", GRANT_TYPE), ("subject_token_type", SESSION), ("scope", "connection:*")]).unwrap()
 }
 
 #[tokio::test]
@@ -90,19 +95,60 @@ async fn a_session_is_exchanged_by_a_write_of_our_own_pages_and_takes_its_tokens
     let rig = Rig::new();
     let identity = rig.start().await;
     let ada = Person::enrol(&rig, &identity, "acme/user/ada", &[Role::Operator], 0).await;
-    let ask = || {
-        Ask::parse([("grant_type", GRANT_TYPE), ("subject_token_type", SESSION), ("scope", "connection:*")]).unwrap()
-    };
-    let made = identity.exchange(ask(), page(&ada.session, true), &rig.at(1)).await.unwrap();
+    let made = identity.exchange(of_session(), page(&ada.session, true), &rig.at(1)).await.unwrap();
     let actor = shows(&identity, &made.token, rig.at(2)).await.unwrap();
     assert_eq!((actor.principal.clone(), actor.proved), (ada.who.clone(), None), "a token proves nothing in person");
     let cross =
         Presented { browser: Browser { csrf: None, ..page(&ada.session, true).browser }, ..page(&ada.session, true) };
-    assert!(identity.exchange(ask(), cross, &rig.at(1)).await.is_err());
-    assert!(identity.exchange(ask(), Presented::default(), &rig.at(1)).await.is_err());
+    assert!(identity.exchange(of_session(), cross, &rig.at(1)).await.is_err());
+    assert!(identity.exchange(of_session(), Presented::default(), &rig.at(1)).await.is_err());
     let actor = identity.authenticate(page(&ada.session, true), &rig.at(2)).await.unwrap();
     identity.end_session(&actor, &rig.at(2)).await.unwrap();
     assert_eq!(shows(&identity, &made.token, rig.at(3)).await, Err(Unknown::Invalid));
+}
+
+/// However a session ends, also by a log-in of somebody else at the same browser. Each token is at hand when it does.
+#[tokio::test]
+async fn a_token_dies_with_its_session_at_once_however_that_ends() {
+    let (ada, ben) = ("acme/user/ada", "acme/user/ben");
+    for how in ["revoked", "another log-in", "somebody else's log-in", "crowded out", "another second factor"] {
+        let rig = Rig::new();
+        let identity = rig.start().await;
+        let ada = Person::enrol(&rig, &identity, ada, &[Role::Operator], 0).await;
+        let ben = Person::enrol(&rig, &identity, ben, &[Role::Operator], 0).await;
+        let made = identity.exchange(of_session(), page(&ada.session, true), &rig.at(1)).await.unwrap();
+        shows(&identity, &made.token, rig.at(2)).await.unwrap();
+        let cookie = Presented { cookie: Some(ada.session.cookie.expose_secret()), ..Presented::default() };
+        let log_in = async |who: &Person, at: u64, presented| {
+            let code = who.code(rig.at(at));
+            log_in_with(&identity, &who.who, PASSWORD, Some(&code), presented, rig.at(at)).await.unwrap()
+        };
+        match how {
+            "revoked" => {
+                let other = log_in(&ada, 60, Presented::default()).await;
+                let actor = identity.authenticate(page(&other, true), &rig.at(61)).await.unwrap();
+                shows(&identity, &made.token, rig.at(61)).await.unwrap();
+                let sessions = identity.list_sessions(&actor, rig.at(61).now).await.unwrap();
+                let first = sessions.iter().min_by_key(|session| session.created).unwrap();
+                identity.end_session_of(&actor, &first.id, &rig.at(61)).await.unwrap();
+            }
+            "another log-in" => drop(log_in(&ada, 60, cookie).await),
+            "somebody else's log-in" => drop(log_in(&ben, 60, cookie).await),
+            "crowded out" => {
+                for at in 1..=16 {
+                    shows(&identity, &made.token, rig.at(at * 30)).await.unwrap();
+                    log_in(&ada, at * 30, Presented::default()).await;
+                }
+            }
+            _ => {
+                let shown = identity.begin_enrolment(&page(&ada.session, true), &rig.at(60)).await.unwrap();
+                shows(&identity, &made.token, rig.at(60)).await.unwrap();
+                let code = code(shown.secret.expose_secret(), rig.at(60).now);
+                identity.confirm_enrolment(&page(&ada.session, true), &code, None, &rig.at(60)).await.unwrap();
+            }
+        }
+        assert_eq!(shows(&identity, &made.token, rig.at(500)).await, Err(Unknown::Invalid), "{how}");
+    }
 }
 
 #[tokio::test]
