@@ -27,6 +27,7 @@ use super::host::Names;
 use super::idempotency::Idempotency;
 use super::limits::{Left, Limits};
 use super::problem::Problem;
+use super::upload::Uploads;
 
 /// The header with a request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) proxies: Proxies,
     pub(super) limits: Limits,
     pub(super) idempotency: Idempotency,
+    pub(super) uploads: Uploads,
     /// Whether it speaks TLS itself.
     pub(super) tls: bool,
     /// Whether it takes no new requests.
@@ -95,6 +97,7 @@ pub(super) async fn pass(State(shared): State<Arc<Shared>>, request: Request, ne
         (Err(problem), _) => problem.into_response(),
         (Ok(()), Ok(())) => {
             parts.extensions.insert(head);
+            parts.extensions.insert(shared.uploads.clone());
             next.run(Request::from_parts(parts, body)).await
         }
     };

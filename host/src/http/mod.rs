@@ -70,6 +70,7 @@ use limits::Limits;
 use problem::Problem;
 use route::Route;
 pub use server::{Server, Settings};
+use upload::Uploads;
 
 /// The table: every route there is.
 fn table() -> Vec<Route> {
@@ -112,6 +113,7 @@ fn router(control: Arc<Control>, settings: &Settings, address: SocketAddr) -> (R
         proxies: Proxies::new(&settings.proxies),
         limits: Limits::new(settings.rates),
         idempotency: Idempotency::new(Arc::clone(control.changes.store())),
+        uploads: Uploads::default(),
         tls: settings.tls.is_some(),
         draining: AtomicBool::new(false),
         document: openapi::document(&table).to_string().into(),

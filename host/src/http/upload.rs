@@ -4,7 +4,7 @@
 //! arrives, whatever it says of its length; 3. an upload that stops is given up.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +12,7 @@ use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use bulkhead_core::id::Digest;
 use http::request::Parts as Head;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{ContentBuilder, Required};
@@ -32,31 +32,46 @@ const MOST: usize = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// Places of uploads.
-static PLACES: Semaphore = Semaphore::const_new(MOST);
-/// Paths under which something is uploaded. Each tenant has its own, and uploads one release at a time, so that one that is slow on
-/// purpose takes no other's place.
-static UNDER_WAY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// The uploads that are under way at one server.
+#[derive(Clone)]
+pub(super) struct Uploads(Arc<UnderWay>);
+
+struct UnderWay {
+    places: Arc<Semaphore>,
+    /// Paths under which something is uploaded. Each tenant has its own, and uploads one release at a time, so that one that is slow
+    /// on purpose takes no other's place.
+    paths: Mutex<BTreeSet<String>>,
+}
 
 /// Leave to upload a release, until it is dropped.
 pub(super) struct Place {
-    _one: SemaphorePermit<'static>,
+    _one: OwnedSemaphorePermit,
+    of: Uploads,
     path: String,
 }
 
-impl Place {
-    /// One for that path, unless it has one, or all are taken.
-    fn take(path: &str) -> Option<Self> {
-        let one = PLACES.try_acquire().ok()?;
-        let path = path.to_owned();
-        let free = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
-        free.then_some(Self { _one: one, path })
+impl Default for Uploads {
+    fn default() -> Self {
+        Self(Arc::new(UnderWay { places: Arc::new(Semaphore::new(MOST)), paths: Mutex::default() }))
+    }
+}
+
+impl Uploads {
+    /// A place for that path, unless it has one, or all are taken.
+    fn take(&self, path: &str) -> Option<Place> {
+        let one = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+        // Only who put the path there takes it away again.
+        self.paths().insert(path.to_owned()).then(|| Place { _one: one, of: self.clone(), path: path.to_owned() })
+    }
+
+    fn paths(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        self.of.paths().remove(&self.path);
     }
 }
 
@@ -74,7 +89,8 @@ impl Input for Upload {
     async fn read(head: &Head, body: Body) -> Result<(Self, Digest), Problem> {
         input::is_of(&head.headers, "multipart/form-data")?;
         let busy = || Problem::unavailable("busy", "as many releases are uploaded as may be at once", LONGEST_PAUSE);
-        let place = Place::take(head.uri.path()).ok_or_else(busy)?;
+        let missing = || Problem::internal("door", &"an upload did not come through the door");
+        let place = head.extensions.get::<Uploads>().ok_or_else(missing)?.take(head.uri.path()).ok_or_else(busy)?;
         let mut request = Request::new(body);
         *request.headers_mut() = head.headers.clone();
         // Bounded below, part by part.
@@ -164,6 +180,7 @@ mod tests {
         body += "--x--\r\n";
         let mut head = Request::new(()).into_parts().0;
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=x"));
+        head.extensions.insert(Uploads::default());
         let read = Upload::read(&head, Body::from(body)).await;
         let read = read.map(|(upload, _)| upload.manifest).map_err(|problem| problem.code().to_owned());
         assert_eq!(read.as_deref().map_err(String::as_str), expected, "{:?}", parts.iter().map(|(name, _)| name));
@@ -178,5 +195,20 @@ mod tests {
         check(&[("manifest", "m"), ("component", "c"), ("more", "x")], Err("upload")).await;
         let large = "m".repeat(LARGEST_TEXT + 1);
         check(&[("manifest", &large), ("component", "c")], Err("body-too-large")).await;
+    }
+
+    #[test]
+    fn a_path_has_one_place_and_whoever_is_refused_takes_it_from_nobody() {
+        let uploads = Uploads::default();
+        let first = uploads.take("/acme").unwrap();
+        for _ in 0..2 {
+            assert!(uploads.take("/acme").is_none());
+        }
+        drop(first);
+        let held: Vec<Place> = (0..MOST).filter_map(|tenant| uploads.take(&format!("/{tenant}"))).collect();
+        assert_eq!(held.len(), MOST);
+        assert!(uploads.take("/acme").is_none(), "all are taken");
+        drop(held);
+        assert!(uploads.take("/acme").is_some());
     }
 }
