@@ -206,7 +206,7 @@ impl Identity {
         self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         let key = holder::key(&principal);
         let (password, row) = self.first_password(stored.record.id.clone(), seconds(by.now())).await?;
-        let mut batch = Batch::new().same(&key, &stored);
+        let mut batch = Batch::new().while_as(&key, &stored);
         batch = match record::load::<Password>(self.store(), &key).await? {
             Some(before) => batch.update(&key, &before, &row),
             None => batch.insert(&key, &row),
