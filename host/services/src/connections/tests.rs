@@ -98,8 +98,8 @@ fn read_only() -> Consent {
 #[tokio::test]
 async fn a_connection_is_configured_neither_out_of_nor_into_a_class_that_a_policy_forbids() {
     let fixture = Fixture::new().await;
-    let policy = r#"forbid (principal == User::"platform/user/root", action in Action::"connection:*", resource)
-        when { resource has data_class && resource.data_class == "restricted" };"#;
+    let policy = r#"forbid (principal, action in Action::"connection:*", resource)
+        when { principal.name == "root" && resource has data_class && resource.data_class == "restricted" };"#;
     fixture.scratch.control.policies.put(may(P::PolicyWrite, "acme/p"), None, policy).await.unwrap();
     let class = |name: &str| Some(name.parse::<Label>().unwrap());
     let configure = async |cleared: Option<&str>, to: Option<Label>| {
