@@ -3,7 +3,8 @@
 //! *How a change and its record stay together*: the batch that makes the change also writes its event to a row of its own (the
 //! outbox). Then the event goes into the audit log, durably, and the row is removed. A host that is killed between the two finds
 //! the row when it starts, and records it then: no change without its event, at the worst one event twice, under the same id.
-//! *Invariants*: 1. a [`Clearance`] is consumed by one change; 2. nothing is acknowledged before both are on the disk.
+//! *Invariants*: 1. a [`Clearance`] is consumed by one change; 2. nothing is acknowledged before both are on the disk; 3. nothing is
+//! changed for a tenant whose removal has begun: that is decided in the very batch, so that no row comes behind the removal's back.
 //! Callers: `tenants`, `releases`, `connections`, `identity`, `access` → here → `storage`, `audit`.
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use serde::Serialize;
 
 use crate::access::Clearance;
 use crate::audit::{self, Audit};
+use crate::presence;
+use crate::turns::{Alone, Together, Turns};
 
 /// Events that are yet to be recorded, by their ids.
 const OUTBOX: Space = Space::new("outbox");
@@ -27,6 +30,8 @@ const OUTBOX: Space = Space::new("outbox");
 pub enum Error {
     #[error("somebody else changed it in the meantime: look again, and try again")]
     Conflict,
+    #[error("there is no tenant `{0}` any more: it is being removed, or was")]
+    NoTenant(TenantId),
     #[error(transparent)]
     Store(bulkhead_storage::Error),
     #[error("the change could not be recorded, and so was not made: {0}")]
@@ -40,6 +45,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
+            Self::NoTenant(_) => "tenant-unknown",
             Self::Store(error) => error.code(),
             Self::Audit(error) | Self::Unrecorded(error) => error.code(),
         }
@@ -48,7 +54,7 @@ impl Error {
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Conflict => Blame::Tenant,
+            Self::Conflict | Self::NoTenant(_) => Blame::Tenant,
             Self::Store(_) => Blame::Host,
             Self::Audit(error) | Self::Unrecorded(error) => error.blame(),
         }
@@ -59,7 +65,7 @@ impl Error {
         match self {
             Self::Conflict => Some("look at it again, and try again".to_owned()),
             Self::Store(error) => error.next_step(),
-            Self::Audit(_) | Self::Unrecorded(_) => None,
+            Self::NoTenant(_) | Self::Audit(_) | Self::Unrecorded(_) => None,
         }
     }
 }
@@ -79,6 +85,7 @@ pub struct Changes {
     audit: Arc<Audit>,
     /// Whether an event could not be recorded, and waits in the outbox.
     waiting: AtomicBool,
+    turns: Turns,
 }
 
 /// What a change is, for people: never a secret.
@@ -112,7 +119,7 @@ fn shown(value: &impl Serialize) -> Long {
 impl Changes {
     /// Makes changes in `store`, recorded in `audit`. Records those of which the last host could not.
     pub async fn open(store: Arc<dyn Store>, audit: Arc<Audit>) -> Result<Self, Error> {
-        let changes = Self { store, audit, waiting: AtomicBool::new(false) };
+        let changes = Self { store, audit, waiting: AtomicBool::new(false), turns: Turns::default() };
         changes.recover().await?;
         Ok(changes)
     }
@@ -125,6 +132,20 @@ impl Changes {
     /// Where it is recorded.
     pub fn audit(&self) -> &Arc<Audit> {
         &self.audit
+    }
+
+    /// Keeps `tenant` from being removed while something is done of which not all can be in one batch, such as what the vault keeps.
+    pub(crate) async fn staying(&self, tenant: &TenantId) -> Result<Together, Error> {
+        let staying = self.turns.together(tenant).await;
+        if presence::has_ended(self.store.as_ref(), tenant).await? {
+            return Err(Error::NoTenant(tenant.clone()));
+        }
+        Ok(staying)
+    }
+
+    /// Keeps out whoever has `tenant` [stay](Self::staying).
+    pub(crate) async fn alone(&self, tenant: &TenantId) -> Alone {
+        self.turns.alone(tenant).await
     }
 
     /// Does all of `batch`, as `change` says it. When this returns, both are done for good.
@@ -187,7 +208,12 @@ impl Changes {
             self.waiting.store(false, Ordering::Relaxed);
         }
         batch.put(OUTBOX, &id, row(tenant, &event));
-        self.store.apply(batch).await?;
+        match self.store.apply(presence::while_there(batch, tenant)).await {
+            Err(bulkhead_storage::Error::Conflict) if presence::has_ended(self.store.as_ref(), tenant).await? => {
+                return Err(Error::NoTenant(tenant.clone()));
+            }
+            done => done?,
+        }
         if let Err(error) = log.record(&event).await {
             self.waiting.store(true, Ordering::Relaxed);
             return Err(Error::Unrecorded(error));
@@ -311,6 +337,18 @@ mod tests {
         assert!(matches!(refused, Err(Error::Conflict)));
         assert!(changed(&store).await.is_empty() && left(&store).await == 0);
         assert_eq!(store.get(ROWS, b"row").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_change_for_a_tenant_that_goes_comes_too_late_and_leaves_nothing() {
+        let store = Arc::new(MemoryStore::default());
+        let changes = opened(&store).await;
+        store.apply(presence::ended(Batch::new(), &acme())).await.unwrap();
+        let refused = changes.make(clearance(), Change::made(&2), batch(b"2")).await.unwrap_err();
+        assert_eq!((refused.code(), refused.blame()), ("tenant-unknown", Blame::Tenant));
+        assert!(changed(&store).await.is_empty() && left(&store).await == 0);
+        assert_eq!(store.get(ROWS, b"row").await.unwrap(), None);
+        assert!(matches!(changes.staying(&acme()).await, Err(Error::NoTenant(_))));
     }
 
     #[tokio::test]

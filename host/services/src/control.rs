@@ -18,12 +18,12 @@ use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
 use crate::identity::{self, Identity, bearer};
-use crate::kept::References;
 use crate::live::Live;
 use crate::publishers::Publishers;
 use crate::releases::{self, Installed, Releases};
 use crate::shares::Shares;
-use crate::tenants::{self, Leaving, Tenants};
+use crate::tenants::{self, IDEMPOTENCY, Leaving, Tenants};
+use crate::turns::Bench;
 use crate::vault;
 
 /// What it is opened with.
@@ -112,18 +112,20 @@ impl Control {
         let audit = Arc::new(Audit::open_with(Arc::clone(&store), audit).await?);
         let changes = Arc::new(Changes::open(Arc::clone(&store), Arc::clone(&audit)).await?);
         let access = Arc::new(Access::open(Arc::clone(&store), Arc::clone(&audit)).await?);
-        let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access)));
+        let bench = Arc::<Bench>::default();
+        let policies = Arc::new(Policies::new(Arc::clone(&changes), Arc::clone(&access), Arc::clone(&bench)));
         let fetch = Arc::new(bearer::Gate::new(Arc::clone(&transport)));
         let (by, to) = (Arc::clone(&access), Arc::clone(&changes));
         let identity = Arc::new(Identity::open(to, by, vault.clone(), folder, fetch)?);
-        let references = Arc::<References>::default();
         let shares = Arc::new(Shares::new(runtime, Arc::clone(&store)));
-        let releases = Releases::new(Arc::clone(&changes), Arc::clone(&references), Arc::clone(&shares));
+        let releases = Releases::new(Arc::clone(&changes), Arc::clone(&shares));
         let releases = Arc::new(releases);
         let live =
             Live::new(Arc::clone(&changes), Arc::clone(&shares), Arc::clone(&releases), vault.clone(), transport);
         let live = Arc::new(live);
-        let spaces = vec![Connection::SPACE, Installed::SPACE, releases::PARTS, Policy::SPACE];
+        let spaces =
+            [Connection::SPACE, Installed::SPACE, releases::PARTS, releases::NEEDS, Policy::SPACE, IDEMPOTENCY];
+        let spaces = spaces.to_vec();
         let leaving = Leaving {
             identity: Arc::clone(&identity),
             live: Arc::clone(&live),
@@ -131,10 +133,16 @@ impl Control {
             vault: vault.clone(),
             spaces,
         };
-        let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&references), leaving).await?;
-        let publishers = Publishers::new(Arc::clone(&changes), Arc::clone(&references));
-        let connections =
-            Connections::new(Arc::clone(&changes), references, Arc::clone(&releases), Arc::clone(&live), vault.clone());
+        let tenants = Tenants::open(Arc::clone(&changes), Arc::clone(&access), leaving).await?;
+        let publishers = Publishers::new(Arc::clone(&changes));
+        let connections = Connections::new(
+            Arc::clone(&changes),
+            Arc::clone(&access),
+            Arc::clone(&releases),
+            Arc::clone(&live),
+            vault.clone(),
+            bench,
+        );
         Ok(Self {
             audit,
             changes,
@@ -190,7 +198,7 @@ pub(crate) mod scratch {
     use bulkhead_capabilities::egress::Resolver;
     use bulkhead_core::{Actor, Permission, Resource, Scopes, Wish, principal};
     use bulkhead_runtime::compile::Compiler;
-    use bulkhead_storage::MemoryStore;
+    use bulkhead_storage::{Batch, MemoryStore, Page, Space};
 
     use super::*;
     use crate::access::Clearance;
@@ -204,7 +212,14 @@ pub(crate) mod scratch {
     impl Scratch {
         pub(crate) async fn new() -> Self {
             let (store, folder) = (Arc::<MemoryStore>::default(), tempfile::tempdir().unwrap());
-            let control = open(&store, &folder).await;
+            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder).await;
+            Self { control, store, folder }
+        }
+
+        /// One whose store has others go on at every row that is read or written, as every store on a disk has.
+        pub(crate) async fn yielding() -> Self {
+            let (store, folder) = (Arc::<MemoryStore>::default(), tempfile::tempdir().unwrap());
+            let control = open(Arc::new(Yielding(Arc::clone(&store))), &folder).await;
             Self { control, store, folder }
         }
 
@@ -212,17 +227,42 @@ pub(crate) mod scratch {
         pub(crate) async fn reopened(self) -> Self {
             let Self { control, store, folder } = self;
             control.close().await;
-            let control = open(&store, &folder).await;
+            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder).await;
             Self { control, store, folder }
         }
     }
 
-    async fn open(store: &Arc<MemoryStore>, folder: &tempfile::TempDir) -> Control {
+    struct Yielding(Arc<MemoryStore>);
+
+    #[async_trait::async_trait]
+    impl Store for Yielding {
+        async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, bulkhead_storage::Error> {
+            tokio::task::yield_now().await;
+            self.0.get(space, key).await
+        }
+
+        async fn scan(
+            &self,
+            space: Space,
+            prefix: &[u8],
+            after: Option<&[u8]>,
+            limit: usize,
+        ) -> Result<Page, bulkhead_storage::Error> {
+            tokio::task::yield_now().await;
+            self.0.scan(space, prefix, after, limit).await
+        }
+
+        async fn apply(&self, batch: Batch) -> Result<(), bulkhead_storage::Error> {
+            tokio::task::yield_now().await;
+            self.0.apply(batch).await
+        }
+    }
+
+    async fn open(store: Arc<dyn Store>, folder: &tempfile::TempDir) -> Control {
         let settings = bulkhead_runtime::Settings { guests: NonZeroU32::MIN, ..bulkhead_runtime::Settings::SINGLE };
         let runtime = Runtime::new(settings, Compiler::default()).unwrap();
         let transport = Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap();
         let keys = Keys::open(&folder.path().join("keys"), Source::File).unwrap();
-        let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
         Control::over(store, None, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
     }
 
@@ -234,7 +274,7 @@ pub(crate) mod scratch {
         };
         let actor = Actor {
             principal: "platform/user/root".parse().unwrap(),
-            roles: Vec::new(),
+            roles: vec![bulkhead_core::Role::PlatformAdmin],
             scopes: Scopes::all(),
             credential: principal::Credential::Key("test".to_owned()),
             proved: None,

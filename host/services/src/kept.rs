@@ -1,11 +1,9 @@
-//! What services that keep something have in common: a revision is held against what is there, lists are cut into pages, and what
-//! refers to something else does not outlive it.
+//! What services that keep something have in common: a revision is held against what is there, and lists are cut into pages.
 
 use std::time::SystemTime;
 
 use bulkhead_storage::record::{self, key};
 use bulkhead_storage::{Record, Store, Stored};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::access::Clearance;
 
@@ -23,21 +21,6 @@ pub struct Listed<T> {
     pub items: Vec<T>,
     /// What to go on after, where there are more.
     pub next: Option<String>,
-}
-
-/// Keeps what is referred to from going while something comes to refer to it. Whoever makes a reference holds it with others;
-/// whoever removes what may be referred to holds it alone, looks for references, and removes it meanwhile.
-#[derive(Debug, Default)]
-pub struct References(RwLock<()>);
-
-impl References {
-    pub(crate) async fn making(&self) -> RwLockReadGuard<'_, ()> {
-        self.0.read().await
-    }
-
-    pub(crate) async fn removing(&self) -> RwLockWriteGuard<'_, ()> {
-        self.0.write().await
-    }
 }
 
 impl Clearance {

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Clearance, Misused};
 use crate::changes::{self, Change, Changes};
-use crate::kept::{self, Listed, References};
-use crate::tenants;
+use crate::kept::{self, Listed};
+use crate::{presence, tenants};
 
 /// A publisher's name, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +79,12 @@ pub(crate) async fn claim(
 /// Publishers' names.
 pub struct Publishers {
     changes: Arc<Changes>,
-    references: Arc<References>,
 }
 
 impl Publishers {
     /// Those in the store of `changes`.
-    pub fn new(changes: Arc<Changes>, references: Arc<References>) -> Self {
-        Self { changes, references }
+    pub fn new(changes: Arc<Changes>) -> Self {
+        Self { changes }
     }
 
     /// Who owns the name that the clearance names: a tenant sees its own, the platform all.
@@ -131,23 +130,22 @@ impl Publishers {
     ) -> Result<Stored<Publisher>, Error> {
         by.for_(Permission::PublisherAssign)?;
         let name: PublisherName = by.resource().name.as_deref().unwrap_or_default().parse()?;
-        let _kept = self.references.making().await;
         if !tenants::is_known(self.store(), &owner).await? {
             return Err(Error::NoTenant(owner));
         }
-        let at = key(&[name.as_str()]);
-        let updated = by.at();
+        let (at, updated) = (key(&[name.as_str()]), by.at());
+        let batch = presence::while_there(Batch::new(), &owner);
         match record::load::<Publisher>(self.store(), &at).await? {
             Some(stored) => {
                 kept::unchanged(&stored, revision).map_err(|_| Error::Changed)?;
                 let publisher = Publisher { owner, updated, ..stored.record.clone() };
                 let change = Change::of(&stored.record, &publisher);
-                self.changes.make(by, change, Batch::new().update(&at, &stored, &publisher)).await?;
+                self.changes.make(by, change, batch.update(&at, &stored, &publisher)).await?;
             }
             None if revision.is_some() => return Err(Error::Changed),
             None => {
                 let publisher = Publisher { name, owner, created: updated, updated };
-                self.changes.make(by, Change::made(&publisher), Batch::new().insert(&at, &publisher)).await?;
+                self.changes.make(by, Change::made(&publisher), batch.insert(&at, &publisher)).await?;
             }
         }
         record::load(self.store(), &at).await?.ok_or(Error::NotFound)

@@ -13,6 +13,7 @@ use bulkhead_core::{Blame, Manifest};
 use bulkhead_runtime::{Candidate, Refusal, Tenant};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use jsonschema::{Draft, PatternOptions};
 use serde_json::Value;
 
 use crate::place;
@@ -27,6 +28,12 @@ const LARGEST_COMPONENT: u64 = 64 * 1024 * 1024;
 const LARGEST_TEXT: u64 = 1024 * 1024;
 /// Largest schema, in bytes: a form that a person could fill in.
 const LARGEST_SCHEMA: usize = 64 * 1024;
+/// Most patterns in it: a few for each field of a form that a person fills in. Each is compiled to as much as [`LARGEST_PATTERN`].
+const MOST_PATTERNS: usize = 100;
+/// Most bytes of one compiled pattern, which is several times what names, regions and URLs need.
+const LARGEST_PATTERN: usize = 256 * 1024;
+/// Most steps back in looking for one pattern: what looks around or refers back could otherwise take for ever on a few bytes.
+const MOST_BACKTRACKS: usize = 10_000;
 
 /// Why a release could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -295,7 +302,28 @@ pub(crate) fn compile(text: &str) -> Result<jsonschema::Validator, String> {
     }) {
         return Err(format!("`{place}` refers to another schema: write it out instead"));
     }
-    jsonschema::draft202012::new(&schema).map_err(|error| error.to_string())
+    if patterns(&schema) > MOST_PATTERNS {
+        return Err(format!("it has more than {MOST_PATTERNS} patterns"));
+    }
+    let bounded = PatternOptions::fancy_regex()
+        .backtrack_limit(MOST_BACKTRACKS)
+        .size_limit(LARGEST_PATTERN)
+        .dfa_size_limit(LARGEST_PATTERN);
+    let options = jsonschema::options().with_draft(Draft::Draft202012).with_pattern_options(bounded);
+    options.build(&schema).map_err(|error| error.to_string())
+}
+
+/// How many regular expressions there are, at the most.
+fn patterns(schema: &Value) -> usize {
+    let own = |map: &serde_json::Map<String, Value>| {
+        let several = map.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        several + usize::from(map.contains_key("pattern"))
+    };
+    match schema {
+        Value::Object(map) => own(map) + map.values().map(patterns).sum::<usize>(),
+        Value::Array(items) => items.iter().map(patterns).sum(),
+        _ => 0,
+    }
 }
 
 /// Last words of names that credentials have.
@@ -374,6 +402,27 @@ mod tests {
         assert!(refused(r##"{"properties":{"a":{"$ref":"#/$defs/a"}}}"##).contains("/properties/a"));
         assert!(refused("{").contains("EOF"));
         assert_eq!(refused(r#"{"properties":{"owner":{"type":"string"}}}"#), "");
+    }
+
+    #[test]
+    fn patterns_are_bounded_in_number_in_size_and_in_time() {
+        let of = |patterns: usize| {
+            let all: Vec<_> =
+                (0..patterns).map(|number| serde_json::json!({ "pattern": format!("^{number}$") })).collect();
+            compile(&serde_json::json!({ "anyOf": all }).to_string()).err()
+        };
+        assert_eq!(of(MOST_PATTERNS), None);
+        assert!(of(MOST_PATTERNS + 1).unwrap().contains("more than 100 patterns"));
+        let named: serde_json::Map<_, _> =
+            (0..=MOST_PATTERNS).map(|number| (format!("^{number}$"), Value::Bool(true))).collect();
+        assert!(compile(&serde_json::json!({ "patternProperties": named }).to_string()).is_err());
+        assert!(compile(r#"{"pattern":"^(\\p{L}{1,200}){1,200}$"}"#).is_err(), "large");
+        // Without a bound, this takes until the end of time.
+        let slow = compile(r#"{"pattern":"^(?=(a+)+$)(a|aa)+$"}"#).unwrap();
+        let began = std::time::Instant::now();
+        assert!(!slow.is_valid(&Value::String(format!("{}b", "a".repeat(60)))));
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+        assert!(compile(r#"{"pattern":"^(?!\\.{1,2}$)[A-Za-z0-9._-]{1,100}$"}"#).unwrap().is_valid(&"bulkhead".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! killed between the two says that it does not know, and never does it twice.
 //! *Invariants*: 1. a key belongs to one principal and to one request; 2. an answer is kept for a day, sealed (`sealed.rs`), and one
 //! that shows a secret not at all; 3. what did nothing leaves nothing behind, so that it can be tried again; 4. keys of a
-//! principal, and the size of an answer, are bounded.
+//! principal, and the size of an answer, are bounded; 5. what is kept of a tenant's requests goes with the tenant, and nothing comes behind.
 
 mod sealed;
 
@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use axum::response::Response;
 use bulkhead_core::id::Digest;
 use bulkhead_core::principal::Principal;
+use bulkhead_services::{presence, tenants};
 use bulkhead_storage::{Batch, Record, Space, Store, record};
 use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use http::request::Parts;
@@ -59,7 +60,7 @@ struct Answer {
 }
 
 impl Record for Kept {
-    const SPACE: Space = Space::new("idempotency");
+    const SPACE: Space = tenants::IDEMPOTENCY;
 }
 
 /// What was asked for with a key.
@@ -144,8 +145,12 @@ impl Idempotency {
                 Batch::new().insert(&begun.at, &row)
             }
         };
-        self.0.store.apply(batch).await.map_err(failed)?;
-        Ok(Once::First(begun))
+        match self.0.store.apply(presence::while_there(batch, &principal.tenant)).await {
+            Ok(()) => Ok(Once::First(begun)),
+            // Nobody else writes there but whoever removes the tenant.
+            Err(bulkhead_storage::Error::Conflict) => Err(Problem::not_found()),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
@@ -278,13 +283,13 @@ impl Begun {
         let body = body.and_then(|body| self.of.sealer.seal(&self.at, body));
         let answer = Answer { status: status.as_u16(), headers, body };
         let row = Kept { request: stored.record.request, began: stored.record.began, answer: Some(answer) };
-        store.apply(Batch::new().update(&self.at, &stored, &row)).await.map_err(failed)
+        unless_gone(store.apply(Batch::new().update(&self.at, &stored, &row)).await)
     }
 
     async fn forget(&self) -> Result<(), Problem> {
         let store = self.of.store.as_ref();
         let Some(stored) = record::load::<Kept>(store, &self.at).await.map_err(failed)? else { return Ok(()) };
-        store.apply(Batch::new().remove(&self.at, &stored)).await.map_err(failed)
+        unless_gone(store.apply(Batch::new().remove(&self.at, &stored)).await)
     }
 }
 
@@ -304,6 +309,14 @@ fn prefix(principal: &Principal) -> Vec<u8> {
 
 fn seconds(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Where the row is no longer there, it went with its tenant.
+fn unless_gone(done: Result<(), bulkhead_storage::Error>) -> Result<(), Problem> {
+    match done {
+        Err(bulkhead_storage::Error::Conflict) => Ok(()),
+        done => done.map_err(failed),
+    }
 }
 
 fn failed(error: bulkhead_storage::Error) -> Problem {
@@ -343,6 +356,23 @@ mod tests {
             Ok(Once::Again(response)) => format!("again {}", response.status().as_u16()),
             Err(problem) => problem.code().to_owned(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_is_removed_meanwhile_leaves_no_request_behind() {
+        let store = Arc::new(MemoryStore::default());
+        let (of, now) = (Idempotency::new(store.clone()), SystemTime::now());
+        let begun = first(&of, "k1", "body", now).await;
+        // As the removal of its tenant does it.
+        let mut removed = Batch::new();
+        removed.put(Space::new("tenants-removed"), &record::key(&["acme"]), Vec::new());
+        removed.delete(Kept::SPACE, &begun.at);
+        store.apply(removed).await.unwrap();
+        assert_eq!(begun.end(Ok("done".into_response()), false).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(code(begin(&of, &ada(), "k1", "body", now).await), "not-found");
+        assert_eq!(code(begin(&of, &ada(), "k2", "body", now).await), "not-found");
+        assert_eq!(store.scan(Kept::SPACE, b"", None, 1).await.unwrap().entries, []);
+        assert_eq!(code(begin(&of, &"beta/user/ada".parse().unwrap(), "k1", "body", now).await), "first");
     }
 
     #[tokio::test]

@@ -178,8 +178,8 @@ async fn show(call: Call<AtPolicy>) -> Result<Reply<Policy>, Problem> {
 
 async fn put(call: Call<AtPolicy, Json<PolicyText>>) -> Result<Reply<Policy>, Problem> {
     let (revision, Json(PolicyText { text })) = (call.revision(), call.body);
-    let stored = call.shared.control.policies.put(call.by, revision, &text).await?;
-    let status = if stored.revision == 1 { StatusCode::CREATED } else { StatusCode::OK };
+    let (stored, fresh) = call.shared.control.policies.put(call.by, revision, &text).await?;
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok(shown(stored).status(status))
 }
 

@@ -35,14 +35,19 @@ pub(super) fn told(
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Denied(denied) if denied.hidden => Self::not_found(),
-            Refused::Denied(denied) => {
-                Self::new(StatusCode::FORBIDDEN, "access-denied", denied.message).next(denied.next_step)
-            }
-            Refused::Stale { .. } => Self::stale(refused.to_string()),
-            Refused::Audit(error) => error.into(),
+        of_access(&refused)
+    }
+}
+
+fn of_access(refused: &Refused) -> Problem {
+    match refused {
+        Refused::Denied(denied) if denied.hidden => Problem::not_found(),
+        Refused::Denied(denied) => {
+            let problem = Problem::new(StatusCode::FORBIDDEN, refused.code(), denied.message.clone());
+            problem.next(denied.next_step.clone())
         }
+        Refused::Stale { .. } => Problem::stale(refused.to_string()),
+        Refused::Audit(error) => of_audit(error),
     }
 }
 
@@ -75,6 +80,7 @@ impl From<changes::Error> for Problem {
 fn of_changes(error: &changes::Error) -> Problem {
     match error {
         changes::Error::Conflict => etag::changed(),
+        changes::Error::NoTenant(_) => Problem::not_found(),
         changes::Error::Store(error) => Problem::internal(error.code(), error),
         changes::Error::Audit(error) => of_audit(error),
         // It is done: another try is not what it takes.
@@ -101,7 +107,6 @@ impl From<access::Error> for Problem {
             Error::Store(error) => return error.into(),
             Error::TooMany | Error::LocksOut => StatusCode::CONFLICT,
             Error::Elsewhere => StatusCode::FORBIDDEN,
-            Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         told(status, error.code(), error.blame(), &error, error.next_step())
@@ -113,6 +118,7 @@ impl From<tenants::Error> for Problem {
         use tenants::Error;
         let status = match &error {
             Error::NotFound => return Self::not_found(),
+            Error::Refused(refused) => return of_access(refused),
             Error::Changed => return etag::changed(),
             Error::Changes(error) => return of_changes(error),
             Error::Exists(_) | Error::Full => StatusCode::CONFLICT,
@@ -184,6 +190,7 @@ fn of_connections(error: &connections::Error) -> Problem {
     let status = match error {
         Error::NotFound | Error::NoTenant(_) => return Problem::not_found(),
         Error::Changed => return etag::changed(),
+        Error::Refused(refused) => return of_access(refused),
         Error::Again(error) => return of_connections(error),
         Error::Audit(error) => return of_audit(error),
         Error::Changes(error) => return of_changes(error),

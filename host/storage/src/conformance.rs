@@ -11,6 +11,7 @@ pub(crate) async fn run(store: &dyn Store) {
     a_scan_is_ordered_and_goes_on_from_its_cursor(store).await;
     a_batch_is_done_whole_or_not_at_all(store).await;
     of_two_writers_one_is_told(store).await;
+    two_who_append_never_overwrite_one_another(store).await;
     the_last_step_on_a_key_counts(store).await;
     what_is_too_large_is_refused(store).await;
 }
@@ -108,6 +109,35 @@ async fn of_two_writers_one_is_told(store: &dyn Store) {
     };
     tokio::join!(count(), count(), count());
     assert_eq!(store.get(ONE, b"count").await.unwrap().unwrap(), 60u64.to_le_bytes());
+}
+
+async fn two_who_append_never_overwrite_one_another(store: &dyn Store) {
+    const LOG: Space = Space::new("log");
+    let append = async |who: u8| {
+        for of_its_own in 0..20u8 {
+            let mut next = 0u32;
+            loop {
+                let at = next.to_be_bytes();
+                // The next number, if it is nobody's yet.
+                let mut batch = Batch::new().only_if(LOG, &at, None);
+                batch.put(LOG, &at, vec![who, of_its_own]);
+                match store.apply(batch).await {
+                    Ok(()) => break,
+                    Err(Error::Conflict) => next += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    };
+    tokio::join!(append(0), append(1));
+    let entries = store.scan(LOG, b"", None, LARGEST_PAGE).await.unwrap().entries;
+    let numbers: Vec<_> =
+        entries.iter().map(|(key, _)| u32::from_be_bytes(key.as_slice().try_into().unwrap())).collect();
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>(), "without a gap");
+    for who in [0, 1] {
+        let own: Vec<_> = entries.iter().filter(|(_, value)| value[0] == who).map(|(_, value)| value[1]).collect();
+        assert_eq!(own, (0..20).collect::<Vec<_>>(), "all of them, in their order");
+    }
 }
 
 async fn the_last_step_on_a_key_counts(store: &dyn Store) {

@@ -38,6 +38,11 @@ impl MemoryStore {
         self.state().fault = fault;
     }
 
+    /// Every row, as it lies there: the name of its space, a zero byte, its key; and its value.
+    pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.state().rows.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,8 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
 pub struct Stored<R> {
     /// What it says.
     pub record: R,
-    /// How often it was written, from 1.
+    /// Which version it is. The first is a random number, so that none is that of another record which had the same key before, and
+    /// each change adds one.
     pub revision: u64,
     /// As it lies there.
     row: Vec<u8>,
@@ -98,7 +99,8 @@ pub async fn all<R: Record>(store: &dyn Store, prefix: &[u8], most: usize) -> Re
 impl Batch {
     /// Writes a record that is not there yet.
     pub fn insert<R: Record>(self, key: &[u8], record: &R) -> Self {
-        self.written(key, record, None, 1)
+        // Below 2^62, so that it can be counted on from.
+        self.written(key, record, None, rand::random::<u64>() >> 2)
     }
 
     /// Writes `record` in the place of `stored`, unless somebody else wrote there since.
@@ -116,11 +118,6 @@ impl Batch {
         let mut batch = self.only_if(R::SPACE, key, Some(stored.row.clone()));
         batch.delete(R::SPACE, key);
         batch
-    }
-
-    /// Does nothing unless `stored` is still there as it was read.
-    pub fn same<R: Record>(self, key: &[u8], stored: &Stored<R>) -> Self {
-        self.only_if(R::SPACE, key, Some(stored.row.clone()))
     }
 
     fn written<R: Record>(self, key: &[u8], record: &R, before: Option<Vec<u8>>, revision: u64) -> Self {
@@ -187,15 +184,28 @@ mod tests {
         store.apply(Batch::new().insert(&at, &old("a"))).await.unwrap();
         assert!(matches!(store.apply(Batch::new().insert(&at, &old("b"))).await, Err(Error::Conflict)));
         let read = load::<Old>(&store, &at).await.unwrap().unwrap();
+        let first = read.revision;
         store.apply(Batch::new().while_as(&at, &read).update(&at, &read, &old("c"))).await.unwrap();
         assert!(matches!(store.apply(Batch::new().while_as(&at, &read)).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().update(&at, &read, &old("d"))).await, Err(Error::Conflict)));
         assert!(matches!(store.apply(Batch::new().remove(&at, &read)).await, Err(Error::Conflict)));
-        assert!(matches!(store.apply(Batch::new().same(&at, &read)).await, Err(Error::Conflict)));
         let read = load::<Old>(&store, &at).await.unwrap().unwrap();
-        assert_eq!((&read.record, read.revision), (&old("c"), 2));
+        assert_eq!((&read.record, read.revision), (&old("c"), first + 1));
         store.apply(Batch::new().remove(&at, &read)).await.unwrap();
         assert!(load::<Old>(&store, &at).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_made_anew_has_no_version_of_what_was_there_before() {
+        let store = MemoryStore::default();
+        let at = key(&["acme", "one"]);
+        store.apply(Batch::new().insert(&at, &old("a"))).await.unwrap();
+        let before = load::<Old>(&store, &at).await.unwrap().unwrap();
+        store.apply(Batch::new().remove(&at, &before)).await.unwrap();
+        store.apply(Batch::new().insert(&at, &old("a"))).await.unwrap();
+        let after = load::<Old>(&store, &at).await.unwrap().unwrap();
+        assert_ne!(before.revision, after.revision);
+        assert!(matches!(store.apply(Batch::new().update(&at, &before, &old("b"))).await, Err(Error::Conflict)));
     }
 
     #[tokio::test]
@@ -207,7 +217,7 @@ mod tests {
         assert_eq!(read.record, New { names: vec!["a".to_owned()] });
         store.apply(Batch::new().update(&at, &read, &read.record)).await.unwrap();
         assert!(matches!(load::<Old>(&store, &at).await, Err(Error::Failed(why)) if why.contains("newer host")));
-        assert_eq!(load::<New>(&store, &at).await.unwrap().unwrap().revision, 2);
+        assert_eq!(load::<New>(&store, &at).await.unwrap().unwrap().revision, read.revision + 1);
     }
 
     #[tokio::test]

@@ -87,6 +87,23 @@ async fn a_secret_that_was_shown_is_not_shown_again() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_of_what_was_removed_is_none_of_what_has_its_name_now() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let one = "/v1/tenants/acme/service-accounts/ci";
+    let make = async || api.admin(Ask::post("/v1/tenants/acme/service-accounts").json(&json!({ "name": "ci" }))).await;
+    let change = |etag: &str| Ask::new(Method::PATCH, one).json(&json!({ "disabled": true })).header("if-match", etag);
+    assert_eq!(make().await?.status, StatusCode::CREATED);
+    let before = api.admin(Ask::get(one)).await?.header("etag").to_owned();
+    assert_eq!(api.admin(Ask::new(Method::DELETE, one)).await?.status, StatusCode::NO_CONTENT);
+    assert_eq!(make().await?.status, StatusCode::CREATED);
+    let stale = api.admin(change(&before)).await?;
+    assert_eq!((stale.status.as_u16(), stale.code().as_str()), (412, "changed"), "{stale:?}");
+    let now = api.admin(Ask::get(one)).await?.header("etag").to_owned();
+    assert_eq!(api.admin(change(&now)).await?.status, StatusCode::OK);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_who_change_the_same_the_second_is_told() -> anyhow::Result<()> {
     let api = Api::new().await?;
     let shown = api.admin(Ask::get("/v1/tenants/acme")).await?;

@@ -37,8 +37,6 @@ pub enum Error {
     LocksOut,
     #[error("a tenant's policies decide about what is its own")]
     Elsewhere,
-    #[error("another draft of a policy is being looked at: try again in a second")]
-    Busy,
     #[error(transparent)]
     Misused(#[from] Misused),
     #[error("the policies cannot be read: {0}")]
@@ -60,7 +58,6 @@ impl Error {
             Self::TooMany => "policy-too-many",
             Self::TooLarge => "policy-too-large",
             Self::LocksOut => "policy-locks-out",
-            Self::Busy => "busy",
             Self::Elsewhere => "policy-elsewhere",
             Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),

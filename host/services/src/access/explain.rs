@@ -4,7 +4,6 @@
 //! *Invariants*: 1. it decides as [`Access::authorize`] does, by the same code; 2. it records nothing but that it was asked;
 //! 3. a tenant sees the text of its own policies and of the shipped ones, of the platform's only name and reason.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bulkhead_core::id::PolicyName;
@@ -12,10 +11,9 @@ use bulkhead_core::{Actor, Permission, Wish};
 use cedar_policy::Effect;
 use serde::Serialize;
 
-use super::judge::Draft;
 use super::policies::{Policies, Policy};
 use super::question::Question;
-use super::{Clearance, Error, Refused, kept};
+use super::{Clearance, Error, Refused};
 
 /// What is asked: would this one be permitted to do this, then?
 #[derive(Debug, Clone)]
@@ -71,13 +69,8 @@ impl Policies {
         let draft = match case.draft {
             None => None,
             Some((name, text)) => {
-                // Parsing takes up to a second of a core, on threads that the store needs too.
-                let _draft = self.drafts.try_acquire().map_err(|_| Error::Busy)?;
                 let policy = Policy { name, text, created: super::policies::seconds(now), updated: 0 };
-                self.readable(tenant, &policy).await?;
-                let set = self.set_with(tenant, &policy).await?;
-                let set = kept::made(tenant.clone(), set, Arc::clone(&self.access().words)).await;
-                Some(Draft { of: tenant.clone(), set: Arc::new(set) })
+                Some(self.drafted(tenant, policy).await?)
             }
         };
         let question = Question { actor: &case.actor, wish: &case.wish, now: case.now };

@@ -75,7 +75,7 @@ impl Kept {
 }
 
 /// `policies` of `tenant`, parsed away from where requests are served: this takes milliseconds for each.
-pub(super) async fn made(tenant: TenantId, policies: Vec<Policy>, words: Arc<Vocabulary>) -> Standing {
+async fn made(tenant: TenantId, policies: Vec<Policy>, words: Arc<Vocabulary>) -> Standing {
     if policies.is_empty() {
         return parsed(&tenant, &policies, &words);
     }
@@ -83,7 +83,7 @@ pub(super) async fn made(tenant: TenantId, policies: Vec<Policy>, words: Arc<Voc
     task.await.unwrap_or_else(|error| Standing::Broken(error.to_string()))
 }
 
-fn parsed(tenant: &TenantId, policies: &[Policy], words: &Vocabulary) -> Standing {
+pub(super) fn parsed(tenant: &TenantId, policies: &[Policy], words: &Vocabulary) -> Standing {
     let mut statements = Vec::new();
     for policy in policies {
         let name = format!("{tenant}/{}", policy.name);

@@ -116,6 +116,16 @@ impl Access {
         }
     }
 
+    /// Whether what `by` permits is permitted as well with the thing as `resource` says it: as it will be, where the change is of what
+    /// policies know it by. Otherwise a change could take it out of reach of a policy, or into what one forbids.
+    pub(crate) async fn also(&self, by: &Clearance, resource: Resource) -> Result<(), Refused> {
+        if resource == *by.resource() {
+            return Ok(());
+        }
+        let wish = Wish { permission: by.permission(), resource };
+        self.authorize(by.actor(), wish, by.circumstances().clone()).await.map(drop)
+    }
+
     /// What `role` holds by the shipped policies, for a principal of `tenant`: in the platform, for all tenants.
     pub fn permissions_of(&self, role: Role, tenant: &TenantId) -> &[Permission] {
         self.shipped.held(role, tenant.is_platform())
@@ -189,6 +199,12 @@ impl Clearance {
 
     fn circumstances(&self) -> &Circumstances {
         &self.circumstances
+    }
+
+    /// With the thing as policies knew it when it was decided.
+    #[cfg(test)]
+    pub(crate) fn known_as(&mut self, say: impl FnOnce(&mut Resource)) {
+        say(&mut self.wish.resource);
     }
 
     /// For tests of what takes one.

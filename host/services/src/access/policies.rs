@@ -13,13 +13,13 @@ use bulkhead_core::{Permission, Wish};
 use bulkhead_storage::record::{self, Listed};
 use bulkhead_storage::{Batch, Record, Space, Stored};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use super::judge::{Draft, Outcome};
 use super::kept;
 use super::question::Question;
 use super::{Access, Clearance, Error, text};
 use crate::changes::{self, Change, Changes};
+use crate::turns::{Alone, Bench, Turns};
 
 /// Most policies of a tenant: each is looked at in every decision about what is its own.
 pub const MOST_POLICIES: usize = 50;
@@ -49,10 +49,9 @@ impl Record for Policy {
 pub struct Policies {
     changes: Arc<Changes>,
     access: Arc<Access>,
-    /// One change at a time, so that their number and size hold.
-    turn: Arc<Mutex<()>>,
-    /// Drafts that are looked at: one at a time.
-    pub(super) drafts: Semaphore,
+    /// One change of a tenant's at a time, so that their number and size hold.
+    pub(super) turns: Turns,
+    pub(super) bench: Arc<Bench>,
 }
 
 /// A policy as the audit log shows it: where its text is too long for an entry, the digest still says which it was.
@@ -63,9 +62,9 @@ struct Shown<'a> {
 }
 
 impl Policies {
-    /// Those that `access` decides by.
-    pub fn new(changes: Arc<Changes>, access: Arc<Access>) -> Self {
-        Self { changes, access, turn: Arc::default(), drafts: Semaphore::new(1) }
+    /// Those that `access` decides by. What is new is parsed at `bench`.
+    pub fn new(changes: Arc<Changes>, access: Arc<Access>, bench: Arc<Bench>) -> Self {
+        Self { changes, access, turns: Turns::default(), bench }
     }
 
     /// Where all that a policy may speak of is said, in Cedar's own language.
@@ -91,11 +90,11 @@ impl Policies {
         self.load(&tenant, &name).await?.ok_or(Error::NotFound(name))
     }
 
-    /// Stores `text`: in the place of what has this revision, or, without one, in the place of whatever is there.
-    pub async fn put(&self, by: Clearance, revision: Option<u64>, text: &str) -> Result<Stored<Policy>, Error> {
+    /// Stores `text`: in the place of what has this revision, or, without one, in the place of whatever is there. And whether nothing was.
+    pub async fn put(&self, by: Clearance, revision: Option<u64>, text: &str) -> Result<(Stored<Policy>, bool), Error> {
         by.for_(Permission::PolicyWrite)?;
         let (tenant, name) = named(&by)?;
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turns.alone(&tenant).await;
         let before = self.load(&tenant, &name).await?;
         if revision.is_some() && revision != before.as_ref().map(|before| before.revision) {
             return Err(Error::Changed);
@@ -103,7 +102,7 @@ impl Policies {
         let updated = seconds(by.now());
         let created = before.as_ref().map_or(updated, |before| before.record.created);
         let policy = Policy { name: name.clone(), text: text.to_owned(), created, updated };
-        self.admit(&by, &tenant, &policy).await?;
+        self.admit(&by, &tenant, policy.clone()).await?;
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let (batch, change) = match &before {
             Some(before) => {
@@ -112,14 +111,15 @@ impl Policies {
             None => (Batch::new().insert(&key, &policy), Change::made(&shown(&policy))),
         };
         self.make(turn, tenant.clone(), by, change, batch).await?;
-        self.load(&tenant, &name).await?.ok_or(Error::NotFound(name))
+        let stored = self.load(&tenant, &name).await?.ok_or(Error::NotFound(name))?;
+        Ok((stored, before.is_none()))
     }
 
     /// Removes one.
     pub async fn remove(&self, by: Clearance, revision: Option<u64>) -> Result<(), Error> {
         by.for_(Permission::PolicyWrite)?;
         let (tenant, name) = named(&by)?;
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turns.alone(&tenant).await;
         let before = self.load(&tenant, &name).await?.ok_or(Error::NotFound(name.clone()))?;
         if revision.is_some_and(|revision| revision != before.revision) {
             return Err(Error::Changed);
@@ -145,42 +145,37 @@ impl Policies {
     }
 
     /// Whether `policy` can be stored beside the others of `tenant`.
-    async fn admit(&self, by: &Clearance, tenant: &TenantId, policy: &Policy) -> Result<(), Error> {
-        self.readable(tenant, policy).await?;
-        let set = self.set_with(tenant, policy).await?;
-        if set.len() > MOST_POLICIES {
-            return Err(Error::TooMany);
-        }
-        if set.iter().map(|policy| policy.text.len()).sum::<usize>() > LARGEST_TEXTS {
-            return Err(Error::TooLarge);
-        }
-        let set = kept::made(tenant.clone(), set, Arc::clone(&self.access.words)).await;
+    async fn admit(&self, by: &Clearance, tenant: &TenantId, policy: Policy) -> Result<(), Error> {
+        let draft = self.drafted(tenant, policy).await?;
         let wish = Wish { permission: Permission::PolicyWrite, resource: by.resource().clone() };
         let question = Question { actor: by.actor(), wish: &wish, now: by.now() };
-        let draft = Draft { of: tenant.clone(), set: Arc::new(set) };
         match self.access.judge_with(&question, Some(&draft)).await.outcome {
             Outcome::Permitted => Ok(()),
             _ => Err(Error::LocksOut),
         }
     }
 
-    /// Whether `policy` could be stored, as far as its text goes.
-    pub(super) async fn readable(&self, tenant: &TenantId, policy: &Policy) -> Result<(), Error> {
-        let words = Arc::clone(&self.access.words);
-        let (own, may_permit) = (policy.text.clone(), tenant.is_platform());
-        let read = tokio::task::spawn_blocking(move || text::read(&own, may_permit, &words).map(drop)).await;
-        read.map_err(|error| Error::Shipped(error.to_string()))?.map_err(Error::Invalid)
+    /// The policies of `tenant` as they would be with `policy`, if they can be: parsing them takes up to a second of a core.
+    pub(super) async fn drafted(&self, tenant: &TenantId, policy: Policy) -> Result<Draft, Error> {
+        let stored = self.access.kept.stored(tenant).await?;
+        let others = stored.into_iter().filter(|other| other.name != policy.name);
+        let set: Vec<Policy> = others.chain([policy.clone()]).collect();
+        if set.len() > MOST_POLICIES {
+            return Err(Error::TooMany);
+        }
+        if set.iter().map(|policy| policy.text.len()).sum::<usize>() > LARGEST_TEXTS {
+            return Err(Error::TooLarge);
+        }
+        let (of, words) = (tenant.clone(), Arc::clone(&self.access.words));
+        let work = move || {
+            text::read(&policy.text, of.is_platform(), &words).map_err(Error::Invalid)?;
+            Ok(Draft { set: Arc::new(kept::parsed(&of, &set, &words)), of })
+        };
+        self.bench.work(tenant, work).await.map_err(|error| Error::Shipped(error.to_string()))?
     }
 
     pub(super) fn access(&self) -> &Access {
         &self.access
-    }
-
-    /// The policies of `tenant` as they would be with `policy`.
-    pub(super) async fn set_with(&self, tenant: &TenantId, policy: &Policy) -> Result<Vec<Policy>, Error> {
-        let stored = self.access.kept.stored(tenant).await?;
-        let others = stored.into_iter().filter(|other| other.name != policy.name);
-        Ok(others.chain([policy.clone()]).collect())
     }
 
     async fn load(&self, tenant: &TenantId, name: &PolicyName) -> Result<Option<Stored<Policy>>, Error> {
@@ -191,7 +186,7 @@ impl Policies {
     /// Makes the change and has it seen, also where whoever asked for it waits no longer.
     async fn make(
         &self,
-        turn: OwnedMutexGuard<()>,
+        turn: Alone,
         tenant: TenantId,
         by: Clearance,
         change: Change,

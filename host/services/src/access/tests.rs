@@ -42,7 +42,7 @@ impl Ground {
         let access = Access::open(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&audit)).await.unwrap();
         let changes = Changes::open(Arc::clone(&store) as Arc<dyn Store>, audit).await.unwrap();
         let access = Arc::new(access);
-        let policies = Policies::new(Arc::new(changes), Arc::clone(&access));
+        let policies = Policies::new(Arc::new(changes), Arc::clone(&access), Arc::default());
         Self { access, policies, store, log }
     }
 

@@ -47,7 +47,6 @@ impl Connections {
     ) -> Result<Stored<Connection>, Error> {
         by.for_(Permission::ConnectionGrant)?;
         let owner = owner(&by)?;
-        let _kept = self.references.making().await;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();
         let Agreement { release, consent } = agreement;
@@ -75,7 +74,7 @@ impl Connections {
             }
         };
         let described = self.releases.described(&terms.release).await?;
-        super::fits(&described, &terms.config)?;
+        let described = self.fitting(&owner.tenant, described, &terms.config).await?;
         if matches!(consent, Consent::All) {
             let left = crate::consent::own_word(&described.manifest);
             if !left.is_empty() {

@@ -8,7 +8,7 @@ use bulkhead_core::power;
 use bulkhead_runtime::Refusal;
 
 use super::MOST_CONNECTIONS;
-use crate::access::Misused;
+use crate::access::{Misused, Refused};
 use crate::{audit, changes, connection, invocation, releases};
 
 /// Why nothing was done.
@@ -70,6 +70,8 @@ pub enum Error {
     #[error(transparent)]
     Misused(#[from] Misused),
     #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
     Store(#[from] bulkhead_storage::Error),
     #[error(transparent)]
     Changes(changes::Error),
@@ -114,6 +116,7 @@ impl Error {
             Self::Vault(error) => error.code(),
             Self::Audit(error) => error.code(),
             Self::Misused(_) => "access-misused",
+            Self::Refused(refused) => refused.code(),
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
             Self::Again(error) => error.code(),
@@ -130,6 +133,7 @@ impl Error {
                 Blame::Tenant
             }
             Self::Vault(_) | Self::Misused(_) | Self::Store(_) => Blame::Host,
+            Self::Refused(refused) => refused.blame(),
             Self::Changes(error) => error.blame(),
             Self::Again(error) => error.blame(),
             _ => Blame::Tenant,
@@ -158,6 +162,7 @@ impl Error {
                 "the grant leaves out what the component cannot be loaded without: grant more of what it asks for"
                     .to_owned()
             }
+            Self::Refused(refused) => return refused.next_step(),
             Self::Release(error) => return error.next_step(),
             Self::Vault(error) => return error.next_step(),
             Self::Store(error) => return error.next_step(),

@@ -24,19 +24,20 @@ use bulkhead_storage::record::key;
 use bulkhead_storage::{Batch, Record as _, Store, Stored};
 use serde_json::Value;
 
-use crate::access::Clearance;
+use crate::access::{Access, Clearance};
 use crate::changes::{self, Change, Changes};
 use crate::consent::Request;
-use crate::kept::{self, Listed, References};
+use crate::kept::{self, Listed};
 use crate::live::Live;
 use crate::releases::{Described, Releases};
 use crate::tenants;
+use crate::turns::Bench;
 
 pub use consent::{Agreement, Consent};
 pub use error::Error;
 pub use moving::{Upgrade, Upgraded};
-use record::Shown;
 pub use record::{Connection, Paused, Pending, State, Terms};
+use record::{LARGEST_CONFIG, Shown};
 
 /// Most connections of one tenant.
 pub const MOST_CONNECTIONS: usize = 10_000;
@@ -46,10 +47,11 @@ const LONGEST_REASON: usize = 300;
 /// Connections of all tenants.
 pub struct Connections {
     changes: Arc<Changes>,
-    references: Arc<References>,
+    access: Arc<Access>,
     releases: Arc<Releases>,
     live: Arc<Live>,
     vault: Vault,
+    bench: Arc<Bench>,
 }
 
 /// What is said of a connection by whoever makes it.
@@ -87,26 +89,28 @@ impl Connections {
     /// Those in the store of `changes`.
     pub fn new(
         changes: Arc<Changes>,
-        references: Arc<References>,
+        access: Arc<Access>,
         releases: Arc<Releases>,
         live: Arc<Live>,
         vault: Vault,
+        bench: Arc<Bench>,
     ) -> Self {
-        Self { changes, references, releases, live, vault }
+        Self { changes, access, releases, live, vault, bench }
     }
 
     /// Makes the connection that the clearance names. It may do nothing yet: the answer is what it asks for.
     pub async fn create(&self, by: Clearance, spec: Spec) -> Result<(Stored<Connection>, Request), Error> {
         by.for_(Permission::ConnectionCreate)?;
         let owner = owner(&by)?;
-        let _kept = self.references.making().await;
+        let _staying = self.changes.staying(&owner.tenant).await?;
         if !tenants::is_known(self.store(), &owner.tenant).await? {
             return Err(Error::NoTenant(owner.tenant));
         }
         let Spec { release, config, data_class } = spec;
+        self.may_be_of(&by, data_class.as_ref()).await?;
         let release = self.releases.find(&owner.tenant, &release).await?;
         let described = self.releases.described(&release).await?;
-        fits(&described, &config)?;
+        let described = self.fitting(&owner.tenant, described, &config).await?;
         let at = at(&owner);
         if rows::load::<Connection>(self.store(), &at).await?.is_some() {
             return Err(Error::Exists(owner.connection));
@@ -128,9 +132,12 @@ impl Connections {
         };
         let connection = connection.fitting()?;
         let change = Change::made(&Shown::of(&connection));
-        match self.changes.make(by, change, Batch::new().insert(&at, &connection)).await {
-            Err(changes::Error::Conflict) => return Err(Error::Exists(owner.connection)),
-            done => done.map_err(Error::from)?,
+        let batch = self.releases.needing(Batch::new().insert(&at, &connection), &connection.terms.release).await?;
+        match self.changes.make(by, change, batch).await {
+            Err(changes::Error::Conflict) if rows::load::<Connection>(self.store(), &at).await?.is_some() => {
+                return Err(Error::Exists(owner.connection));
+            }
+            done => done?,
         }
         Ok((self.stored(&owner).await?, described.request(&connection.terms.config)?))
     }
@@ -179,10 +186,14 @@ impl Connections {
         if let Some(data_class) = to.data_class {
             connection.data_class = data_class;
         }
+        // Out of the class that it has by now, and into the one that it is to have.
+        for class in [&stored.record.data_class, &connection.data_class] {
+            self.may_be_of(&by, class.as_ref()).await?;
+        }
         let mut end = None;
         if let Some(config) = to.config.filter(|config| *config != stored.record.terms.config) {
             let described = self.releases.described(&connection.terms.release).await?;
-            fits(&described, &config)?;
+            let described = self.fitting(&owner.tenant, described, &config).await?;
             if moving::is_aimed_elsewhere(&described.manifest, &connection.terms.config, &config) {
                 connection.terms.grant = None;
             }
@@ -229,7 +240,7 @@ impl Connections {
         by.for_(Permission::ConnectionDelete)?;
         let owner = owner(&by)?;
         // Nobody enters a secret meanwhile.
-        let _alone = self.references.removing().await;
+        let _alone = self.changes.alone(&owner.tenant).await;
         let stored = self.seen(&owner, revision).await?;
         // Before its row, so that a name can never bring back what was entered under it.
         self.forget_secrets(&owner).await?;
@@ -252,7 +263,10 @@ impl Connections {
     ) -> Result<Stored<Connection>, Error> {
         let connection = Connection { updated: by.at(), ..connection }.fitting()?;
         let change = Change::of(&Shown::of(&stored.record), &Shown::of(&connection));
-        let batch = Batch::new().update(&at(owner), stored, &connection);
+        let mut batch = Batch::new().update(&at(owner), stored, &connection);
+        for release in connection.releases().filter(|release| !stored.record.needs(release)) {
+            batch = self.releases.needing(batch, release).await?;
+        }
         let made = self.changes.make(by, change, batch).await;
         // Also when it is not known whether it was written: what comes next reads what is there.
         match end {
@@ -289,6 +303,25 @@ impl Connections {
         Ok(stored)
     }
 
+    /// `described`, if `config` fits its schema. Both are of some author's making, and take as long as they do.
+    async fn fitting(&self, tenant: &TenantId, described: Described, config: &Value) -> Result<Described, Error> {
+        if config.to_string().len() > LARGEST_CONFIG {
+            return Err(Error::TooLarge { what: "configuration", most: LARGEST_CONFIG });
+        }
+        let config = config.clone();
+        let work = move || (described.complaints(&config), described);
+        let (complaints, described) =
+            self.bench.work(tenant, work).await.map_err(|error| bulkhead_storage::Error::Failed(error.to_string()))?;
+        let complaints = complaints?;
+        if complaints.is_empty() { Ok(described) } else { Err(Error::Configuration(complaints)) }
+    }
+
+    /// Whether `by` also holds for the connection as one whose data is of that class: policies read it.
+    async fn may_be_of(&self, by: &Clearance, class: Option<&Label>) -> Result<(), Error> {
+        let data_class = class.map(|class| class.as_str().to_owned());
+        Ok(self.access.also(by, Resource { data_class, ..by.resource().clone() }).await?)
+    }
+
     /// Refuses one more than there may be.
     async fn room(&self, tenant: &TenantId) -> Result<(), Error> {
         let (mut after, mut count) = (None, 0);
@@ -321,11 +354,6 @@ pub(crate) fn owner(by: &Clearance) -> Result<Owner, Error> {
 /// Where its record lies.
 pub(crate) fn at(owner: &Owner) -> Vec<u8> {
     key(&[owner.tenant.as_str(), owner.connection.as_str()])
-}
-
-fn fits(described: &Described, config: &Value) -> Result<(), Error> {
-    let complaints = described.complaints(config)?;
-    if complaints.is_empty() { Ok(()) } else { Err(Error::Configuration(complaints)) }
 }
 
 #[cfg(test)]

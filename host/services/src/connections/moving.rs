@@ -13,7 +13,7 @@ use bulkhead_storage::Stored;
 use serde_json::Value;
 
 use super::record::{Connection, Pending, Terms};
-use super::{Connections, Error, fits, owner};
+use super::{Connections, Error, owner};
 use crate::access::Clearance;
 use crate::releases::Described;
 
@@ -41,7 +41,6 @@ impl Connections {
     pub async fn upgrade(&self, by: Clearance, revision: Option<u64>, to: Upgrade) -> Result<Upgraded, Error> {
         by.for_(Permission::ConnectionUpgrade)?;
         let owner = owner(&by)?;
-        let _kept = self.references.making().await;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();
         let release = self.releases.find(&owner.tenant, &to.release).await?;
@@ -52,7 +51,7 @@ impl Connections {
             return Err(Error::AnotherConnector(new.clone(), old.clone()));
         }
         let config = to.config.unwrap_or_else(|| connection.terms.config.clone());
-        fits(&next, &config)?;
+        let next = self.fitting(&owner.tenant, next, &config).await?;
         if release == connection.terms.release {
             // What waited is not wanted any more. Another configuration is `configure`'s.
             connection.pending = None;

@@ -109,9 +109,13 @@ impl Connection {
 
     /// Whether it runs this release, could go back to it, or is to be moved to it.
     pub fn needs(&self, release: &Reference) -> bool {
-        let terms = [Some(&self.terms.release), self.previous.as_ref().map(|terms| &terms.release)];
-        let pending = self.pending.as_ref().map(|pending| &pending.release);
-        terms.into_iter().chain([pending]).flatten().any(|known| known == release)
+        self.releases().any(|known| known == release)
+    }
+
+    /// Those releases.
+    pub(super) fn releases(&self) -> impl Iterator<Item = &Reference> {
+        let terms = [Some(&self.terms), self.previous.as_ref()].into_iter().flatten().map(|terms| &terms.release);
+        terms.chain(self.pending.as_ref().map(|pending| &pending.release))
     }
 
     /// The same, or why it would not fit.

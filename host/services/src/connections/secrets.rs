@@ -32,7 +32,7 @@ impl Connections {
         by.for_(Permission::SecretWrite)?;
         let owner = owner(&by)?;
         // Nobody removes the connection meanwhile, and leaves the value behind.
-        let _kept = self.references.making().await;
+        let _staying = self.changes.staying(&owner.tenant).await?;
         let stored = self.stored(&owner).await?;
         let Terms { release, config, grant } = &stored.record.terms;
         let grant = grant.as_ref().ok_or_else(|| Error::NoConsent(owner.connection.clone()))?;
@@ -71,6 +71,7 @@ impl Connections {
     pub async fn remove_secret(&self, by: Clearance, name: &SecretName) -> Result<(), Error> {
         by.for_(Permission::SecretDelete)?;
         let owner = owner(&by)?;
+        let _staying = self.changes.staying(&owner.tenant).await?;
         self.stored(&owner).await?;
         self.vault.remove(&owner, name).await?;
         self.live.changed(&owner, End::Rotated);

@@ -93,6 +93,90 @@ fn read_only() -> Consent {
     Consent::Json(json!({ "egress": [{ "host": "{site}.acme.com", "methods": ["GET"] }], "secrets": { "token": {} } }))
 }
 
+// === what policies read of it ===
+
+#[tokio::test]
+async fn a_connection_is_configured_neither_out_of_nor_into_a_class_that_a_policy_forbids() {
+    let fixture = Fixture::new().await;
+    let policy = r#"forbid (principal, action in Action::"connection:*", resource)
+        when { principal.name == "root" && resource has data_class && resource.data_class == "restricted" };"#;
+    fixture.scratch.control.policies.put(may(P::PolicyWrite, "acme/p"), None, policy).await.unwrap();
+    let class = |name: &str| Some(name.parse::<Label>().unwrap());
+    let configure = async |cleared: Option<&str>, to: Option<Label>| {
+        let mut by = may(P::ConnectionConfigure, "acme/crm");
+        by.known_as(|resource| resource.data_class = cleared.map(str::to_owned));
+        let to = Configuration { config: None, data_class: Some(to) };
+        fixture.all().configure(by, None, to).await
+    };
+    let into = configure(None, class("restricted")).await;
+    assert!(matches!(&into, Err(Error::Refused(_))), "{into:?}");
+    assert!(into.unwrap_err().to_string().contains("acme/p"));
+    configure(None, class("public")).await.unwrap();
+    // In the moment between its clearance and its turn, somebody who may moves the connection into the class.
+    let owner = Owner { tenant: "acme".parse().unwrap(), connection: "crm".parse().unwrap() };
+    let stored = rows::load::<Connection>(fixture.store(), &at(&owner)).await.unwrap().unwrap();
+    let moved = Connection { data_class: class("restricted"), ..stored.record.clone() };
+    fixture.store().apply(Batch::new().update(&at(&owner), &stored, &moved)).await.unwrap();
+    let out_of = configure(Some("public"), class("public")).await;
+    assert!(matches!(&out_of, Err(Error::Refused(_))), "{out_of:?}");
+    assert_eq!(fixture.get().await.data_class, class("restricted"));
+    let spec = Spec { release: fixture.release, config: json!({ "site": "eu" }), data_class: class("restricted") };
+    let made = fixture.all().create(may(P::ConnectionCreate, "acme/other"), spec).await;
+    assert!(matches!(made, Err(Error::Refused(_))));
+}
+
+// === what is made and removed at once ===
+
+#[tokio::test]
+async fn of_a_releases_removal_and_a_connection_that_comes_to_need_it_one_is_told() {
+    let scratch = Scratch::yielding().await;
+    scratch.control.tenants.create(may(P::TenantCreate, "platform/acme"), tenants::Spec::default()).await.unwrap();
+    let (mut removed, mut kept) = (0, 0);
+    for after in 0..30 {
+        for of in ["acme", "platform"] {
+            let release = plant(scratch.store.as_ref(), of, &manifest(READS, ""), SCHEMA, &[]).await;
+            let name = format!("acme/{of}{after}");
+            let spec = Spec { release, config: json!({ "site": "eu" }), data_class: None };
+            let making = scratch.control.connections.create(may(P::ConnectionCreate, &name), spec);
+            let removing = async {
+                for _ in 0..after {
+                    tokio::task::yield_now().await;
+                }
+                scratch.control.releases.remove(may(P::ReleaseRemove, &format!("{of}/{release}"))).await
+            };
+            let (made, gone) = tokio::join!(making, removing);
+            assert!(made.is_err() || gone.is_err(), "{after}: a connection needs what is not there");
+            let there = scratch.control.releases.find(&"acme".parse().unwrap(), &release).await.is_ok();
+            assert_eq!(there, gone.is_err(), "{after}");
+            (removed, kept) = (removed + usize::from(gone.is_ok()), kept + usize::from(made.is_ok()));
+            if made.is_ok() {
+                scratch.control.connections.delete(may(P::ConnectionDelete, &name), None).await.unwrap();
+                scratch.control.releases.remove(may(P::ReleaseRemove, &format!("{of}/{release}"))).await.unwrap();
+            }
+        }
+    }
+    assert!(removed > 0 && kept > 0, "both happened: {removed}, {kept}");
+    assert!(scratch.store.scan(releases::NEEDS, b"", None, 1).await.unwrap().entries.is_empty());
+}
+
+#[tokio::test]
+async fn a_tenant_whose_schema_takes_long_keeps_no_other_waiting() {
+    let fixture = Fixture::new().await;
+    let of_beta = plant(fixture.store(), "beta", &manifest(READS, ""), SCHEMA, &[]).await;
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let bench = Arc::clone(&fixture.all().bench);
+    let slow = tokio::spawn(async move { bench.work(&"acme".parse().unwrap(), move || closed.recv().is_err()).await });
+    tokio::task::yield_now().await;
+    let spec = Spec { release: of_beta, config: json!({ "site": "eu" }), data_class: None };
+    fixture.all().create(may(P::ConnectionCreate, "beta/crm"), spec).await.unwrap();
+    let soon = std::time::Duration::from_millis(50);
+    let own = tokio::time::timeout(soon, fixture.create("acme/late", json!({ "site": "eu" }))).await;
+    assert!(own.is_err(), "one of a tenant's at a time");
+    drop(gate);
+    assert!(slow.await.unwrap().unwrap());
+    fixture.create("acme/late", json!({ "site": "eu" })).await.unwrap();
+}
+
 // === consent ===
 
 #[tokio::test]
@@ -114,7 +198,7 @@ async fn a_configuration_has_to_fit_the_schema() {
         assert!(matches!(fixture.create("acme/b", config.clone()).await, Err(Error::Configuration(_))), "{config}");
         assert!(matches!(fixture.configure(config.clone()).await, Err(Error::Configuration(_))), "{config}");
     }
-    let long = json!({ "site": "x".repeat(record::LARGEST_CONFIG) });
+    let long = json!({ "site": "x".repeat(LARGEST_CONFIG) });
     assert!(matches!(fixture.create("acme/b", long).await, Err(Error::TooLarge { .. })));
 }
 

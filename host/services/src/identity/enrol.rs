@@ -36,6 +36,7 @@ impl Identity {
         let who = session.record.principal.clone();
         let (secret, name) = (totp::new_secret()?, format!("totp/{}", ticket::new_id()?));
         let shown = totp::enrolment(&secret, &format!("{}/{}", who.tenant, who.name))?;
+        let _staying = self.changes.staying(&who.tenant).await?;
         self.vault.keep(&who.tenant, &name, secret).await?;
         let key = holder::key(&who);
         let (before, batch) = match person.factor {

@@ -110,7 +110,7 @@ impl Identity {
             let noted = async {
                 // Only where the key still is: one that was revoked leaves nothing behind.
                 let Some(key) = record::load::<KeyRow>(store.as_ref(), &key).await? else { return Ok(()) };
-                let batch = Batch::new().same(&row, &key);
+                let batch = Batch::new().while_as(&row, &key);
                 let batch = match record::load::<Used>(store.as_ref(), &row).await? {
                     Some(before) if before.record.minute >= minute => return Ok(()),
                     Some(before) => batch.update(&row, &before, &Used { minute }),

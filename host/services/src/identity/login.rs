@@ -99,7 +99,7 @@ impl Identity {
             return Err(self.wrong(&who, true, "password", Reason::Expired, seen).await);
         }
         // Nobody set anything back meanwhile.
-        batch = batch.same(&holder::key(&who), &person.password).same(&holder::key(&who), &person.user);
+        batch = batch.while_as(&holder::key(&who), &person.password).while_as(&holder::key(&who), &person.user);
         match self.begin(&who, &person.user.record, level, log_in.presented.cookie, batch, seen).await {
             // The code was used by another log-in at the same time.
             Err(Error::Changed) => Err(self.wrong(&who, true, "totp", Reason::Replayed, seen).await),
@@ -123,7 +123,7 @@ impl Identity {
         let batch = Throttle::forgive(Batch::new(), &who).update(&holder::key(&who), &right.stored, &right.after);
         let after = Session { proved: seconds(seen.now), seen: seconds(seen.now), ..session.record.clone() };
         let batch = batch.update(&holder::credential(&who, &after.id), &session, &after);
-        let batch = batch.same(&holder::key(&who), &person.password);
+        let batch = batch.while_as(&holder::key(&who), &person.password);
         let credential = Credential::Session(after.id);
         let (what, change) = (Word::new("session:reauthenticate"), Change::default());
         self.make_of_own(&who, &credential, what, change, batch, seen).await

@@ -116,7 +116,7 @@ impl Identity {
         }
         holder::room::<Registered>(self.store(), &principal.tenant, "identities of one tenant").await?;
         let batch = Batch::new()
-            .same(&issuer_key, &issuer)
+            .while_as(&issuer_key, &issuer)
             .insert(&key, &identity)
             .insert(&subject, &Subject { name: identity.name.clone() });
         self.make(by, Change::made(&identity), batch, principal.clone()).await?;

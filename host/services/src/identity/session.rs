@@ -197,7 +197,7 @@ impl Identity {
     pub async fn end_session_of(&self, actor: &Actor, id: &str, seen: &Seen<'_>) -> Result<(), Error> {
         let key = holder::credential(&actor.principal, id);
         let stored = record::load::<Session>(self.store(), &key).await?.ok_or(Error::NotFound("session"))?;
-        let batch = without(Batch::new().same(&key, &stored), &actor.principal, id);
+        let batch = without(Batch::new().while_as(&key, &stored), &actor.principal, id);
         let Session { id, created, seen: used, from, .. } = stored.record;
         let change = Change::removed(&Entry { id, created, seen: used, from });
         let what = Word::new("session:end");

@@ -20,6 +20,7 @@ use bulkhead_storage::{Batch, Space, Store};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Unknown};
+use crate::presence;
 
 /// Failures that cost no time: fingers slip.
 const FREE: u32 = 5;
@@ -107,7 +108,7 @@ impl Throttle {
                 Some(kept) => Batch::new().update(&key, kept, &attempts),
                 None => Batch::new().insert(&key, &attempts),
             };
-            match store.apply(batch).await {
+            match store.apply(presence::while_there(batch, &who.tenant)).await {
                 Err(bulkhead_storage::Error::Conflict) => {}
                 applied => return Ok(applied?),
             }

@@ -25,7 +25,7 @@ pub enum Error {
     NoTenant(TenantId),
     #[error("there are {MOST_RELEASES} releases already")]
     Full,
-    #[error("somebody else installed it, or claimed its publisher's name, at the same time")]
+    #[error("somebody else installed it, came to need it, or claimed its publisher's name, at the same time")]
     Changed,
     #[error("this is not where a list goes on")]
     Cursor,

@@ -28,7 +28,7 @@ use crate::access::Clearance;
 use crate::changes::{Change, Changes};
 use crate::connections::record::Connection;
 use crate::consent::Request;
-use crate::kept::{self, LARGEST_PAGE, Listed, References};
+use crate::kept::{self, LARGEST_PAGE, Listed};
 use crate::release::{self, Release};
 use crate::shares::Shares;
 use crate::{publishers, tenants};
@@ -78,6 +78,10 @@ pub struct Sizes {
     pub component: usize,
 }
 
+/// A random number for each release, drawn anew by whatever comes to need it. So no lock is held while connections are looked
+/// through, and of a removal and a new need one is told.
+pub(crate) const NEEDS: Space = Space::new("release-needs");
+
 impl Record for Installed {
     const SPACE: Space = Space::new("releases");
 }
@@ -126,7 +130,6 @@ pub struct Installation {
 /// Releases of all tenants.
 pub struct Releases {
     changes: Arc<Changes>,
-    references: Arc<References>,
     shares: Arc<Shares>,
     /// Those that somebody has open.
     open: Mutex<HashMap<Digest, Weak<Release>>>,
@@ -136,8 +139,8 @@ pub struct Releases {
 
 impl Releases {
     /// Those in the store of `changes`, compiled in the turns that `shares` gives.
-    pub fn new(changes: Arc<Changes>, references: Arc<References>, shares: Arc<Shares>) -> Self {
-        Self { changes, references, shares, open: Mutex::default() }
+    pub fn new(changes: Arc<Changes>, shares: Arc<Shares>) -> Self {
+        Self { changes, shares, open: Mutex::default() }
     }
 
     /// Installs what `source` has for the clearance's tenant, once it was tried whether it can run. What was installed before is
@@ -174,7 +177,6 @@ impl Releases {
             sizes,
             created: by.at(),
         };
-        let _kept = self.references.making().await;
         if !tenants::is_known(self.store(), &tenant).await? {
             return Err(Error::NoTenant(tenant));
         }
@@ -258,15 +260,30 @@ impl Releases {
         by.for_(Permission::ReleaseRemove)?;
         let (tenant, digest) = (by.resource().tenant.clone(), digest_of(&by)?);
         let at = key(&[tenant.as_str(), &digest.to_string()]);
-        let _alone = self.references.removing().await;
+        let needed = self.store().get(NEEDS, &at).await?;
         let installed = record::load::<Installed>(self.store(), &at).await?.ok_or(Error::NotFound)?;
         let reference = Reference { digest, of: tenant.clone() };
         if let Some(user) = self.user(&reference).await? {
             return Err(Error::InUse(user));
         }
-        let mut batch = Batch::new().remove(&at, &installed);
+        // Who came to need it since the look is seen by this.
+        let mut batch = Batch::new().remove(&at, &installed).only_if(NEEDS, &at, needed);
+        batch.delete(NEEDS, &at);
         rows::delete(&mut batch, &tenant, &digest, installed.record.sizes);
-        self.changes.make(by, Change::removed(&installed.record), batch).await.map_err(Error::Changes)
+        match self.changes.make(by, Change::removed(&installed.record), batch).await {
+            Err(crate::changes::Error::Conflict) => Err(Error::Changed),
+            done => done.map_err(Error::Changes),
+        }
+    }
+
+    /// `batch`, by which something comes to need a release: nothing of it is done where the release is gone, and whoever is about to
+    /// remove it is told.
+    pub(crate) async fn needing(&self, batch: Batch, reference: &Reference) -> Result<Batch, Error> {
+        let at = key(&[reference.of.as_str(), &reference.digest.to_string()]);
+        let installed = self.store().get(Installed::SPACE, &at).await?.ok_or(Error::NotFound)?;
+        let mut batch = batch.only_if(Installed::SPACE, &at, Some(installed));
+        batch.put(NEEDS, &at, rand::random::<[u8; 16]>().to_vec());
+        Ok(batch)
     }
 
     /// A connection that needs a release.

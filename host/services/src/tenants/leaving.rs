@@ -1,6 +1,6 @@
 //! Removes all that a tenant has, when it goes.
 //!
-//! *Order*: nobody of it is known any more, its connections end, its secrets are erased, its rows go, and last its own row becomes that
+//! *Order*: nothing is made for it any more (`presence.rs`), nobody of it is known any more, its connections end, its secrets are erased, its rows go, and last its own row becomes that
 //! of a tenant that is gone. Each step can be done again, so that a host that is killed between two of them begins anew when it starts.
 //! *Never*: its part of the audit log, which is evidence and goes when its time is over.
 
@@ -16,6 +16,9 @@ use super::{Error, Standing, Tenant};
 use crate::identity::Identity;
 use crate::live::Live;
 use crate::shares::Shares;
+
+/// Where HTTP keeps which requests of a principal's were done, by its tenant: what a tenant asked for and was told goes with it.
+pub const IDEMPOTENCY: Space = Space::new("idempotency");
 
 /// What has to be told when a tenant goes.
 pub struct Leaving {

@@ -10,19 +10,20 @@ mod leaving;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_core::Permission;
 use bulkhead_core::id::{Label, TenantId};
 use bulkhead_core::limits::Size;
+use bulkhead_core::{Permission, Resource};
 use bulkhead_runtime::Allowance;
 use bulkhead_storage::record::{self, key};
 use bulkhead_storage::{Batch, Record, Space, Store, Stored};
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Clearance, Misused};
+use crate::access::{Access, Clearance, Misused, Refused};
 use crate::changes::{self, Change, Changes};
-use crate::kept::{self, Listed, References};
+use crate::kept::{self, Listed};
+use crate::presence;
 
-pub use leaving::Leaving;
+pub use leaving::{IDEMPOTENCY, Leaving};
 
 /// Most tenants, those that went included: twice what the vault has room for at once.
 pub const MOST_TENANTS: usize = 20_000;
@@ -131,6 +132,8 @@ pub enum Error {
     #[error(transparent)]
     Misused(#[from] Misused),
     #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
     Store(#[from] bulkhead_storage::Error),
     #[error(transparent)]
     Changes(changes::Error),
@@ -139,7 +142,7 @@ pub enum Error {
 /// The operator's customers.
 pub struct Tenants {
     changes: Arc<Changes>,
-    references: Arc<References>,
+    access: Arc<Access>,
     leaving: Leaving,
 }
 
@@ -158,8 +161,8 @@ pub async fn is_known(store: &dyn Store, tenant: &TenantId) -> Result<bool, bulk
 
 impl Tenants {
     /// Those in the store of `changes`. What was leaving when the last host stopped is removed to its end.
-    pub async fn open(changes: Arc<Changes>, references: Arc<References>, leaving: Leaving) -> Result<Self, Error> {
-        let tenants = Self { changes, references, leaving };
+    pub async fn open(changes: Arc<Changes>, access: Arc<Access>, leaving: Leaving) -> Result<Self, Error> {
+        let tenants = Self { changes, access, leaving };
         for stored in record::all::<Tenant>(tenants.store(), b"", MOST_TENANTS).await? {
             if stored.record.standing == Standing::Leaving {
                 tenants.leaving.remove(tenants.store(), &stored).await?;
@@ -176,6 +179,7 @@ impl Tenants {
             return Err(Error::Reserved(name));
         }
         let spec = spec.checked()?;
+        self.may_be_in(&by, spec.environment.as_ref()).await?;
         let at = key(&[name.as_str()]);
         if record::load::<Tenant>(self.store(), &at).await?.is_some() {
             return Err(Error::Exists(name));
@@ -231,6 +235,10 @@ impl Tenants {
             allowance: allowance.unwrap_or(before.allowance),
         };
         let Spec { environment, allowance } = spec.checked()?;
+        // Out of the environment that it has by now, and into the one that it is to have.
+        for environment in [&before.environment, &environment] {
+            self.may_be_in(&by, environment.as_ref()).await?;
+        }
         let tenant = Tenant { environment, allowance, updated: by.at(), ..before };
         let batch = Batch::new().update(&key(&[name.as_str()]), &stored, &tenant);
         self.changes.make(by, Change::of(&stored.record, &tenant), batch).await?;
@@ -243,15 +251,22 @@ impl Tenants {
         by.for_(Permission::TenantDelete)?;
         let name = by.resource().tenant.clone();
         let stored = {
-            let _alone = self.references.removing().await;
+            let _alone = self.changes.alone(&name).await;
             let stored = self.stored(&name).await?;
             kept::unchanged(&stored, revision).map_err(|_| Error::Changed)?;
             let tenant = Tenant { standing: Standing::Leaving, updated: by.at(), ..stored.record.clone() };
             let batch = Batch::new().update(&key(&[name.as_str()]), &stored, &tenant);
+            let batch = presence::ended(batch, &name);
             self.changes.make_for_the_platform(by, Change::removed(&stored.record), batch).await?;
             record::load::<Tenant>(self.store(), &key(&[name.as_str()])).await?.ok_or(Error::NotFound)?
         };
         self.leaving.remove(self.store(), &stored).await
+    }
+
+    /// Whether `by` also holds for a tenant of that environment: policies read it.
+    async fn may_be_in(&self, by: &Clearance, environment: Option<&Label>) -> Result<(), Error> {
+        let environment = environment.map(|label| label.as_str().to_owned());
+        Ok(self.access.also(by, Resource { environment, ..by.resource().clone() }).await?)
     }
 
     async fn stored(&self, name: &TenantId) -> Result<Stored<Tenant>, Error> {
@@ -313,6 +328,7 @@ impl Error {
             Self::Identity(error) => error.code(),
             Self::Vault(error) => error.code(),
             Self::Misused(_) => "access-misused",
+            Self::Refused(refused) => refused.code(),
             Self::Store(error) => error.code(),
             Self::Changes(error) => error.code(),
         }
@@ -323,6 +339,7 @@ impl Error {
         use bulkhead_core::Blame;
         match self {
             Self::Identity(_) | Self::Vault(_) | Self::Misused(_) | Self::Store(_) => Blame::Host,
+            Self::Refused(refused) => refused.blame(),
             Self::Changes(error) => error.blame(),
             _ => Blame::Tenant,
         }
@@ -333,6 +350,7 @@ impl Error {
         Some(match self {
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::Exists(_) | Self::Reserved(_) => "choose another name".to_owned(),
+            Self::Refused(refused) => return refused.next_step(),
             Self::Identity(error) => return error.next_step(),
             Self::Vault(error) => return error.next_step(),
             Self::Store(error) => return error.next_step(),

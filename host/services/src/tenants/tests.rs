@@ -19,7 +19,7 @@ async fn made(scratch: &Scratch, name: &str) -> Result<Stored<Tenant>, Error> {
 async fn a_tenant_is_made_once_and_never_under_a_name_of_the_hosts() {
     let scratch = Scratch::new().await;
     let stored = made(&scratch, "acme").await.unwrap();
-    assert_eq!((stored.record.name.as_str(), stored.revision), ("acme", 1));
+    assert_eq!(stored.record.name.as_str(), "acme");
     assert!(matches!(made(&scratch, "acme").await, Err(Error::Exists(_))));
     for name in ["platform", "local"] {
         assert!(matches!(made(&scratch, name).await, Err(Error::Reserved(_))), "{name}");
@@ -92,6 +92,104 @@ async fn a_tenant_that_goes_takes_all_along_and_its_name_stays_its_own() {
     assert!(matches!(control.tenants.get(&may(P::TenantRead, "acme")).await, Err(Error::NotFound)));
     assert!(matches!(made(&scratch, "acme").await, Err(Error::Exists(_))));
     assert!(matches!(control.tenants.delete(may(P::TenantDelete, "acme"), None).await, Err(Error::NotFound)));
+}
+
+/// What is left of a tenant, but for what is meant to be.
+fn left_of(scratch: &Scratch, tenant: &str) -> Vec<String> {
+    const STAY: [&str; 4] = ["audit", "audit-heads", "tenants", "tenants-removed"];
+    let about = |bytes: &[u8]| bytes.windows(tenant.len()).any(|window| window == tenant.as_bytes());
+    let space = |key: &[u8]| key.split(|byte| *byte == 0).next().map(|name| String::from_utf8_lossy(name).into_owned());
+    let rows = scratch.store.rows().into_iter().filter(|(key, value)| about(key) || about(value));
+    rows.filter_map(|(key, _)| space(&key)).filter(|space| !STAY.contains(&space.as_str())).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_is_made_for_a_tenant_while_it_is_removed() {
+    let scratch = Scratch::yielding().await;
+    let control = &scratch.control;
+    let manifest = "[connector]\nname = \"acme/x\"\nversion = \"1.0.0\"\n[[egress]]\nhost = \"a.com\"\nmethods = [\"GET\"]\n\
+        paths = [\"/\"]\nwhy = \"x\"\n[secrets.token]\nwhy = \"x\"\nhosts = [\"a.com\"]\ninject = { header = \"x-token\" }\n";
+    let (mut late, mut gone) = (0, 0);
+    let wait = async |steps: usize| {
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+        }
+    };
+    for (what, steps) in (0..5).flat_map(|what| (0..20).map(move |steps| (what, steps))) {
+        let tenant = format!("leaves-{what}-{steps}-now");
+        made(&scratch, &tenant).await.unwrap();
+        let release = plant(scratch.store.as_ref(), &tenant, manifest, "", &[]).await;
+        let at = |name: &str| format!("{tenant}/{name}");
+        let spec = || crate::connections::Spec { release, config: serde_json::json!({}), data_class: None };
+        control.connections.create(may(P::ConnectionCreate, &at("crm")), spec()).await.unwrap();
+        let all = crate::connections::Agreement { release: None, consent: crate::connections::Consent::All };
+        control.connections.grant(may(P::ConnectionGrant, &at("crm")), None, all).await.unwrap();
+        let accounts = async |name: &str| {
+            let by = may(P::ServiceAccountCreate, &at(&format!("service-account/{name}")));
+            control.identity.create_account(by, crate::identity::account::Spec::default()).await
+        };
+        accounts("ci").await.unwrap();
+        // Cleared before the removal begins, and done at each point of it.
+        let making = async {
+            wait(steps).await;
+            match what {
+                0 => accounts("a").await.is_ok(),
+                1 => {
+                    let spec =
+                        crate::identity::key::Spec { name: "k".to_owned(), scopes: "*".parse().unwrap(), life: None };
+                    control.identity.create_key(may(P::KeyCreate, &at("service-account/ci")), spec).await.is_ok()
+                }
+                2 => control.connections.create(may(P::ConnectionCreate, &at("b")), spec()).await.is_ok(),
+                3 => {
+                    let (name, value) = ("token".parse().unwrap(), "value-0123456789".to_owned().into());
+                    control.connections.set_secret(may(P::SecretWrite, &at("crm")), &name, value).await.is_ok()
+                }
+                _ => {
+                    let text = r#"forbid (principal, action == Action::"connection:invoke", resource);"#;
+                    control.policies.put(may(P::PolicyWrite, &at("p")), None, text).await.is_ok()
+                }
+            }
+        };
+        let removing = async {
+            wait(10).await;
+            control.tenants.delete(may(P::TenantDelete, &tenant), None).await
+        };
+        let (removed, done) = tokio::join!(removing, making);
+        removed.unwrap();
+        if done {
+            gone += 1
+        } else {
+            late += 1
+        }
+        assert_eq!(left_of(&scratch, &tenant), Vec::<String>::new(), "{tenant}");
+    }
+    assert!(late > 10 && gone > 10, "some came too late, and some were removed: {late}, {gone}");
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_and_changed_by_whoever_may_in_both_of_its_environments() {
+    let scratch = Scratch::new().await;
+    let policy = r#"forbid (principal, action in [Action::"tenant:create", Action::"tenant:update"], resource)
+        when { principal.name == "root" && resource has environment && resource.environment == "production" };"#;
+    scratch.control.policies.put(may(P::PolicyWrite, "platform/p"), None, policy).await.unwrap();
+    let of = |environment: &str| Spec { environment: Some(environment.parse().unwrap()), allowance: None };
+    let tenants = &scratch.control.tenants;
+    let refused = tenants.create(may(P::TenantCreate, "platform/acme"), of("production")).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    tenants.create(may(P::TenantCreate, "platform/acme"), of("staging")).await.unwrap();
+    let mut within = may(P::TenantUpdate, "acme");
+    within.known_as(|resource| resource.environment = Some("staging".to_owned()));
+    let refused = tenants.update(within, None, of("production")).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    // Somebody moved it since this was cleared.
+    let row = key(&["acme"]);
+    let stored = record::load::<Tenant>(scratch.store.as_ref(), &row).await.unwrap().unwrap();
+    let moved = Tenant { environment: Some("production".parse().unwrap()), ..stored.record.clone() };
+    scratch.store.apply(Batch::new().update(&row, &stored, &moved)).await.unwrap();
+    let mut before = may(P::TenantUpdate, "acme");
+    before.known_as(|resource| resource.environment = Some("staging".to_owned()));
+    let refused = tenants.update(before, None, of("staging")).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]

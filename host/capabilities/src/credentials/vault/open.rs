@@ -45,11 +45,12 @@ impl Vault {
             let value = value_of(&row, &ledger, &key)?;
             opened.push(Opened { name: name.clone(), version: standing.version, value, earlier });
         }
-        drop(ledger);
+        // Before the state is let go of: a note that came behind a removal's back would be left over.
         if let Err(error) = self.0.note(owner, &opened, seconds(now) / 60).await {
             // No reason to withhold them.
             tracing::warn!(%owner, %error, "the use of secrets could not be noted");
         }
+        drop(ledger);
         Ok(opened)
     }
 

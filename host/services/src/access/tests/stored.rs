@@ -13,15 +13,16 @@ async fn a_policy_is_made_changed_listed_and_removed() {
     let invoke = || wish(Permission::ConnectionInvoke, "acme/crm");
     let clearance = async |permission, resource: &str| ground.clearance(&admin(), permission, resource).await;
     ground.check(&admin(), invoke(), None).await;
-    let made = ground.policies.put(clearance(write, "acme/a").await, None, CLOSED).await.unwrap();
-    assert_eq!((made.revision, made.record.created, made.record.updated), (1, NOW.as_secs(), NOW.as_secs()));
+    let (made, fresh) = ground.policies.put(clearance(write, "acme/a").await, None, CLOSED).await.unwrap();
+    assert_eq!((fresh, made.record.created, made.record.updated), (true, NOW.as_secs(), NOW.as_secs()));
+    let first = made.revision;
     ground.check(&admin(), invoke(), Some("forbidden by policy `acme/a`")).await;
-    let stale = ground.policies.put(clearance(write, "acme/a").await, Some(2), OPEN).await;
+    let stale = ground.policies.put(clearance(write, "acme/a").await, Some(first + 1), OPEN).await;
     assert!(matches!(stale, Err(Error::Changed)));
-    let absent = ground.policies.put(clearance(write, "acme/b").await, Some(1), OPEN).await;
+    let absent = ground.policies.put(clearance(write, "acme/b").await, Some(first), OPEN).await;
     assert!(matches!(absent, Err(Error::Changed)));
-    let changed = ground.policies.put(clearance(write, "acme/a").await, Some(1), OPEN).await.unwrap();
-    assert_eq!((changed.revision, changed.record.text.as_str()), (2, OPEN));
+    let (changed, fresh) = ground.policies.put(clearance(write, "acme/a").await, Some(first), OPEN).await.unwrap();
+    assert_eq!((fresh, changed.revision, changed.record.text.as_str()), (false, first + 1, OPEN));
     ground.check(&admin(), invoke(), None).await;
     ground.policies.put(clearance(write, "acme/b").await, None, OPEN).await.unwrap();
     ground.put(&actor("other/root", &[Role::TenantAdmin]), "other/c", OPEN).await.unwrap();
@@ -32,8 +33,8 @@ async fn a_policy_is_made_changed_listed_and_removed() {
     assert_eq!(list(None, 1).await, (vec!["a".to_owned()], true));
     assert_eq!(list(Some("a"), 10).await, (vec!["b".to_owned()], false));
     assert_eq!(ground.policies.get(&clearance(read, "acme/a").await).await.unwrap().record.text, OPEN);
-    assert!(matches!(ground.policies.remove(clearance(write, "acme/a").await, Some(1)).await, Err(Error::Changed)));
-    ground.policies.remove(clearance(write, "acme/a").await, Some(2)).await.unwrap();
+    assert!(matches!(ground.policies.remove(clearance(write, "acme/a").await, Some(first)).await, Err(Error::Changed)));
+    ground.policies.remove(clearance(write, "acme/a").await, Some(first + 1)).await.unwrap();
     assert!(matches!(ground.policies.remove(clearance(write, "acme/a").await, None).await, Err(Error::NotFound(_))));
     assert!(matches!(ground.policies.get(&clearance(read, "acme/a").await).await, Err(Error::NotFound(_))));
     for bad in ["acme", "acme/", "acme/Ä", "acme/a\0b"] {
@@ -211,6 +212,34 @@ async fn there_are_so_many_and_so_much_and_no_more() {
         ground.put(&admin(), &format!("acme/p{number}"), &large).await.unwrap();
     }
     assert!(matches!(ground.put(&admin(), "acme/one", OPEN).await, Err(Error::TooLarge)));
+}
+
+#[tokio::test]
+async fn a_tenants_policies_are_looked_at_while_anothers_are() {
+    let ground = Ground::new().await;
+    // As if a draft of acme's was being parsed, and another of its policies changed.
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let bench = Arc::clone(&ground.policies.bench);
+    let parsing =
+        tokio::spawn(async move { bench.work(&"acme".parse().unwrap(), move || closed.recv().is_err()).await });
+    tokio::task::yield_now().await;
+    let turn = ground.policies.turns.alone(&"acme".parse().unwrap()).await;
+    let draft = |tenant: &str| Case {
+        actor: actor(&format!("{tenant}/ada"), &[Role::Operator]),
+        wish: wish(Permission::ConnectionInvoke, &format!("{tenant}/crm")),
+        now: SystemTime::UNIX_EPOCH + NOW,
+        draft: Some(("mine".parse().unwrap(), CLOSED.to_owned())),
+    };
+    let of = |tenant: &str| actor(&format!("{tenant}/root"), &[Role::TenantAdmin]);
+    ground.put(&of("beta"), "beta/own", OPEN).await.unwrap();
+    assert!(!explained(&ground, &of("beta"), draft("beta")).await.unwrap().permitted);
+    let (by, soon) = (of("acme"), Duration::from_millis(50));
+    assert!(tokio::time::timeout(soon, explained(&ground, &by, draft("acme"))).await.is_err());
+    assert!(tokio::time::timeout(soon, ground.put(&by, "acme/own", OPEN)).await.is_err());
+    drop((gate, turn));
+    assert!(parsing.await.unwrap().unwrap());
+    assert!(!explained(&ground, &by, draft("acme")).await.unwrap().permitted);
+    ground.put(&by, "acme/own", OPEN).await.unwrap();
 }
 
 async fn explained(ground: &Ground, by: &Actor, case: Case) -> Result<Explanation, Error> {
