@@ -54,7 +54,8 @@ async fn an_issuer_is_changed_for_the_version_that_was_seen_and_its_address_stay
         assert_eq!(refused.status.as_u16(), status, "{what}: {refused:?}");
     }
     let changed = api.admin(put(&body).header("if-match", etag)).await?;
-    assert_eq!((changed.status, changed.header("etag")), (StatusCode::OK, "\"2\""), "{changed:?}");
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    assert_ne!(changed.header("etag"), etag);
     let shown = api.admin(Ask::get(one)).await?.json()?;
     assert_eq!(
         (&shown["url"], &shown["audience"], &shown["algorithms"]),
