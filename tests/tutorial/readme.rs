@@ -148,7 +148,8 @@ async fn every_option_of_every_verb_is_in_the_readme() -> anyhow::Result<()> {
     let server =
         ["serve", "login", "connect", "grant", "doctor", "config check", "whoami", "policy test", "policy put"];
     let kept = ["tenant create", "release install", "connection upgrade", "connection pause", "connection configure"];
-    let known = ["user add", "user update", "service-account create", "key create", "key rotate", "issuer register"];
+    let known =
+        ["user create", "user update", "service-account create", "key create", "key rotate", "issuer identity add"];
     let server = server.into_iter().chain(kept).chain(known).chain(["issuer add", "audit tail", "publisher assign"]);
     for verb in verbs.into_iter().chain(vault).chain(server) {
         let help = Command::new(program()?).args(verb.split(' ')).arg("--help").output().await?;

@@ -18,6 +18,7 @@ pub mod kept;
 pub mod live;
 mod place;
 pub mod publishers;
+pub mod recover;
 pub mod release;
 pub mod releases;
 pub mod shares;

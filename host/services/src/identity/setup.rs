@@ -1,9 +1,9 @@
-//! The first start: a token in a file makes the first admin, once.
+//! The first start: a token in a file makes the first admin, once. Whoever has the data folder and its keys can have that again.
 //!
 //! *Why a file*: nothing works without a credential, and somebody has to get the first. Whoever can read the data folder of this
 //! host may be that.
 //! *Invariants*: 1. good for [`LIFE`], from this machine, until somebody is admin; 2. that somebody became it is one row, which is
-//! written once: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
+//! written once and removed only by hand: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
 //! made is good.
 //! Callers: `serve`, HTTP → here.
 
@@ -24,10 +24,11 @@ use serde::{Deserialize, Serialize};
 use super::account::{self, ServiceAccount};
 use super::error::Reason;
 use super::key::{self, Made};
+use super::throttle::Throttle;
 use super::ticket::{self, Shown, Ticket};
 use super::user::{self, User};
 use super::{Error, Identity, Seen, Unknown, holder, seconds};
-use crate::changes::Change;
+use crate::changes::{Change, Changes};
 
 /// The file in the data folder.
 pub const FILE: &str = "setup-token";
@@ -99,6 +100,17 @@ impl Setup {
 
 fn key() -> Vec<u8> {
     record::key(&[TenantId::platform().as_str()])
+}
+
+/// Forgets that there is an admin, so that the next start offers a token: for `recover`, while no host runs. False where nothing was
+/// known.
+pub(crate) async fn reopen(changes: &Changes) -> Result<bool, Error> {
+    let key = key();
+    let Some(done) = record::load::<SetUp>(changes.store().as_ref(), &key).await? else { return Ok(false) };
+    let batch = Batch::new().remove(&key, &done);
+    let change = Change::removed(&done.record.admin);
+    changes.make_as_host(&TenantId::platform(), Word::new("setup:reopen"), change, batch).await?;
+    Ok(true)
 }
 
 impl Identity {
@@ -181,22 +193,51 @@ impl Identity {
         match first {
             First::Account(name) => {
                 let spec = account::Spec { roles, description: "the first admin".to_owned() };
-                let account = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
+                let fresh = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
                 let principal = Principal { tenant, kind: Kind::ServiceAccount, name };
-                let batch = Batch::new().insert(&holder::key(&principal), &account);
+                let key = holder::key(&principal);
+                let (account, batch) = match record::load::<ServiceAccount>(self.store(), &key).await? {
+                    None => (fresh.clone(), Batch::new().insert(&key, &fresh)),
+                    // It is theirs again. The keys that it has are for them to look at.
+                    Some(stored) => {
+                        let before = stored.record.clone();
+                        let roles = admin_too(before.roles);
+                        let account = ServiceAccount { roles, disabled: false, updated: now, ..before };
+                        (account.clone(), Batch::new().update(&key, &stored, &account))
+                    }
+                };
                 let spec = key::Spec { name: "first".to_owned(), scopes: Scopes::all(), life: None };
                 let (made, batch) = key::new_key(&principal, account.id, spec, now, batch)?;
                 Ok((Redeemed { principal, key: Some(made) }, batch))
             }
             First::User(name, password) => {
                 let principal = Principal { tenant, kind: Kind::User, name };
-                let user = User::new(&principal, user::Spec { roles, display: String::new() }, now)?;
+                let key = holder::key(&principal);
+                let fresh = User::new(&principal, user::Spec { roles, display: String::new() }, now)?;
+                let Some(stored) = record::load::<User>(self.store(), &key).await? else {
+                    let row = self.own_password(&fresh, password).await?;
+                    let batch = Batch::new().insert(&key, &fresh).insert(&key, &row);
+                    return Ok((Redeemed { principal, key: None }, batch));
+                };
+                // They log in anew: with this password, a second factor that they set up then, and no session of before.
+                let before = stored.record.clone();
+                let user = User { roles: admin_too(before.roles), disabled: false, updated: now, ..before };
                 let row = self.own_password(&user, password).await?;
-                let batch = Batch::new().insert(&holder::key(&principal), &user).insert(&holder::key(&principal), &row);
+                let batch = Batch::new().update(&key, &stored, &user);
+                let batch = self.set_back(batch, &principal, &row).await?;
+                let batch = Throttle::forgive(batch, &principal);
                 Ok((Redeemed { principal, key: None }, batch))
             }
         }
     }
+}
+
+/// The roles of somebody who becomes an admin.
+fn admin_too(mut roles: Vec<Role>) -> Vec<Role> {
+    roles.push(Role::PlatformAdmin);
+    roles.sort_unstable();
+    roles.dedup();
+    roles
 }
 
 fn is_loopback(from: IpAddr) -> bool {

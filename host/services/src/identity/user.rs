@@ -206,13 +206,7 @@ impl Identity {
         self.may_confer(&by, &stored.record.roles, &Scopes::all()).await?;
         let key = holder::key(&principal);
         let (password, row) = self.first_password(stored.record.id.clone(), seconds(by.now())).await?;
-        let mut batch = Batch::new().same(&key, &stored);
-        batch = match record::load::<Password>(self.store(), &key).await? {
-            Some(before) => batch.update(&key, &before, &row),
-            None => batch.insert(&key, &row),
-        };
-        batch.delete(Factor::SPACE, &key);
-        let batch = self.without_credentials(batch, &principal, Goes::LogIns).await?;
+        let batch = self.set_back(Batch::new().same(&key, &stored), &principal, &row).await?;
         self.make(by, Change::of(&stored.record, &"how they log in was set back"), batch, principal).await?;
         Ok(password)
     }
@@ -239,6 +233,17 @@ impl Identity {
 
     pub(super) async fn user(&self, principal: &Principal) -> Result<Stored<User>, Error> {
         record::load(self.store(), &holder::key(principal)).await?.ok_or(Error::NotFound(WHAT))
+    }
+
+    /// `batch`, and that a person logs in with the password that `row` recognises, with no second factor and no session of before.
+    pub(super) async fn set_back(&self, batch: Batch, principal: &Principal, row: &Password) -> Result<Batch, Error> {
+        let key = holder::key(principal);
+        let mut batch = match record::load::<Password>(self.store(), &key).await? {
+            Some(before) => batch.update(&key, &before, row),
+            None => batch.insert(&key, row),
+        };
+        batch.delete(Factor::SPACE, &key);
+        self.without_credentials(batch, principal, Goes::LogIns).await
     }
 
     /// A password for a first log-in, and the row that recognises it.
