@@ -4,7 +4,6 @@
 //! *Invariants*: 1. the host does not run then, or the store could not have been opened; 2. a removal is an event by the host itself.
 //! Callers: `recover.rs` → here → `changes`.
 
-use bulkhead_core::Permission;
 use bulkhead_core::audit::Word;
 use bulkhead_core::id::{PolicyName, TenantId};
 use bulkhead_storage::{Batch, LARGEST_PAGE, Record as _, record};
@@ -50,7 +49,6 @@ pub async fn remove(changes: &Changes, tenant: &TenantId, name: &PolicyName) -> 
     let row = there.ok_or_else(|| Error::NotFound(name.clone()))?;
     let mut batch = Batch::new();
     batch.delete(Policy::SPACE, &key);
-    let permission = Word::new(Permission::PolicyWrite.name());
     let change = Change::removed(&String::from_utf8_lossy(&row));
-    changes.make_as_host(tenant, permission, change, batch).await.map_err(Error::Changes)
+    changes.make_as_host(tenant, Word::new("policy:remove-by-hand"), change, batch).await.map_err(Error::Changes)
 }

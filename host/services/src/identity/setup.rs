@@ -109,7 +109,7 @@ pub(crate) async fn reopen(changes: &Changes) -> Result<bool, Error> {
     let Some(done) = record::load::<SetUp>(changes.store().as_ref(), &key).await? else { return Ok(false) };
     let batch = Batch::new().remove(&key, &done);
     let change = Change::removed(&done.record.admin);
-    changes.make_as_host(&TenantId::platform(), Word::new("setup:reopen"), change, batch).await?;
+    changes.make_as_host(&TenantId::platform(), Word::new("setup:reopen-by-hand"), change, batch).await?;
     Ok(true)
 }
 
