@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use bulkhead_tests::aimed::program;
-use bulkhead_tests::tls::Authority;
+use bulkhead_tests::tls::{self, Authority};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::outside::{self, Ended};
-use crate::served::identity;
 
 /// A user's home folder, with a configuration where it is looked for.
 struct Home(TempDir);
@@ -100,10 +99,10 @@ async fn what_a_server_would_not_start_with_is_refused_by_the_check() -> anyhow:
            -> anyhow::Result<()> {
         let home = Home::new(config)?;
         let configured = home.path(".config/bulkhead");
-        let (certificate, key) = identity(&configured, &Authority::new()?, "localhost")?;
+        let (certificate, key) = tls::lay(&configured, &Authority::new()?, "localhost")?;
         std::fs::copy(certificate, configured.join("good.pem"))?;
         std::fs::rename(key, configured.join("good.key"))?;
-        identity(&configured, &Authority::new()?, "localhost")?;
+        tls::lay(&configured, &Authority::new()?, "localhost")?;
         lay(&configured)?;
         let checked = home.run(&["config", "check"], &[]).await?;
         checked.refused(code, parts);
@@ -174,7 +173,7 @@ async fn what_a_server_would_not_start_with_is_refused_by_the_check() -> anyhow:
     check("[egress]\nca = \"good.key\"\n", &nothing, 6, &["holds no certificate"]).await?;
     // As it should be, it is in order.
     let home = Home::new("")?;
-    let (certificate, key) = identity(&home.path(".config/bulkhead"), &Authority::new()?, "localhost")?;
+    let (certificate, key) = tls::lay(&home.path(".config/bulkhead"), &Authority::new()?, "localhost")?;
     std::fs::write(home.path(".config/bulkhead/bulkhead.toml"), with_tls(&certificate, &key))?;
     home.run(&["config", "check"], &[]).await?.succeeded();
     Ok(())

@@ -7,10 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bulkhead_tests::aimed::program;
-use bulkhead_tests::tls::Authority;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,29 +22,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A server, and the home of whoever runs it and asks it.
-pub struct Served {
-    pub home: TempDir,
+pub(crate) struct Served {
+    pub(crate) home: TempDir,
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
     /// What it said at its start.
-    pub said: Vec<String>,
+    pub(crate) said: Vec<String>,
     /// What it said since.
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Served {
     /// A fresh one.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         Self::at(TempDir::new()?, "127.0.0.1:0", "there is no administrator yet").await
     }
 
     /// One in `home`, which has said all it has to say once it said `last` and one line more.
-    pub async fn at(home: TempDir, address: &str, last: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn at(home: TempDir, address: &str, last: &str) -> anyhow::Result<Self> {
         Self::with(home, &[("BULKHEAD_SERVER_ADDRESS", address)], last).await
     }
 
     /// The same with these variables.
-    pub async fn with(home: TempDir, variables: &[(&str, &str)], last: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn with(home: TempDir, variables: &[(&str, &str)], last: &str) -> anyhow::Result<Self> {
         let mut command = command(home.path(), &["serve"])?;
         command.envs(variables.iter().copied());
         let mut child = command.spawn()?;
@@ -72,37 +69,37 @@ impl Served {
         Ok(Self { home, child, url, said, heard })
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ended> {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ended> {
         outside::end(command(self.home.path(), arguments)?).await
     }
 
-    pub async fn done(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn done(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let ended = self.run(arguments).await?;
         ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
         Ok(ended.stdout)
     }
 
-    pub async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let ended = self.run(&[arguments, &["--output", "json"]].concat()).await?;
         ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
         ended.json()
     }
 
     /// With an administrator, and a tenant that verbs act on.
-    pub async fn set_up(&self) -> anyhow::Result<()> {
+    pub(crate) async fn set_up(&self) -> anyhow::Result<()> {
         self.done(&["login", "--server", &self.url, "--setup"]).await?;
         self.done(&["tenant", "create", "acme", "--environment", "staging", "--use"]).await?;
         Ok(())
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         Ok(rustix::process::kill_process(id.context("it has ended")?, signal)?)
     }
 
     /// Waits until it says a line with `part` that comes behind the first `after` lines; how many it had said then.
-    pub async fn hears(&self, part: &str, after: usize) -> anyhow::Result<usize> {
+    pub(crate) async fn hears(&self, part: &str, after: usize) -> anyhow::Result<usize> {
         let heard = async {
             loop {
                 let lines = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -117,33 +114,20 @@ impl Served {
     }
 
     /// Waits for its end; its exit code.
-    pub async fn ended(mut self) -> anyhow::Result<(TempDir, Option<i32>)> {
+    pub(crate) async fn ended(mut self) -> anyhow::Result<(TempDir, Option<i32>)> {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
         Ok((self.home, status.code()))
     }
 
     /// Sends it a signal, and waits for its end.
-    pub async fn stop(self, signal: Signal) -> anyhow::Result<(TempDir, Option<i32>)> {
+    pub(crate) async fn stop(self, signal: Signal) -> anyhow::Result<(TempDir, Option<i32>)> {
         self.signal(signal)?;
         self.ended().await
     }
 }
 
-/// A certificate for `name` that `authority` signed, and its key, as files in `folder` that are written over.
-pub fn identity(folder: &Path, authority: &Authority, name: &str) -> anyhow::Result<(String, String)> {
-    let (certificate, key) = authority.issue(name, |_| {})?;
-    let pem =
-        |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
-    let path = |name: &str| folder.join(name).display().to_string();
-    let paths = (path("certificate.pem"), path("key.pem"));
-    std::fs::write(&paths.0, pem("CERTIFICATE", &certificate))?;
-    std::fs::write(&paths.1, pem("PRIVATE KEY", key.secret_der()))?;
-    std::fs::set_permissions(&paths.1, std::fs::Permissions::from_mode(0o600))?;
-    Ok(paths)
-}
-
 /// The program, in the home of whoever runs it.
-pub fn command(home: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
+pub(crate) fn command(home: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(program()?);
     command.args(arguments).current_dir(home).env_clear().env("HOME", home).env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -151,6 +135,6 @@ pub fn command(home: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
 }
 
 /// The permissions of what is there.
-pub fn mode(path: &Path) -> anyhow::Result<u32> {
+pub(crate) fn mode(path: &Path) -> anyhow::Result<u32> {
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
 }

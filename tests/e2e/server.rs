@@ -3,12 +3,12 @@
 use anyhow::{Context as _, ensure};
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::ACME;
-use bulkhead_tests::tls::Authority;
+use bulkhead_tests::tls::{self, Authority};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::outside::{self, Laid};
-use crate::served::{Served, command, identity, mode};
+use crate::served::{Served, command, mode};
 
 #[tokio::test]
 async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_once() -> anyhow::Result<()> {
@@ -197,7 +197,7 @@ async fn the_doctor_asks_the_server_for_what_it_keeps() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_server_with_a_certificate_is_asked_over_tls() -> anyhow::Result<()> {
     let (home, authority) = (TempDir::new()?, Authority::new()?);
-    let (certificate, key) = identity(home.path(), &authority, "localhost")?;
+    let (certificate, key) = tls::lay(home.path(), &authority, "localhost")?;
     let ca = home.path().join("ca.pem").display().to_string();
     std::fs::write(&ca, authority.pem())?;
     let variables = [

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bulkhead_tests::tls::Authority;
+use bulkhead_tests::tls::{self, Authority};
 use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::served::{Served, identity};
+use crate::served::Served;
 use crate::totp;
 
 /// Longest time that "at once" may take: a drain takes half a minute.
@@ -83,7 +83,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
 async fn a_certificate_is_read_again_and_a_broken_one_changes_nothing() -> anyhow::Result<()> {
     let (home, real, before, after) = (TempDir::new()?, TempDir::new()?, Authority::new()?, Authority::new()?);
     // Certificates that are renewed are links to those of today, in another folder.
-    identity(real.path(), &before, "localhost")?;
+    tls::lay(real.path(), &before, "localhost")?;
     let link = |name: &str| {
         let link = home.path().join(name);
         std::os::unix::fs::symlink(real.path().join(name), &link).map(|()| link.display().to_string())
@@ -98,7 +98,7 @@ async fn a_certificate_is_read_again_and_a_broken_one_changes_nothing() -> anyho
     let (port, both) = (address(&served)?.port(), [&before, &after]);
     let mut old = connected(&served, &both).await?;
     answers(&mut old, port).await?;
-    identity(real.path(), &after, "localhost")?;
+    tls::lay(real.path(), &after, "localhost")?;
     served.signal(Signal::HUP)?;
     let heard = served.hears("the certificate was read again", 0).await?;
     let mut new = connected(&served, &[&after]).await?;
@@ -110,7 +110,7 @@ async fn a_certificate_is_read_again_and_a_broken_one_changes_nothing() -> anyho
     let heard = served.hears("the certificate cannot be used: the one before goes on", heard).await?;
     ensure!(shown(&connected(&served, &both).await?) == shown(&new), "another certificate is shown");
     // A new certificate with the key of before is none either.
-    identity(real.path(), &after, "localhost")?;
+    tls::lay(real.path(), &after, "localhost")?;
     std::fs::write(real.path().join("key.pem"), before_key(&before)?)?;
     served.signal(Signal::HUP)?;
     served.hears("the certificate cannot be used", heard).await?;
@@ -122,7 +122,7 @@ async fn a_certificate_is_read_again_and_a_broken_one_changes_nothing() -> anyho
 /// The text of a key that belongs to no other certificate.
 fn before_key(authority: &Authority) -> anyhow::Result<String> {
     let folder = TempDir::new()?;
-    let (_, key) = identity(folder.path(), authority, "localhost")?;
+    let (_, key) = tls::lay(folder.path(), authority, "localhost")?;
     Ok(std::fs::read_to_string(key)?)
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use aws_lc_rs::hmac;
 
 /// RFC 6238, by the clock.
-pub fn code(secret: &str) -> anyhow::Result<String> {
+pub(crate) fn code(secret: &str) -> anyhow::Result<String> {
     let mut bits = 0_u64;
     let (mut count, mut bytes) = (0, Vec::new());
     for letter in secret.bytes() {

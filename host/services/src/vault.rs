@@ -15,8 +15,9 @@ use bulkhead_storage::{DATA_FOLDER, SledStore, Unheld};
 
 use crate::place;
 
-/// Longest wait for a process that has the data folder open: some times what opening, reading and closing take.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for a process that has the data folder open: some times what opening, reading and closing take. Whoever begins a
+/// second server waits for as long before they are told.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -361,3 +361,24 @@ pub(crate) fn indented(text: &str) -> String {
         .collect::<Vec<_>>()
         .join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulkhead_runtime::{Busy, Whose};
+
+    use super::*;
+
+    #[test]
+    fn whoever_finds_it_busy_ends_with_one_code_whichever_way_in() {
+        let busy = Failure::Busy(Busy { whose: Whose::Tenant, retry_after: Duration::from_secs(1) });
+        for code in [
+            Error::of_call(&busy, false).code,
+            Error::of_call(&Failure::Crowded(Whose::Host), false).code,
+            Error::from(Refusal::Busy { after: Duration::from_secs(1) }).code,
+        ] {
+            assert_eq!(code, Code::Unreachable);
+        }
+    }
+}
