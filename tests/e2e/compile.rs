@@ -527,6 +527,15 @@ async fn an_entry_that_was_swapped_edited_or_cut_off_is_discarded_and_made_anew(
     ensure!(!unused.stderr.contains("component compiled"), "the cache is not used:\n{}", unused.stderr);
     for how in ["swapped", "edited", "cut off"] {
         change(&entries, how)?;
+        // It may be an attack, and is said without being asked for, once.
+        let quiet = end(laid.command(&["check", "."], None)).await?;
+        quiet.succeeded().says(&["WARN", "artifact-refused"]);
+        ensure!(
+            !end(laid.command(&["check", "."], None)).await?.succeeded().stderr.contains("artifact-refused"),
+            "{how}"
+        );
+        bulkhead(laid.path(), &["inspect", &PLAIN.wasm().display().to_string()]).await?.succeeded();
+        change(&entries, how)?;
         check(&laid).await?.says(&["artifact-refused", "it was sealed with another key", "component compiled"]);
         let mended = check(&laid).await?;
         ensure!(!mended.stderr.contains("artifact-refused") && mended.stderr.contains("outcome=\"hit\""), "{how}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use bulkhead_tests::aimed::program;
+use bulkhead_tests::tls::{self, Authority};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -84,6 +85,97 @@ async fn each_mistake_is_refused_with_its_file_its_line_and_what_to_do() -> anyh
         .await?
         .refused(6, &["BULKHEAD_SERVER_PORT", "is no setting"]);
     home.run(&["config", "check", "--config", "nowhere.toml"], &[]).await?.refused(3, &["nowhere.toml"]);
+    Ok(())
+}
+
+/// Whatever `serve` refuses before it opens anything, `config check` refuses in the same words, and neither makes a folder.
+#[tokio::test]
+async fn what_a_server_would_not_start_with_is_refused_by_the_check() -> anyhow::Result<()> {
+    let nothing = |_: &Path| Ok(());
+    let check = async |config: &str,
+                       lay: &dyn Fn(&Path) -> anyhow::Result<()>,
+                       code: i32,
+                       parts: &[&str]|
+           -> anyhow::Result<()> {
+        let home = Home::new(config)?;
+        let configured = home.path(".config/bulkhead");
+        let (certificate, key) = tls::lay(&configured, &Authority::new()?, "localhost")?;
+        std::fs::copy(certificate, configured.join("good.pem"))?;
+        std::fs::rename(key, configured.join("good.key"))?;
+        tls::lay(&configured, &Authority::new()?, "localhost")?;
+        lay(&configured)?;
+        let checked = home.run(&["config", "check"], &[]).await?;
+        checked.refused(code, parts);
+        assert!(!home.path(".local").exists(), "{config}: the check made a folder");
+        let served = home.run(&["serve"], &[]).await?;
+        assert_eq!((served.code, &served.stderr), (checked.code, &checked.stderr), "{config}");
+        Ok(())
+    };
+    let folder = |name: &'static str, mode: u32| {
+        move |configured: &Path| {
+            std::fs::create_dir_all(configured.join(name))?;
+            set_mode(&configured.join(name), mode)
+        }
+    };
+    let file = |folder: &'static str, name: &'static str, mode: u32| {
+        move |configured: &Path| {
+            std::fs::create_dir_all(configured.join(folder))?;
+            for made in configured.join(folder).ancestors().take_while(|made| *made != configured) {
+                set_mode(made, 0o700)?;
+            }
+            std::fs::write(configured.join(folder).join(name), "nothing of use")?;
+            set_mode(&configured.join(folder).join(name), mode)
+        }
+    };
+    let with_tls =
+        |certificate: &str, key: &str| format!("[server]\ntls-certificate = \"{certificate}\"\ntls-key = \"{key}\"\n");
+    // What the configuration itself says.
+    check("[server]\naddress = \"0.0.0.0:1\"\n", &nothing, 6, &["there is no TLS"]).await?;
+    check("[storage]\nmaster-key = \"env:NOWHERE\"\n", &nothing, 6, &["NOWHERE is not set"]).await?;
+    // Folders.
+    check("[storage]\ndata = \"all\"\nkeys = \"all/keys\"\n", &nothing, 6, &["lies in the data folder"]).await?;
+    check(
+        "[storage]\nkeys = \"a\"\n[runtime]\ncache = \"a/cache\"\n",
+        &nothing,
+        6,
+        &["lie in one another", "[runtime]"],
+    )
+    .await?;
+    check("[storage]\ndata = \"a\"\n", &folder("a", 0o755), 3, &["open to other users (mode 0755)", "chmod 700"])
+        .await?;
+    check("[storage]\nkeys = \"a\"\n", &folder("a", 0o750), 3, &["open to other users (mode 0750)"]).await?;
+    check("[runtime]\ncache = \"a\"\n", &folder("a", 0o711), 3, &["open to other users (mode 0711)"]).await?;
+    check("[storage]\ndata = \"good.pem\"\n", &nothing, 3, &["the data folder", "cannot be used"]).await?;
+    check("[storage]\nkeys = \"good.pem/keys\"\n", &nothing, 3, &["keys", "Not a directory"]).await?;
+    check("[storage]\nkeys = \"k\"\n", &file("k", "master.key", 0o600), 6, &["master.key"]).await?;
+    check("[storage]\nkeys = \"k\"\n", &file("k", "master.key", 0o644), 3, &["master.key", "chmod 600"]).await?;
+    check("[storage]\nkeys = \"k\"\n", &file("k/cache", "cache.key", 0o600), 6, &["cache.key", "remove"]).await?;
+    // The way in.
+    check(&with_tls("nowhere.pem", "good.key"), &nothing, 6, &["nowhere.pem cannot be read", "tls-unreadable"]).await?;
+    check(&with_tls("good.key", "good.key"), &nothing, 6, &["good.key holds no certificate", "tls-not-pem"]).await?;
+    check(
+        &with_tls("good.pem", "good.pem"),
+        &|configured| set_mode(&configured.join("good.pem"), 0o600),
+        6,
+        &["holds no private key"],
+    )
+    .await?;
+    check(&with_tls("certificate.pem", "good.key"), &nothing, 6, &["cannot be used", "tls-unusable"]).await?;
+    check(
+        &with_tls("good.pem", "good.key"),
+        &|configured| set_mode(&configured.join("good.key"), 0o640),
+        6,
+        &["tls-exposed", "chmod 600"],
+    )
+    .await?;
+    // The way out.
+    check("[egress]\nca = \"nowhere.pem\"\n", &nothing, 3, &["nowhere.pem cannot be read"]).await?;
+    check("[egress]\nca = \"good.key\"\n", &nothing, 6, &["holds no certificate"]).await?;
+    // As it should be, it is in order.
+    let home = Home::new("")?;
+    let (certificate, key) = tls::lay(&home.path(".config/bulkhead"), &Authority::new()?, "localhost")?;
+    std::fs::write(home.path(".config/bulkhead/bulkhead.toml"), with_tls(&certificate, &key))?;
+    home.run(&["config", "check"], &[]).await?.succeeded();
     Ok(())
 }
 

@@ -11,7 +11,9 @@
 
 mod crafted;
 mod metered;
+mod served;
 mod sockets;
+mod totp;
 mod wire;
 
 mod api;
@@ -31,12 +33,14 @@ mod leaks;
 mod load;
 mod places;
 mod quarantine;
+mod recover;
 mod redirects;
 mod resources;
 mod returned;
 mod reuse;
 mod secrets;
 mod server;
+mod signals;
 mod streams;
 mod sync;
 mod tls;

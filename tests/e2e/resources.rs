@@ -31,7 +31,7 @@ async fn take(action: &str, input: &str, limits: &str) -> anyhow::Result<Ended> 
 async fn endless_computing_ends_at_the_cpu_limit() -> anyhow::Result<()> {
     let began = Instant::now();
     let ended = take("spin", "{}", "cpu = \"300ms\"").await?;
-    ended.failed(11, &["limit-cpu", "300ms", "raise `cpu`"]);
+    ended.failed(11, &["limit-cpu", "300ms", "`cpu` under [limits] in connector.toml says", "raise it there"]);
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     Ok(())
 }
@@ -39,7 +39,9 @@ async fn endless_computing_ends_at_the_cpu_limit() -> anyhow::Result<()> {
 #[tokio::test]
 async fn endless_computing_ends_at_the_time_limit_when_that_is_nearer() -> anyhow::Result<()> {
     let began = Instant::now();
-    take("spin", "{}", "time = \"300ms\"").await?.failed(11, &["limit-time", "300ms", "raise `time`"]);
+    take("spin", "{}", "time = \"300ms\"")
+        .await?
+        .failed(11, &["limit-time", "300ms", "`time` under [limits] in connector.toml says"]);
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     Ok(())
 }
@@ -70,7 +72,9 @@ async fn a_limit_on_cpu_is_kept_to_within_a_few_slices() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn memory_ends_at_its_limit() -> anyhow::Result<()> {
-    take("hog", "{}", "memory = \"8MiB\"").await?.failed(11, &["limit-memory", "8.0 MiB", "raise `memory`"]);
+    take("hog", "{}", "memory = \"8MiB\"")
+        .await?
+        .failed(11, &["limit-memory", "8.0 MiB", "`memory` under [limits] in connector.toml says"]);
     let connection = inside::connection(&inside::runtime()?, &greedy("memory = \"8MiB\"")?, None)?;
     let outcome = inside::invoke(&connection, "hog", &json!({})).await?;
     assert!(outcome.usage.memory <= 8 << 20, "{} bytes", outcome.usage.memory);

@@ -1,108 +1,14 @@
 //! A server as its operator has it: started, set up, used through the program's verbs, stopped.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bulkhead_tests::acme::{Acme, Options};
-use bulkhead_tests::aimed::{ACME, program};
-use bulkhead_tests::tls::Authority;
+use bulkhead_tests::aimed::ACME;
+use bulkhead_tests::tls::{self, Authority};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
-use crate::outside::{self, Ended, Laid};
-
-/// Longest wait for a server to say that it serves, or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A server, and the home of whoever runs it and asks it.
-struct Served {
-    home: TempDir,
-    child: Child,
-    url: String,
-    /// What it said at its start.
-    said: Vec<String>,
-}
-
-impl Served {
-    /// A fresh one.
-    async fn start() -> anyhow::Result<Self> {
-        Self::at(TempDir::new()?, "127.0.0.1:0", "there is no administrator yet").await
-    }
-
-    /// One in `home`, which has said all it has to say once it said `last` and one line more.
-    async fn at(home: TempDir, address: &str, last: &str) -> anyhow::Result<Self> {
-        Self::with(home, &[("BULKHEAD_SERVER_ADDRESS", address)], last).await
-    }
-
-    /// The same with these variables.
-    async fn with(home: TempDir, variables: &[(&str, &str)], last: &str) -> anyhow::Result<Self> {
-        let mut command = command(home.path(), &["serve"])?;
-        command.envs(variables.iter().copied());
-        let mut child = command.spawn()?;
-        let mut lines = BufReader::new(child.stderr.take().context("no stderr")?).lines();
-        let mut said = Vec::new();
-        loop {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
-            said.push(line.with_context(|| format!("it ended: {said:?}"))?);
-            if said.iter().rev().nth(1).is_some_and(|line| line.starts_with(last)) {
-                break;
-            }
-        }
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let first = said.iter().find(|line| line.contains(" serves ")).context("it does not say where")?;
-        let url = first.rsplit(' ').next().unwrap_or_default().to_owned();
-        Ok(Self { home, child, url, said })
-    }
-
-    async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ended> {
-        outside::end(command(self.home.path(), arguments)?).await
-    }
-
-    async fn done(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let ended = self.run(arguments).await?;
-        ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
-        Ok(ended.stdout)
-    }
-
-    async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let ended = self.run(&[arguments, &["--output", "json"]].concat()).await?;
-        ensure!(ended.code == Some(0), "{arguments:?}: {ended:#?}");
-        ended.json()
-    }
-
-    /// With an administrator, and a tenant that verbs act on.
-    async fn set_up(&self) -> anyhow::Result<()> {
-        self.done(&["login", "--server", &self.url, "--setup"]).await?;
-        self.done(&["tenant", "create", "acme", "--environment", "staging", "--use"]).await?;
-        Ok(())
-    }
-
-    /// Sends it a signal, and waits for its end.
-    async fn stop(mut self, signal: rustix::process::Signal) -> anyhow::Result<(TempDir, Option<i32>)> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.context("it has ended")?, signal)?;
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
-        Ok((self.home, status.code()))
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(program()?);
-    command.args(arguments).current_dir(home).env_clear().env("HOME", home).env("RUST_BACKTRACE", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    Ok(command)
-}
-
-fn mode(path: &Path) -> anyhow::Result<u32> {
-    Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
-}
+use crate::outside::{self, Laid};
+use crate::served::{Served, command, mode};
 
 #[tokio::test]
 async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_once() -> anyhow::Result<()> {
@@ -171,7 +77,7 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     // Nor less than all, where all was said.
     served.run(&["grant", "crm", "--all", "--yes"]).await?.failed(6, &["without TLS", "--leave-out"]);
     let grant = laid.path().join("grant.toml").display().to_string();
-    let said = served.done(&["grant", "crm", "--from", &grant, "--yes"]).await?;
+    let said = served.done(&["grant", "crm", "--from", &format!("@{grant}"), "--yes"]).await?;
     ensure!(said.contains("granted: `crm` of acme") && said.contains("bulkhead secret set crm token"), "{said}");
     served.done(&["secret", "set", "crm", "token", "--from", &from]).await?;
     ensure!(served.done(&["connection", "check", "crm"]).await? == "check: passed\n");
@@ -203,7 +109,7 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     let list = served.done(&["connection", "list"]).await?;
     ensure!(list.starts_with("NAME") && list.contains("crm"), "{list}");
     ensure!(served.done(&["release", "list"]).await?.contains("bulkhead/acme-crm"));
-    served.done(&["connection", "delete", "crm", "--yes"]).await?;
+    served.done(&["connection", "remove", "crm", "--yes"]).await?;
     served.run(&["connection", "show", "crm"]).await?.refused(16, &["not-found"]);
     // All of it is in the log.
     let tail = served.done(&["audit", "tail", "-n", "200"]).await?;
@@ -244,7 +150,7 @@ async fn whoever_is_let_in_may_do_what_their_role_says() -> anyhow::Result<()> {
     as_ci(&["whoami"]).await?.succeeded();
     served.done(&["key", "revoke", "service-account/ci", &id, "--yes"]).await?;
     as_ci(&["whoami"]).await?.refused(14, &[]);
-    let ada = served.done(&["user", "add", "ada", "--role", "operator"]).await?;
+    let ada = served.done(&["user", "create", "ada", "--role", "operator"]).await?;
     ensure!(ada.trim().len() >= 12, "{ada}");
     ensure!(served.done(&["user", "list"]).await?.contains("operator"));
     served.done(&["user", "update", "ada", "--role", "auditor"]).await?;
@@ -291,15 +197,9 @@ async fn the_doctor_asks_the_server_for_what_it_keeps() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_server_with_a_certificate_is_asked_over_tls() -> anyhow::Result<()> {
     let (home, authority) = (TempDir::new()?, Authority::new()?);
-    let (certificate, key) = authority.issue("localhost", |_| {})?;
-    let pem =
-        |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
-    let path = |name: &str| home.path().join(name).display().to_string();
-    std::fs::write(path("ca.pem"), authority.pem())?;
-    std::fs::write(path("certificate.pem"), pem("CERTIFICATE", &certificate))?;
-    std::fs::write(path("key.pem"), pem("PRIVATE KEY", key.secret_der()))?;
-    std::fs::set_permissions(path("key.pem"), std::fs::Permissions::from_mode(0o600))?;
-    let (ca, certificate, key) = (path("ca.pem"), path("certificate.pem"), path("key.pem"));
+    let (certificate, key) = tls::lay(home.path(), &authority, "localhost")?;
+    let ca = home.path().join("ca.pem").display().to_string();
+    std::fs::write(&ca, authority.pem())?;
     let variables = [
         ("BULKHEAD_SERVER_ADDRESS", "127.0.0.1:0"),
         ("BULKHEAD_SERVER_TLS_CERTIFICATE", certificate.as_str()),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bulkhead_core::Blame;
 use bulkhead_runtime::{Failure, Outcome};
 use bulkhead_tests::aimed::HOSTILE_EGRESS;
 use bulkhead_tests::upstream::{canned, dripping, endless, silent, upstream};
@@ -68,6 +69,12 @@ async fn an_upstream_that_never_answers_drips_or_talks_for_ever_is_left_at_the_d
     ] {
         let outcome = fetch(address, json!({})).await?;
         assert!(matches!(outcome.result, Err(Failure::Time(_))), "{what}: {:?}", outcome.result);
+        // The connector did nothing but wait, and is not to blame.
+        let failure = outcome.result.err().context("no failure")?;
+        let told = failure.to_string();
+        assert!(told.contains("a request was under way, the last one to"), "{told}");
+        assert!(told.contains(&address.port().to_string()), "{told}");
+        assert_eq!((failure.blame(), failure.code()), (Blame::Upstream, "limit-time"), "{told}");
     }
     Ok(())
 }

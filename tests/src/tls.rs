@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "it prepares files for a server, outside of the host")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +15,8 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::ALT_SVC;
 use axum::serve::Listener;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -55,6 +59,19 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.0)?;
         Ok((certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?))
     }
+}
+
+/// A certificate for `name` that `authority` signed, and its key, as files in `folder` that are written over.
+pub fn lay(folder: &Path, authority: &Authority, name: &str) -> anyhow::Result<(String, String)> {
+    let (certificate, key) = authority.issue(name, |_| {})?;
+    let pem =
+        |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
+    let path = |name: &str| folder.join(name).display().to_string();
+    let paths = (path("certificate.pem"), path("key.pem"));
+    std::fs::write(&paths.0, pem("CERTIFICATE", &certificate))?;
+    std::fs::write(&paths.1, pem("PRIVATE KEY", key.secret_der()))?;
+    std::fs::set_permissions(&paths.1, std::fs::Permissions::from_mode(0o600))?;
+    Ok(paths)
 }
 
 /// A certificate for `name` that no authority signed.

@@ -22,6 +22,7 @@ use axum::http::{StatusCode, Uri};
 use bulkhead_core::limits::{Limits, Size, Time};
 use bulkhead_core::{Grant, Manifest};
 use bulkhead_tests::aimed::{program, repository};
+use bulkhead_tests::tls::{self, Authority};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -148,7 +149,8 @@ async fn every_option_of_every_verb_is_in_the_readme() -> anyhow::Result<()> {
     let server =
         ["serve", "login", "connect", "grant", "doctor", "config check", "whoami", "policy test", "policy put"];
     let kept = ["tenant create", "release install", "connection upgrade", "connection pause", "connection configure"];
-    let known = ["user add", "user update", "service-account create", "key create", "key rotate", "issuer register"];
+    let known =
+        ["user create", "user update", "service-account create", "key create", "key rotate", "issuer identity add"];
     let server = server.into_iter().chain(kept).chain(known).chain(["issuer add", "audit tail", "publisher assign"]);
     for verb in verbs.into_iter().chain(vault).chain(server) {
         let help = Command::new(program()?).args(verb.split(' ')).arg("--help").output().await?;
@@ -192,9 +194,10 @@ async fn the_table_of_settings_is_the_programs() -> anyhow::Result<()> {
     let blocks = blocks("README.md")?;
     let example = blocks.iter().find(|block| block.name == "reference/bulkhead.toml").context("no example")?;
     std::fs::write(scratch.path().join("bulkhead.toml"), &example.text)?;
+    tls::lay(scratch.path(), &Authority::new()?, "bulkhead.example.com")?;
     let mut check = Command::new(program()?);
-    let checked =
-        check.args(["config", "check", "--config", "bulkhead.toml"]).current_dir(scratch.path()).output().await?;
+    check.args(["config", "check", "--config", "bulkhead.toml"]).current_dir(scratch.path());
+    let checked = check.env("HOME", scratch.path()).output().await?;
     ensure!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bulkhead_core::Denial;
 use bulkhead_core::id::Owner;
@@ -139,13 +140,49 @@ struct Shared {
     owner: Arc<Owner>,
     guard: Arc<Guard>,
     generation: Generation,
+    waits: Mutex<Waits>,
+}
+
+/// For how long requests were under way.
+#[derive(Default)]
+struct Waits {
+    under_way: usize,
+    /// Since when there is at least one.
+    since: Option<Instant>,
+    before: Duration,
+    /// The host of the last one that began.
+    host: String,
+}
+
+/// For how long a call had a request under way, and to which host the last of them went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waited {
+    /// Requests at the same time count once.
+    pub time: Duration,
+    /// As the guest named it, masked.
+    pub host: String,
+}
+
+/// A request that is under way, until it is dropped.
+pub(crate) struct UnderWay(Journal);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut waits = self.0.waits();
+        waits.under_way = waits.under_way.saturating_sub(1);
+        if waits.under_way == 0
+            && let Some(since) = waits.since.take()
+        {
+            waits.before += since.elapsed();
+        }
+    }
 }
 
 impl Journal {
     /// An empty journal of an instance of `owner`, in which secrets are masked. The instance lives in `generation`.
     pub fn new(owner: Arc<Owner>, guard: Arc<Guard>, generation: Generation) -> Self {
         let (record, overrun, leaked) = (Mutex::default(), Notify::default(), OnceLock::new());
-        Self(Arc::new(Shared { record, overrun, leaked, owner, guard, generation }))
+        Self(Arc::new(Shared { record, overrun, leaked, owner, guard, generation, waits: Mutex::default() }))
     }
 
     /// What recognises the secrets.
@@ -221,6 +258,26 @@ impl Journal {
         let mut record = self.record();
         record.permitted += 1;
         record.permitted
+    }
+
+    /// That a request to `host`, which is masked, is under way.
+    pub(crate) fn under_way(&self, host: &str) -> UnderWay {
+        let mut waits = self.waits();
+        waits.under_way += 1;
+        waits.since.get_or_insert_with(Instant::now);
+        waits.host = host.to_owned();
+        UnderWay(self.clone())
+    }
+
+    /// For how long requests were under way since the record was last taken; nothing where there was none.
+    pub fn waited(&self) -> Option<Waited> {
+        let waits = self.waits();
+        let time = waits.before + waits.since.map(|since| since.elapsed()).unwrap_or_default();
+        (!time.is_zero()).then(|| Waited { time, host: waits.host.clone() })
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.0.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `bytes`, which the guest wrote, hold a secret. Then the invocation has to end.
@@ -323,6 +380,10 @@ impl Journal {
 
     /// The same, and where the guest first tried to let out a secret, if it ever did.
     pub fn end(&self) -> (Record, Option<Exit>) {
+        let mut waits = self.waits();
+        waits.before = Duration::ZERO;
+        waits.since = (waits.under_way > 0).then(Instant::now);
+        drop(waits);
         let mut record = self.record();
         (std::mem::take(&mut *record), self.leaked())
     }

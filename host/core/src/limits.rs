@@ -185,6 +185,79 @@ impl Asked {
     }
 }
 
+/// Which line set a limit that is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// None: it is the default.
+    Default,
+    /// The manifest's.
+    Manifest,
+    /// The grant's, which has less than the manifest.
+    Grant,
+    /// None that a manifest or a grant could raise: the host's ceiling, or what a tenant has of the host.
+    Ceiling,
+}
+
+/// The lines that set those limits which end a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the limits of these names")]
+pub struct Sources {
+    pub memory: Source,
+    pub time: Source,
+    pub cpu: Source,
+    pub output_bytes: Source,
+}
+
+impl Sources {
+    const fn all(source: Source) -> Self {
+        Self { memory: source, time: source, cpu: source, output_bytes: source }
+    }
+}
+
+/// A limit that a call reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached<T> {
+    /// How much there may be.
+    pub most: T,
+    /// What it is called under `[limits]`.
+    pub key: &'static str,
+    /// What set it.
+    pub by: Source,
+}
+
+impl<T: fmt::Display> Reached<T> {
+    /// Which line set it, and how it is raised.
+    pub fn next_step(&self) -> String {
+        let Self { most, key, by } = self;
+        match by {
+            Source::Default => format!(
+                "{most} is the default: if the connector needs more, ask for it with `{key}` under [limits] in connector.toml"
+            ),
+            Source::Manifest => {
+                format!(
+                    "{most} is what `{key}` under [limits] in connector.toml says: if the connector needs more, raise it there"
+                )
+            }
+            Source::Grant => {
+                format!(
+                    "{most} is what `{key}` under [limits] in the grant says, and connector.toml asks for more: raise it in the grant"
+                )
+            }
+            Source::Ceiling => {
+                format!(
+                    "{most} is all that this host allows, whatever `{key}` under [limits] says: have the connector do less in one call"
+                )
+            }
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Reached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.most.fmt(f)
+    }
+}
+
 const fn count(number: u32) -> NonZeroU32 {
     match NonZeroU32::new(number) {
         Some(number) => number,
@@ -209,6 +282,8 @@ pub struct Limits {
     pub requests: NonZeroU32,
     /// What may pass between the connection and all of its hosts together.
     pub traffic: Traffic,
+    /// Which lines set them.
+    pub set_by: Sources,
 }
 
 /// The largest body that any rule can allow, whatever the manifest asks: more than an export of a large service.
@@ -224,6 +299,7 @@ impl Limits {
         output_bytes: Size::mib(8),
         requests: count(1000),
         traffic: Traffic::DEFAULT,
+        set_by: Sources::all(Source::Default),
     };
 
     /// What no manifest can exceed unless the operator raises it. Guests of interpreted languages need some 100 MiB.
@@ -235,25 +311,58 @@ impl Limits {
         output_bytes: Size::mib(64),
         requests: count(10_000),
         traffic: Traffic::CEILING,
+        set_by: Sources::all(Source::Ceiling),
     };
 
     /// What `asked` asks, or the default, but never above `narrowed` or `ceiling`. `traffic` is the default of what may
     /// pass in total.
     pub fn within(asked: &Asked, narrowed: &Asked, traffic: &Traffic, ceiling: &Self) -> Self {
-        fn least<T: Ord + Copy>(asked: Option<T>, default: T, narrowed: Option<T>, ceiling: T) -> T {
-            let wanted = asked.unwrap_or(default);
-            wanted.min(narrowed.unwrap_or(wanted)).min(ceiling)
+        fn least<T: Ord + Copy>(asked: Option<T>, default: T, narrowed: Option<T>, ceiling: T) -> (T, Source) {
+            let mut least = asked.map_or((default, Source::Default), |asked| (asked, Source::Manifest));
+            for (amount, source) in
+                narrowed.map(|amount| (amount, Source::Grant)).into_iter().chain([(ceiling, Source::Ceiling)])
+            {
+                if amount < least.0 {
+                    least = (amount, source);
+                }
+            }
+            least
         }
         let default = &Self::DEFAULT;
+        let memory = least(asked.memory, default.memory, narrowed.memory, ceiling.memory);
+        let time = least(asked.time, default.time, narrowed.time, ceiling.time);
+        let cpu = least(asked.cpu, default.cpu, narrowed.cpu, ceiling.cpu);
+        let output = least(asked.output_bytes, default.output_bytes, narrowed.output_bytes, ceiling.output_bytes);
         Self {
-            memory: least(asked.memory, default.memory, narrowed.memory, ceiling.memory),
-            time: least(asked.time, default.time, narrowed.time, ceiling.time),
-            cpu: least(asked.cpu, default.cpu, narrowed.cpu, ceiling.cpu),
-            log_bytes: least(asked.log_bytes, default.log_bytes, narrowed.log_bytes, ceiling.log_bytes),
-            output_bytes: least(asked.output_bytes, default.output_bytes, narrowed.output_bytes, ceiling.output_bytes),
-            requests: least(asked.requests, default.requests, narrowed.requests, ceiling.requests),
+            memory: memory.0,
+            time: time.0,
+            cpu: cpu.0,
+            log_bytes: least(asked.log_bytes, default.log_bytes, narrowed.log_bytes, ceiling.log_bytes).0,
+            output_bytes: output.0,
+            requests: least(asked.requests, default.requests, narrowed.requests, ceiling.requests).0,
             traffic: Traffic::within(&Scope::All, asked, narrowed, traffic, &ceiling.traffic),
+            set_by: Sources { memory: memory.1, time: time.1, cpu: cpu.1, output_bytes: output.1 },
         }
+    }
+
+    /// That the memory was reached.
+    pub fn memory_reached(&self) -> Reached<Size> {
+        Reached { most: self.memory, key: "memory", by: self.set_by.memory }
+    }
+
+    /// That the time was.
+    pub fn time_reached(&self) -> Reached<Time> {
+        Reached { most: self.time, key: "time", by: self.set_by.time }
+    }
+
+    /// That the CPU time was.
+    pub fn cpu_reached(&self) -> Reached<Time> {
+        Reached { most: self.cpu, key: "cpu", by: self.set_by.cpu }
+    }
+
+    /// That the bytes were that one call may return.
+    pub fn output_reached(&self) -> Reached<Size> {
+        Reached { most: self.output_bytes, key: "output-bytes", by: self.set_by.output_bytes }
     }
 }
 
@@ -284,5 +393,24 @@ mod tests {
         assert_eq!(memory(Some(Size::mib(32)), Some(Size::mib(16))), Size::mib(16));
         assert_eq!(memory(Some(Size::mib(32)), Some(Size::mib(99))), Size::mib(32));
         assert_eq!(memory(Some(Size::mib(9999)), None), Limits::CEILING.memory);
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_says_which_line_set_it() {
+        let check = |asked, narrowed, by, step: &str| {
+            let ask = |memory| Asked { memory, ..Asked::default() };
+            let limits = Limits::within(&ask(asked), &ask(narrowed), &Traffic::DEFAULT, &Limits::CEILING);
+            let reached = limits.memory_reached();
+            assert_eq!(reached.by, by);
+            assert!(reached.next_step().contains(step), "{}", reached.next_step());
+        };
+        let (small, large, huge) = (Some(Size::mib(16)), Some(Size::mib(99)), Some(Size::mib(9999)));
+        check(None, None, Source::Default, "64.0 MiB is the default: ");
+        check(large, None, Source::Manifest, "`memory` under [limits] in connector.toml says");
+        check(large, large, Source::Manifest, "raise it there");
+        check(large, small, Source::Grant, "16.0 MiB is what `memory` under [limits] in the grant says");
+        check(None, small, Source::Grant, "raise it in the grant");
+        check(huge, None, Source::Ceiling, "all that this host allows");
+        check(huge, huge, Source::Ceiling, "512.0 MiB");
     }
 }

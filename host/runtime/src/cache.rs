@@ -74,7 +74,14 @@ impl Cache {
         match found {
             Ok(artifact) => artifact,
             Err(reason) => {
-                self.discard(name, &reason);
+                // Whoever changed it may have meant harm.
+                tracing::warn!(
+                    code = "artifact-refused",
+                    artifact = name.file(),
+                    reason,
+                    "an artifact in the cache was not used"
+                );
+                self.discard(name);
                 None
             }
         }
@@ -94,10 +101,9 @@ impl Cache {
         }
     }
 
-    /// Removes an entry that is not as it should be.
-    pub(crate) fn discard(&self, name: Name, reason: &str) {
+    /// Removes an entry that is of no use.
+    pub(crate) fn discard(&self, name: Name) {
         let file = name.file();
-        tracing::warn!(code = "artifact-refused", artifact = file, reason, "an artifact in the cache was not used");
         let removed = match self.dir.symlink_metadata(&file) {
             Ok(metadata) if metadata.is_dir() => self.dir.remove_dir_all(&file),
             _ => self.dir.remove_file(&file),

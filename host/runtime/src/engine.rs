@@ -115,20 +115,17 @@ pub struct Runtime {
     _ticker: Arc<Ticker>,
 }
 
+impl Settings {
+    /// That an engine can be started with them on this machine.
+    pub fn check(self) -> Result<(), Unavailable> {
+        engine(self).map(drop)
+    }
+}
+
 impl Runtime {
     /// An engine, and a thread that ticks its epoch. `compiler` makes what runs in it.
     pub fn new(settings: Settings, compiler: Compiler) -> Result<Self, Unavailable> {
-        let mut config = compilation();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
-        // What starts without a pool fails for the pool.
-        let engine = Engine::new(&config).map_err(|error| match Engine::new(&compilation()) {
-            Ok(_) => Unavailable::AddressSpace {
-                guests: settings.guests,
-                space: settings.address_space(),
-                reason: error.root_cause().to_string(),
-            },
-            Err(error) => Unavailable::Engine(format!("{error:#}")),
-        })?;
+        let engine = engine(settings)?;
         if !wipes_at_once() {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
         }
@@ -152,6 +149,20 @@ impl Runtime {
     pub fn settings(&self) -> Settings {
         self.settings
     }
+}
+
+fn engine(settings: Settings) -> Result<Engine, Unavailable> {
+    let mut config = compilation();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    // What starts without a pool fails for the pool.
+    Engine::new(&config).map_err(|error| match Engine::new(&compilation()) {
+        Ok(_) => Unavailable::AddressSpace {
+            guests: settings.guests,
+            space: settings.address_space(),
+            reason: error.root_cause().to_string(),
+        },
+        Err(error) => Unavailable::Engine(format!("{error:#}")),
+    })
 }
 
 /// All that compiled code depends on.

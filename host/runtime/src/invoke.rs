@@ -12,7 +12,7 @@ use bulkhead_capabilities::egress::Client;
 use bulkhead_capabilities::journal::{Exit, Record};
 use bulkhead_capabilities::log;
 use bulkhead_core::Power;
-use bulkhead_core::limits::{Limits, Size};
+use bulkhead_core::limits::{Limits, Size, Source};
 use serde::de::IgnoredAny;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -22,7 +22,7 @@ use crate::engine::{FIRST_TICKS, MEMORY_KEPT, SLICE_TICKS};
 use crate::limiter::{Limiter, Refused};
 use crate::memory::Held;
 use crate::meter::{Metered, Wiping};
-use crate::outcome::{self, Failure, Outcome, Usage};
+use crate::outcome::{self, Failure, Late, Outcome, Usage};
 use crate::prepare::Prepared;
 use crate::quarantine::Marks;
 use crate::roles::Opened;
@@ -189,7 +189,9 @@ impl Connection {
         let tenant = self.entry.tenant();
         // A call that is alone finds room for what it returns.
         let half = Size::kib((tenant.memory().tenant.all() / 2048) as u64);
-        limits.output_bytes = limits.output_bytes.min(half);
+        if half < limits.output_bytes {
+            (limits.output_bytes, limits.set_by.output_bytes) = (half, Source::Ceiling);
+        }
         let held = Held::of(Arc::clone(tenant.memory()));
         let beside = if Capability::Egress.is_in(&self.power) { BESIDE } else { 0 };
         let most = limits.output_bytes.as_usize().saturating_add(HOSTCALL_ALLOWANCE);
@@ -372,8 +374,11 @@ impl Run {
             journal.outlast(before(*deadline, metered)).await?
         };
         match ended {
-            None => Err(Failure::Time(self.limits.time)),
-            Some(Err(_)) => Err(Failure::Cpu(self.limits.cpu)),
+            None => {
+                let (limit, waited) = (self.limits.time_reached(), journal.waited());
+                Err(Failure::Time(Late { limit, waited, computed: self.cpu }))
+            }
+            Some(Err(_)) => Err(Failure::Cpu(self.limits.cpu_reached())),
             Some(Ok(Ok(value))) => value,
             Some(Ok(Err(error))) => {
                 let limiter = &self.store.data().limiter;
@@ -442,7 +447,7 @@ async fn looked_through<T: Weight>(
 ) -> Result<T, Failure> {
     let bytes = value.bytes();
     if bytes > limits.output_bytes.as_usize() {
-        return Err(Failure::Output(limits.output_bytes));
+        return Err(Failure::Output(limits.output_reached()));
     }
     let mut texts = Vec::new();
     value.texts(&mut texts);

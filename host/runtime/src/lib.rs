@@ -38,7 +38,7 @@ pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
 pub use component::{Candidate, Import, Status};
 pub use engine::{Runtime, Settings, Unavailable, wipes_at_once};
 pub use invoke::{Connection, Reader};
-pub use outcome::{Failure, Outcome, Usage};
+pub use outcome::{Failure, Late, Outcome, Usage};
 pub use prepare::Prepared;
 pub use quarantine::Thresholds;
 pub use roles::{Role, types};

@@ -1,12 +1,13 @@
 //! How an invocation ended, for people and for machines.
 
+use std::fmt;
 use std::time::Duration;
 
-use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record};
+use bulkhead_capabilities::journal::{Exit, MOST_DENIED, Overrun, Record, Waited};
 use bulkhead_capabilities::life::{Pause, Reason};
 use bulkhead_capabilities::log::Line;
 use bulkhead_core::Blame;
-use bulkhead_core::limits::{Limits, Size, Time};
+use bulkhead_core::limits::{Limits, Reached, Size, Time};
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 
@@ -41,22 +42,49 @@ pub struct Usage {
     pub memory: usize,
 }
 
+/// A call that took too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// How long it might have taken.
+    pub limit: Reached<Time>,
+    /// For how long of that it had a request under way.
+    pub waited: Option<Waited>,
+    /// How long of that it computed.
+    pub computed: Duration,
+}
+
+impl Late {
+    /// Whether more than half of the time passed while it did nothing but wait for an upstream.
+    fn mostly_waited(&self) -> bool {
+        let idle = self.waited.as_ref().map(|waited| waited.time.saturating_sub(self.computed));
+        idle.is_some_and(|idle| idle > self.limit.most.duration() / 2)
+    }
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of wall-clock time", self.limit)?;
+        let Some(Waited { time, host }) = &self.waited else { return Ok(()) };
+        write!(f, ", during {time:.1?} of which a request was under way, the last one to {host}")
+    }
+}
+
 /// Why a call gave no value.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
 pub enum Failure {
     #[error("the connector reported: {}", .0.message)]
     Reported(GuestError),
-    #[error("the connector was stopped after {0} of wall-clock time")]
-    Time(Time),
+    #[error("the connector was stopped after {0}")]
+    Time(Late),
     #[error("the connector was stopped after {0} of CPU time")]
-    Cpu(Time),
+    Cpu(Reached<Time>),
     #[error("the connector needed more than {0} of memory")]
-    Memory(Size),
+    Memory(Reached<Size>),
     #[error("the connector was stopped for want of memory: {0} as much in use as may be; try again later")]
     Crowded(Whose),
     #[error("the connector returned more than {0}")]
-    Output(Size),
+    Output(Reached<Size>),
     #[error("the connector recursed too deeply")]
     Stack,
     #[error("the connector held too many handles at once")]
@@ -95,6 +123,7 @@ impl Failure {
             Self::Paused(pause) => Reason::Paused(*pause).blame(),
             Self::Ended(reason) => reason.blame(),
             Self::Host(_) => Blame::Host,
+            Self::Time(late) if late.mostly_waited() => Blame::Upstream,
             _ => Blame::Guest,
         }
     }
@@ -119,6 +148,16 @@ impl Failure {
             Self::Paused(_) => "connection-paused",
             Self::Ended(_) => "connection-ended",
             Self::Host(_) => "host-error",
+        }
+    }
+
+    /// What to do about it, where a line set the limit that was reached.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Time(late) => Some(late.limit.next_step()),
+            Self::Cpu(limit) => Some(limit.next_step()),
+            Self::Memory(limit) | Self::Output(limit) => Some(limit.next_step()),
+            _ => None,
         }
     }
 
@@ -170,7 +209,7 @@ pub(crate) fn of_trap(error: &wasmtime::Error, refused: Option<Refused>, limits:
     }
     // A language runtime that gets no memory stops in its own way; the refusal tells why.
     match refused {
-        Some(Refused::Own) => return Failure::Memory(limits.memory),
+        Some(Refused::Own) => return Failure::Memory(limits.memory_reached()),
         Some(Refused::Shared(whose)) => return Failure::Crowded(whose),
         None => {}
     }
@@ -180,7 +219,7 @@ pub(crate) fn of_trap(error: &wasmtime::Error, refused: Option<Refused>, limits:
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Failure::Stack,
         Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
-        None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(limits.output_bytes),
+        None if error.root_cause().to_string().contains(FUEL_EXHAUSTED) => Failure::Output(limits.output_reached()),
         None if error.root_cause().to_string().contains(HANDLES_EXHAUSTED) => Failure::Handles,
         // Nothing of the guest was running: the host could not give it what it is owed.
         None if is_the_hosts(error) => Failure::Host(format!("{error:#}")),

@@ -154,9 +154,10 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use bulkhead_capabilities::journal::Exit;
-    use bulkhead_core::limits::{Size, Time};
+    use bulkhead_core::limits::Limits;
 
     use super::*;
+    use crate::outcome::Late;
 
     const WINDOW: Duration = Thresholds::DEFAULT.window;
 
@@ -180,6 +181,7 @@ mod tests {
         let none = Marks::default();
         let crashed = Some(Marks { crashes: 1, ..none });
         let stopped = Some(Marks { stops: 1, ..none });
+        let late = Late { limit: Limits::DEFAULT.time_reached(), waited: None, computed: Duration::ZERO };
         for (failure, expected) in [
             (Failure::Trap(String::new()), crashed),
             (Failure::Malformed { role: "page", reason: String::new() }, crashed),
@@ -190,12 +192,12 @@ mod tests {
             (Failure::Host(String::new()), None),
             (Failure::Stack, crashed),
             (Failure::Handles, crashed),
-            (Failure::Memory(Size::kib(1)), crashed),
+            (Failure::Memory(Limits::DEFAULT.memory_reached()), crashed),
             (Failure::Crowded(Whose::Tenant), crashed),
             (Failure::Crowded(Whose::Host), None),
-            (Failure::Output(Size::kib(1)), None),
-            (Failure::Cpu(Time::seconds(1)), None),
-            (Failure::Time(Time::seconds(1)), None),
+            (Failure::Output(Limits::DEFAULT.output_reached()), None),
+            (Failure::Cpu(Limits::DEFAULT.cpu_reached()), None),
+            (Failure::Time(late), None),
         ] {
             let code = failure.code();
             assert_eq!(Marks::of(&outcome(Err(failure), 0)), expected, "{code}");

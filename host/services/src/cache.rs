@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use bulkhead_runtime::artifact::Key;
 use bulkhead_runtime::cache::Cache;
-use bulkhead_storage::{Folder, own_folder};
+use bulkhead_storage::{Folder, Unheld, own_folder};
 use zeroize::Zeroizing;
 
 use crate::place;
 
+/// What the two folders are called in errors.
+const FOLDER: &str = "cache";
+const KEY_FOLDER: &str = "folder with the cache's key";
 /// The file with the key: its 32 bytes and nothing else.
 const KEY_FILE: &str = "cache.key";
 /// Bytes of it, and one more to tell when there are too many.
@@ -57,13 +60,31 @@ impl Error {
     }
 }
 
+/// That the cache could be opened, as far as that shows without making anything.
+pub fn check(cache: &Path, keys: &Path) -> Result<(), Error> {
+    apart(cache, keys)?;
+    Unheld::at(FOLDER, cache)?;
+    if let Some(folder) = Unheld::at(KEY_FOLDER, keys)?
+        && let Some(bytes) = folder.read(KEY_FILE, KEY_LENGTH + 1)?
+    {
+        key_of(bytes, keys)?;
+    }
+    Ok(())
+}
+
+/// That neither folder lies in the other.
+fn apart(cache: &Path, keys: &Path) -> Result<(), Error> {
+    match place::together(cache, keys).map_err(|(path, source)| Error::Path { path, source })? {
+        true => Err(Error::Together { cache: cache.to_owned(), keys: keys.to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// Opens the cache in the folder `cache`, with the key that is in the folder `keys`; makes what is missing. The folder with
 /// the key is locked for a moment, so that two processes do not make two keys.
 pub async fn open(cache: &Path, keys: &Path) -> Result<Cache, Error> {
-    if place::together(cache, keys).map_err(|(path, source)| Error::Path { path, source })? {
-        return Err(Error::Together { cache: cache.to_owned(), keys: keys.to_owned() });
-    }
-    let dir = own_folder("cache", cache)?;
+    apart(cache, keys)?;
+    let dir = own_folder(FOLDER, cache)?;
     let key = tokio::time::timeout(LONGEST_WAIT, async {
         loop {
             match key_in(keys) {
@@ -79,16 +100,20 @@ pub async fn open(cache: &Path, keys: &Path) -> Result<Cache, Error> {
 
 /// The key in the folder, or a fresh one.
 fn key_in(keys: &Path) -> Result<Key, Error> {
-    let folder = Folder::open("folder with the cache's key", keys)?;
-    let bytes = folder.read(KEY_FILE, KEY_LENGTH + 1)?.map(Zeroizing::new);
-    match bytes {
-        Some(bytes) => Key::from_bytes(&bytes).ok_or_else(|| Error::Key(folder.path(KEY_FILE))),
+    let folder = Folder::open(KEY_FOLDER, keys)?;
+    match folder.read(KEY_FILE, KEY_LENGTH + 1)? {
+        Some(bytes) => key_of(bytes, keys),
         None => {
             let key = Key::random().map_err(Error::Random)?;
             folder.replace(KEY_FILE, key.bytes())?;
             Ok(key)
         }
     }
+}
+
+/// The key in the file of the folder `keys`.
+fn key_of(bytes: Vec<u8>, keys: &Path) -> Result<Key, Error> {
+    Key::from_bytes(&Zeroizing::new(bytes)).ok_or_else(|| Error::Key(keys.join(KEY_FILE)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod live;
 mod place;
 pub mod presence;
 pub mod publishers;
+pub mod recover;
 pub mod release;
 pub mod releases;
 pub mod shares;

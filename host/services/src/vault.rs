@@ -11,12 +11,13 @@ use bulkhead_capabilities::credentials::Secrets;
 use bulkhead_capabilities::credentials::vault::{self, Keys, Source, Vault};
 use bulkhead_core::Power;
 use bulkhead_core::id::Owner;
-use bulkhead_storage::SledStore;
+use bulkhead_storage::{DATA_FOLDER, SledStore, Unheld};
 
 use crate::place;
 
-/// Longest wait for a process that has the data folder open: some times what opening, reading and closing take.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for a process that has the data folder open: some times what opening, reading and closing take. Whoever begins a
+/// second server waits for as long before they are told.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,11 +40,24 @@ pub async fn open(data: &Path, keys: &Path, source: Source) -> Result<Vault, Err
     Ok(Vault::open(Arc::new(store), Keys::open(keys, source)?).await?)
 }
 
+/// That the two folders could be opened, as far as that shows without opening what is in them. Nothing is changed.
+pub fn check(data: &Path, keys: &Path, source: &Source) -> Result<(), Error> {
+    apart(data, keys)?;
+    Unheld::at(DATA_FOLDER, data).map_err(vault::Error::from)?;
+    Ok(vault::check(keys, source)?)
+}
+
+/// That neither folder lies in the other.
+fn apart(data: &Path, keys: &Path) -> Result<(), Error> {
+    match place::together(data, keys).map_err(|(path, source)| Error::Path { path, source })? {
+        true => Err(Error::Together { data: data.to_owned(), keys: keys.to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// Opens the store in the folder `data` as [`open`] does, for whoever keeps more in it than secrets.
 pub async fn store(data: &Path, keys: &Path) -> Result<SledStore, Error> {
-    if place::together(data, keys).map_err(|(path, source)| Error::Path { path, source })? {
-        return Err(Error::Together { data: data.to_owned(), keys: keys.to_owned() });
-    }
+    apart(data, keys)?;
     let store = async {
         loop {
             match SledStore::open(data).await {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bulkhead_core::text::plain;
 
 use super::error::Error;
+use super::plan::Plan;
 use super::remote::show::table;
 use super::report;
 use super::settings::{ConfigArguments, Loaded};
@@ -18,7 +19,11 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Check the configuration, and print each setting in force with where it comes from. No value in it is a secret.
+    /// Check whether `serve` would start with the configuration, and print each setting in force with where it comes from. No value
+    /// in it is a secret.
+    ///
+    /// The folders and files that it names are looked at, and nothing is changed: it may be run beside the server.
+    #[command(after_help = super::plan::UNCHECKED)]
     Check {
         #[command(flatten)]
         config: ConfigArguments,
@@ -35,6 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn check(loaded: &Loaded) -> Result<(), Error> {
+    Plan::new(&loaded.config)?;
     let mut text = String::new();
     let mut section = "";
     for (setting, value, origin) in loaded.config.lines() {

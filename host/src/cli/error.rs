@@ -42,7 +42,7 @@ Exit codes:
    15  whoever asks may not do that
    16  what was asked for is not there, or not to be seen
    17  it was changed by somebody else, is there already, or is in the way
-   18  the server cannot be reached, or asks to wait
+   18  the server cannot be reached; or there is too much to do here or there: try again
   130  interrupted
   141  the reader of stdout went away
 
@@ -115,7 +115,8 @@ impl Error {
     /// What a failed call means, given whether anything was denied during it.
     pub(crate) fn of_call(failure: &Failure, denied: bool) -> Self {
         let code = match failure {
-            Failure::Host(_) | Failure::Busy(_) | Failure::Crowded(_) => Code::Host,
+            Failure::Host(_) => Code::Host,
+            Failure::Busy(_) | Failure::Crowded(_) => Code::Unreachable,
             Failure::Leak(_) => Code::Denied,
             Failure::Paused(_) | Failure::Ended(_) => Code::Ended,
             failure if failure.is_limit() => Code::Limit,
@@ -138,14 +139,10 @@ impl Error {
         };
         let error = Self::new(code, format!("{failure} [{}{kind}{mend}]", failure.code()));
         match failure {
-            Failure::Memory(_) => error.next(raise("memory")),
-            Failure::Time(_) => error.next(raise("time")),
-            Failure::Cpu(_) => error.next(raise("cpu")),
             Failure::Paused(_) => {
                 error.next("mend the connector, then run it again: what counted against it ends with this process")
             }
-            Failure::Output(_) => error.next("return less at once, or raise `output-bytes` under [limits]"),
-            _ => error,
+            _ => failure.next_step().into_iter().fold(error, Self::next),
         }
     }
 
@@ -206,7 +203,7 @@ impl From<Refusal> for Error {
             Refusal::CoreModule => Self::new(Code::CoreModule, message),
             Refusal::TooMuch(_) => Self::new(Code::Limit, message)
                 .next("leave out what it does not need, and build it with optimisation; or split the connector"),
-            Refusal::Busy { .. } => Self::new(Code::Limit, message),
+            Refusal::Busy { .. } => Self::new(Code::Unreachable, message),
             Refusal::Compiler(failure) => Self::of_compiler(&failure),
             Refusal::WrongWorld { .. } | Refusal::WrongTypes { .. } | Refusal::NoRole(_) => {
                 Self::new(Code::WrongWorld, message)
@@ -215,13 +212,6 @@ impl From<Refusal> for Error {
             Refusal::Imports(imports) => Self::new(Code::Imports, message).next(ways_to_load(&imports)),
         }
     }
-}
-
-/// The next step where a limit was too low. Both files have it, and the lower value counts.
-fn raise(limit: &str) -> String {
-    format!(
-        "raise `{limit}` under [limits] in connector.toml, and in the grant where that has less (the ceiling stays)"
-    )
 }
 
 /// The lines that would let a component with these imports load.
@@ -285,7 +275,7 @@ impl From<services_vault::Error> for Error {
         match error {
             services_vault::Error::Vault(error) => error.into(),
             services_vault::Error::Together { .. } => Self::new(Code::Setup, error.to_string())
-                .next("name a folder elsewhere with --keys: whoever copies the data must not copy the keys with it"),
+                .next("name a folder elsewhere, with --keys or as `keys` under [storage]: whoever copies the data must not copy the keys with it"),
             services_vault::Error::Path { .. } => Self::new(Code::File, error.to_string()),
         }
     }
@@ -370,4 +360,25 @@ pub(crate) fn indented(text: &str) -> String {
         .map(|line| if line.is_empty() { String::new() } else { format!("  {line}") })
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulkhead_runtime::{Busy, Whose};
+
+    use super::*;
+
+    #[test]
+    fn whoever_finds_it_busy_ends_with_one_code_whichever_way_in() {
+        let busy = Failure::Busy(Busy { whose: Whose::Tenant, retry_after: Duration::from_secs(1) });
+        for code in [
+            Error::of_call(&busy, false).code,
+            Error::of_call(&Failure::Crowded(Whose::Host), false).code,
+            Error::from(Refusal::Busy { after: Duration::from_secs(1) }).code,
+        ] {
+            assert_eq!(code, Code::Unreachable);
+        }
+    }
 }

@@ -9,11 +9,14 @@ mod config;
 mod discover;
 mod doctor;
 mod error;
+mod examples;
 mod inspect;
 mod invoke;
 mod local;
 mod network;
+mod plan;
 mod read;
+mod recover;
 mod remote;
 mod report;
 mod secret;
@@ -25,7 +28,7 @@ mod vault;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use error::{Code, Error};
@@ -104,6 +107,8 @@ enum Verb {
     Doctor(doctor::Arguments),
     /// Check a server's configuration, and show where each setting comes from.
     Config(config::Arguments),
+    /// Get back in where no administrator can log in, or policies deny everybody: while no server runs.
+    Recover(recover::Arguments),
     /// Print the API's description: OpenAPI 3.1.
     Openapi,
     /// Change the vault's keys, erase a tenant, check that all is in order.
@@ -112,7 +117,11 @@ enum Verb {
 
 /// Reads the command line and runs its verb.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = examples::with_examples(Arguments::command()).get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     let log = match &arguments.verb {
         Verb::Serve(serve) => serve.log.into(),
         _ => report::Log::Quiet,
@@ -186,6 +195,7 @@ async fn run(verb: Verb) -> Result<(), Error> {
             Verb::Read(arguments) => read::run(&arguments).await,
             Verb::Doctor(arguments) => doctor::run(&arguments).await,
             Verb::Config(arguments) => config::run(&arguments),
+            Verb::Recover(arguments) => recover::run(&arguments).await,
             Verb::Vault(arguments) => vault::run(&arguments).await,
         }
     });

@@ -51,6 +51,11 @@ impl Place {
     }
 }
 
+/// The file that an option names which takes nothing but a file: `@FILE`, as where a value could stand, or `FILE`.
+pub(crate) fn at_file(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(text.strip_prefix('@').unwrap_or(text).into())
+}
+
 /// The environment variable `name`.
 pub(crate) fn variable(name: &str) -> Result<String, Error> {
     #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]

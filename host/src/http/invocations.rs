@@ -208,7 +208,9 @@ fn settled<T>(called: Called<T>) -> Result<(String, Used, T), Problem> {
                     remedy.map(|remedy| format!("\nwhat would allow it, in {}:\n{}", remedy.file, remedy.lines));
                 format!("{} [{}]{}", denied.denial, denied.denial.code(), remedy.unwrap_or_default())
             });
-            Err(of_failure(&failure).next(denied).of_invocation(id.to_string()))
+            let steps: Vec<_> = failure.next_step().into_iter().chain(denied).collect();
+            let steps = (!steps.is_empty()).then(|| steps.join("\n"));
+            Err(of_failure(&failure).next(steps).of_invocation(id.to_string()))
         }
     }
 }

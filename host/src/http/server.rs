@@ -79,6 +79,20 @@ impl Settings {
             connections: Connections::DEFAULT,
         }
     }
+
+    /// That nothing but the address could keep it from listening.
+    pub fn check(&self) -> Result<(), Error> {
+        self.acceptable().map(drop)
+    }
+
+    /// How TLS is spoken, where it is.
+    fn acceptable(&self) -> Result<Option<rustls::ServerConfig>, Error> {
+        match &self.tls {
+            Some(files) => Ok(Some(tls::configured(files)?)),
+            None if !self.address.ip().is_loopback() && !self.allow_plain_http => Err(Error::Plain(self.address)),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Why it does not listen.
@@ -134,18 +148,13 @@ pub struct Server {
 impl Server {
     /// Begins to listen.
     pub async fn start(control: Arc<Control>, settings: Settings) -> Result<Self, Error> {
-        let Settings { address, tls: files, allow_plain_http, connections, .. } = &settings;
-        if files.is_none() && !address.ip().is_loopback() && !allow_plain_http {
-            return Err(Error::Plain(*address));
-        }
+        let Settings { address, tls: files, connections, .. } = &settings;
+        let config = settings.acceptable()?.map(|config| RustlsConfig::from_config(Arc::new(config)));
         let failed = |source| Error::Listen { address: *address, source };
         // Port 0 is any that is free: the names that it answers to hold none.
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let tls = match files {
-            Some(files) => Some((files.clone(), RustlsConfig::from_config(Arc::new(tls::configured(files)?)))),
-            None => None,
-        };
+        let tls = files.clone().zip(config);
         let (router, shared) = super::router(control, &settings, bound);
         let handle = Handle::new();
         let bounds = Bounded::new(*connections);

@@ -24,6 +24,13 @@ pub struct Files {
     pub key: PathBuf,
 }
 
+impl Files {
+    /// That TLS could be spoken with them.
+    pub fn check(&self) -> Result<(), Error> {
+        configured(self).map(drop)
+    }
+}
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says it")]
@@ -82,8 +89,10 @@ pub(super) fn configured(files: &Files) -> Result<ServerConfig, Error> {
 /// The file there, which nobody else may read if it is `private`.
 fn read(path: &Path, private: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Unreadable { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
+    // Certificates that are renewed are links to those of today, in another folder.
+    let real = path.canonicalize().map_err(failed)?;
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = real.file_name().ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
     let folder = Dir::open_ambient_dir(folder, ambient_authority()).map_err(failed)?;
     let file = folder.open(name).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

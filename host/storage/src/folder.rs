@@ -31,6 +31,36 @@ pub struct Folder {
     _lock: std::fs::File,
 }
 
+/// A folder that is only looked at: it is not held, and nothing in it changes.
+pub struct Unheld {
+    what: &'static str,
+    path: PathBuf,
+    dir: Dir,
+}
+
+impl Unheld {
+    /// The folder `path`, if it is there.
+    ///
+    /// # Errors
+    /// Those of [`own_folder`], but for what comes of making it.
+    pub fn at(what: &'static str, path: &Path) -> Result<Option<Self>, Error> {
+        match Dir::open_ambient_dir(path, ambient_authority()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Folder { what, path: path.to_owned(), source }),
+            Ok(dir) => Ok(Some(Self { what, path: path.to_owned(), dir: owned(what, path, dir)? })),
+        }
+    }
+
+    /// As [`Folder::read`].
+    ///
+    /// # Errors
+    /// Those of [`Folder::read`].
+    pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path.join(name);
+        read(&self.dir, name, limit, |source| Error::Folder { what: self.what, path: path.clone(), source }, &path)
+    }
+}
+
 impl Folder {
     /// Opens `path`, or makes it, for this process alone. `what` is its name in errors.
     pub fn open(what: &'static str, path: &Path) -> Result<Self, Error> {
@@ -60,23 +90,7 @@ impl Folder {
     /// # Errors
     /// [`Error::Exposed`] when anyone but its owner may read or change it.
     pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let file = match self.dir.open(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(|source| self.failed(name, source))?,
-        };
-        let metadata = file.metadata().map_err(|source| self.failed(name, source))?;
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(Error::Exposed { path: self.path(name), mode, wanted: 0o600 });
-        }
-        // All of it at once: a buffer that grows leaves what it held behind.
-        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        if metadata.len() > limit {
-            return Err(self.failed(name, ErrorKind::FileTooLarge.into()));
-        }
-        let mut bytes = Vec::with_capacity(length.saturating_add(1));
-        file.take(limit).read_to_end(&mut bytes).map_err(|source| self.failed(name, source))?;
-        Ok(Some(bytes))
+        read(&self.dir, name, limit, |source| self.failed(name, source), &self.path(name))
     }
 
     /// Makes `bytes` the content of `name`. When this returns, they are on the disk.
@@ -183,13 +197,45 @@ pub(crate) fn close_to_others(dir: &Dir) -> std::io::Result<()> {
 /// # Errors
 /// [`Error::Exposed`] when anyone else may look into it or change it.
 pub fn own_folder(what: &'static str, path: &Path) -> Result<Dir, Error> {
-    let failed = |source| Error::Folder { what, path: path.to_owned(), source };
-    let dir = made(path).map_err(failed)?;
-    let mode = dir.dir_metadata().map_err(failed)?.mode() & 0o777;
+    let dir = made(path).map_err(|source| Error::Folder { what, path: path.to_owned(), source })?;
+    owned(what, path, dir)
+}
+
+/// `dir`, which nobody else may look into or change.
+fn owned(what: &'static str, path: &Path, dir: Dir) -> Result<Dir, Error> {
+    let metadata = dir.dir_metadata().map_err(|source| Error::Folder { what, path: path.to_owned(), source })?;
+    let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(Error::Exposed { path: path.to_owned(), mode, wanted: 0o700 });
     }
     Ok(dir)
+}
+
+/// What the file `name` holds, which lies at `path`, if it is there and its owner's alone.
+fn read(
+    dir: &Dir,
+    name: &str,
+    limit: u64,
+    failed: impl Fn(std::io::Error) -> Error,
+    path: &Path,
+) -> Result<Option<Vec<u8>>, Error> {
+    let file = match dir.open(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(&failed)?,
+    };
+    let metadata = file.metadata().map_err(&failed)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.to_owned(), mode, wanted: 0o600 });
+    }
+    // All of it at once: a buffer that grows leaves what it held behind.
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if metadata.len() > limit {
+        return Err(failed(ErrorKind::FileTooLarge.into()));
+    }
+    let mut bytes = Vec::with_capacity(length.saturating_add(1));
+    file.take(limit).read_to_end(&mut bytes).map_err(&failed)?;
+    Ok(Some(bytes))
 }
 
 /// The folder at `path`; its parents are made as anyone would make them, itself for its owner alone.

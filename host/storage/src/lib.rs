@@ -20,10 +20,10 @@ mod sled;
 
 use std::path::PathBuf;
 
-pub use self::sled::SledStore;
+pub use self::sled::{DATA_FOLDER, SledStore};
 pub use batch::Batch;
 use batch::Step;
-pub use folder::{Folder, own_folder};
+pub use folder::{Folder, Unheld, own_folder};
 pub use memory::{Fault, MemoryStore};
 use range::Range;
 pub use record::{Record, Stored};

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::folder::{Folder, close_to_others, without_links};
 use crate::{Batch, Error, Page, Range, Space, Step, Store};
 
+/// What the folder is called in errors.
+pub const DATA_FOLDER: &str = "data folder";
 /// Where sled's files lie in the data folder.
 const SUBFOLDER: &str = "store";
 /// sled's log.
@@ -41,7 +43,7 @@ impl SledStore {
     pub async fn open(path: &Path) -> Result<Self, Error> {
         let path = path.to_owned();
         on_a_thread(move || {
-            let folder = Folder::open("data folder", &path)?;
+            let folder = Folder::open(DATA_FOLDER, &path)?;
             let subfolder = folder.subfolder(SUBFOLDER)?;
             // sled opens paths itself, so that a link in its folder would have it write over another file.
             without_links(&subfolder).map_err(|source| folder.failed(SUBFOLDER, source))?;

@@ -1,13 +1,11 @@
 //! A person at a browser: their session, their second factor, and pages of others that want to use either.
 
-use std::time::SystemTime;
-
 use anyhow::Context;
-use aws_lc_rs::hmac;
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::{Answer, Api, Ask};
+use crate::totp::code;
 
 const PASSWORD: &str = "a sturdy lantern over the quay";
 const OWN: &str = "http://127.0.0.1:7411";
@@ -37,29 +35,6 @@ impl Session {
     fn read(&self, path: &str) -> Ask {
         Ask::get(path).header("cookie", &self.cookie).header("sec-fetch-site", "same-origin")
     }
-}
-
-/// RFC 6238, by the clock.
-fn code(secret: &str) -> anyhow::Result<String> {
-    let mut bits = 0_u64;
-    let (mut count, mut bytes) = (0, Vec::new());
-    for letter in secret.bytes() {
-        let value =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|known| *known == letter).context("not base 32")?;
-        bits = bits << 5 | value as u64;
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    let step = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() / 30;
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes);
-    let tag = hmac::sign(&key, &step.to_be_bytes());
-    let tag = tag.as_ref();
-    let at = usize::from(tag[19] & 15);
-    let number = u32::from_be_bytes(tag[at..at + 4].try_into()?) & 0x7fff_ffff;
-    Ok(format!("{:06}", number % 1_000_000))
 }
 
 /// A person of `acme` who set up a second factor, with a full session, the code that was used for it, and those to fall back on.

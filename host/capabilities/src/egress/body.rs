@@ -300,12 +300,11 @@ mod tests {
         let permit = authorize(&power, request).unwrap();
         let owner = Arc::new(Owner::local(&manifest.connector.name));
         let guard = Arc::new(Guard::new([]).unwrap());
-        let event =
-            Arc::new(Event::new(Arc::clone(&owner), crate::life::Generation::default(), "*".into(), &permit, &guard));
+        let journal = Journal::new(Arc::clone(&owner), Arc::clone(&guard), crate::life::Generation::default());
+        let event = Arc::new(Event::new(owner, &journal, "*".into(), &permit, &guard));
         let budgets = Budgets::new(&power).of(permit.hosts());
         let place = Arc::new(budget::place(&budgets).await);
         let toll = Toll::new(Arc::clone(&budgets), Way::Out);
-        let journal = Journal::new(owner, guard, crate::life::Generation::default());
         let pieces = futures::stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![0; size]))));
         let terms = Terms {
             placeholders: known("", &[]),

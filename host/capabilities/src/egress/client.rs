@@ -112,13 +112,7 @@ impl Client {
     ) -> Result<http::Response<WasiBody>, Failure> {
         let budgets = self.budgets.of(permit.hosts());
         let scope = budgets.first().map(|budget| budget.name()).unwrap_or_default();
-        let event = Arc::new(Event::new(
-            Arc::clone(&self.owner),
-            company.journal.generation().clone(),
-            scope,
-            &permit,
-            &company.guard,
-        ));
+        let event = Arc::new(Event::new(Arc::clone(&self.owner), &company.journal, scope, &permit, &company.guard));
         let journal = company.journal.clone();
         let sent = async {
             match self.admit(&permit, &budgets).await {

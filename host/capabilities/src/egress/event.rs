@@ -16,6 +16,7 @@ use bulkhead_core::authorize::Egress;
 use bulkhead_core::id::{Owner, SecretName};
 
 use crate::credentials::Guard;
+use crate::journal::{Journal, UnderWay};
 use crate::life::Generation;
 
 /// What becomes known of a request on its way. Whoever still has a part in the request holds it; the last one's drop
@@ -35,6 +36,7 @@ pub(super) struct Event {
     /// Whether a piece waits for a budget.
     held_back: AtomicBool,
     facts: Mutex<Facts>,
+    _under_way: UnderWay,
 }
 
 /// What becomes known once.
@@ -140,18 +142,20 @@ impl Event {
     /// Begins the clock of a request that was permitted in `generation`, and whose first budget is `scope`.
     pub(super) fn new(
         owner: Arc<Owner>,
-        generation: Generation,
+        journal: &Journal,
         scope: Arc<str>,
         permit: &Permit<Egress>,
         guard: &Guard,
     ) -> Self {
+        // A guest that was told a secret could name it under a wildcard.
+        let host = guard.masked(&permit.request().target.authority());
         Self {
             owner,
-            generation,
+            generation: journal.generation().clone(),
             scope,
             method: permit.request().method.clone(),
-            // A guest that was told a secret could name it under a wildcard.
-            host: guard.masked(&permit.request().target.authority()),
+            _under_way: journal.under_way(&host),
+            host,
             template: Arc::clone(permit.template()),
             began: Instant::now(),
             bytes_out: AtomicU64::new(0),
@@ -300,7 +304,9 @@ pub(super) mod tests {
         let permit = authorize(&power, action).unwrap();
         let owner = Owner { tenant: tenant.parse().unwrap(), connection: "crm".parse().unwrap() };
         let scope = Arc::clone(&power.hosts()[permit.hosts()[0]].0);
-        Event::new(Arc::new(owner), generation, scope, &permit, &Guard::new([]).unwrap())
+        let (owner, guard) = (Arc::new(owner), Arc::new(Guard::new([]).unwrap()));
+        let journal = Journal::new(Arc::clone(&owner), Arc::clone(&guard), generation);
+        Event::new(owner, &journal, scope, &permit, &guard)
     }
 
     /// What was counted while `work` ran: each metric by its name and labels. A histogram counts its values.

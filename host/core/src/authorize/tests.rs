@@ -165,6 +165,16 @@ fn one_forbidden_address_denies_them_all_unless_it_was_opened() {
 }
 
 #[test]
+fn granting_all_opens_no_private_address_behind_a_name() {
+    let permit = authorize(&power(None), request("GET", "https://api.example.com/v1/a", &[])).unwrap();
+    let admits = |text: &str| permit.admits(&[text.parse().unwrap()], &Surroundings::default()).map(drop);
+    admits("8.8.8.8").unwrap();
+    for private in ["10.0.0.1", "192.168.1.1", "127.0.0.1", "fd00::1"] {
+        assert_eq!(admits(private).unwrap_err().code(), "egress-address", "{private}");
+    }
+}
+
+#[test]
 fn addresses_opened_for_one_path_are_not_open_for_another() {
     let grant = format!(
         "{LOOPBACK}\n[[egress]]\nscheme = \"http\"\nhost = \"localhost\"\nport = 8080\npaths = [\"/closed\", \"/open/**\"]\n"

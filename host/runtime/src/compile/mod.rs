@@ -223,7 +223,9 @@ async fn from_cache(
         match Compiled::load(&loading, digest, &artifact, Origin::Cache, &payer) {
             Ok(compiled) => Ok(Some(compiled)),
             Err(Unloaded::Unfit(refusal)) => {
-                cache.discard(name, &refusal.to_string());
+                // It is as it was written: what is wrong with it is the component's.
+                tracing::debug!(code = "artifact-unfit", artifact = name.file(), %refusal, "an artifact in the cache was not used");
+                cache.discard(name);
                 Ok(None)
             }
             Err(full) => Err(full.into()),

@@ -81,6 +81,11 @@ impl Error {
                 Some("leave whoever holds `policy:write` out of it, or have somebody else store it".to_owned())
             }
             Self::TooMany | Self::TooLarge => Some("remove some, or put several in one".to_owned()),
+            Self::Store(bulkhead_storage::Error::Damaged(_)) => Some(
+                "while the server does not run, `bulkhead recover policy list` says which policy is damaged, and `bulkhead recover \
+                 policy remove` removes it; otherwise, restore the data folder together with the keys folder from a backup"
+                    .to_owned(),
+            ),
             Self::Store(error) => error.next_step(),
             _ => None,
         }

@@ -10,7 +10,7 @@
 //! by what somebody sends: a policy that only fails for some questions is not set aside. *Why not by the command line alone*: it would
 //! ask the operator to stop the host in order to mend it, and whoever may write policies could lift a sound one as well. It remains as
 //! the last resort where sound policies deny everybody, say because the only one whom they permitted has left
-//! ([`super::Policies::remove_by_hand`]).
+//! ([`super::by_hand`]).
 //!
 //! *Whom a tenant binds*: everybody who asks for what is the tenant's, but for the platform's own principals who look after its policies:
 //! otherwise a tenant could lock out who runs the host.

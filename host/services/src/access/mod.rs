@@ -8,6 +8,7 @@
 //! *Never*: proving who somebody is; `identity` does that. Whether what is asked for is there: a decision is the same either way.
 //! Callers: `http/*` → here → `judge.rs` (the order in which it is decided), `layer.rs` (Cedar), `kept.rs` (stored policies), `audit`.
 
+pub mod by_hand;
 mod confer;
 mod denied;
 mod error;

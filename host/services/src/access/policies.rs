@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bulkhead_core::audit::Word;
 use bulkhead_core::id::{Digest, PolicyName, TenantId};
 use bulkhead_core::{Permission, Wish};
 use bulkhead_storage::record::{self, Listed};
@@ -127,21 +126,6 @@ impl Policies {
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let batch = Batch::new().remove(&key, &before);
         self.make(turn, tenant, by, Change::removed(&shown(&before.record)), batch).await
-    }
-
-    /// Removes one with nobody's clearance: the last resort of whoever has the data folder and its keys, where policies deny everybody
-    /// or a row is damaged. The host does not run then, or the store could not have been opened.
-    pub async fn remove_by_hand(&self, tenant: &TenantId, name: &PolicyName) -> Result<(), Error> {
-        let key = record::key(&[tenant.as_str(), name.as_str()]);
-        let there = self.changes.store().get(Policy::SPACE, &key).await.map_err(Error::Store)?;
-        let row = there.ok_or_else(|| Error::NotFound(name.clone()))?;
-        let mut batch = Batch::new();
-        batch.delete(Policy::SPACE, &key);
-        let (permission, change) =
-            (Word::new(Permission::PolicyWrite.name()), Change::removed(&String::from_utf8_lossy(&row)));
-        let made = self.changes.make_as_host(tenant, permission, change, batch).await;
-        self.access.kept.forget(tenant);
-        made.map_err(Error::Changes)
     }
 
     /// Whether `policy` can be stored beside the others of `tenant`.

@@ -25,6 +25,7 @@ const NOW: Duration = Duration::from_secs(1_793_802_600);
 struct Ground {
     access: Arc<Access>,
     policies: Policies,
+    changes: Arc<Changes>,
     /// Where policies lie.
     store: Arc<MemoryStore>,
     /// Where decisions are recorded.
@@ -42,8 +43,9 @@ impl Ground {
         let access = Access::open(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&audit)).await.unwrap();
         let changes = Changes::open(Arc::clone(&store) as Arc<dyn Store>, audit).await.unwrap();
         let access = Arc::new(access);
-        let policies = Policies::new(Arc::new(changes), Arc::clone(&access), Arc::default());
-        Self { access, policies, store, log }
+        let changes = Arc::new(changes);
+        let policies = Policies::new(Arc::clone(&changes), Arc::clone(&access), Arc::default());
+        Self { access, policies, changes, store, log }
     }
 
     async fn may(&self, actor: &Actor, wish: Wish) -> Result<Clearance, Refused> {

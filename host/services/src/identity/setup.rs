@@ -1,9 +1,9 @@
-//! The first start: a token in a file makes the first admin, once.
+//! The first start: a token in a file makes the first admin, once. Whoever has the data folder and its keys can have that again.
 //!
 //! *Why a file*: nothing works without a credential, and somebody has to get the first. Whoever can read the data folder of this
 //! host may be that.
 //! *Invariants*: 1. good for [`LIFE`], from this machine and past no proxy, until somebody is admin; 2. that somebody became it is one row, which is
-//! written once: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
+//! written once and removed only by hand: of two who redeem it at once, one does; 3. a file that is put back is worth nothing: only what this process
 //! made is good.
 //! Callers: `serve`, HTTP → here.
 
@@ -17,7 +17,7 @@ use bulkhead_core::id::{Digest, TenantId};
 use bulkhead_core::principal::{Kind, PrincipalName};
 use bulkhead_core::{Principal, Role, Scopes};
 use bulkhead_storage::record::{self, Record};
-use bulkhead_storage::{Batch, Folder, Space};
+use bulkhead_storage::{Batch, Folder, Space, Stored};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +25,11 @@ use super::account::{self, ServiceAccount};
 use super::error::Reason;
 use super::holder::Holder;
 use super::key::{self, Made};
+use super::throttle::Throttle;
 use super::ticket::{self, Shown, Ticket};
-use super::user::{self, User};
+use super::user::{self, Factor, User};
 use super::{Error, Identity, Seen, Unknown, holder, seconds};
-use crate::changes::Change;
+use crate::changes::{Change, Changes};
 
 /// The file in the data folder.
 pub const FILE: &str = "setup-token";
@@ -102,6 +103,17 @@ fn key() -> Vec<u8> {
     record::key(&[TenantId::platform().as_str()])
 }
 
+/// Forgets that there is an admin, so that the next start offers a token: for `recover`, while no host runs. False where nothing was
+/// known.
+pub(crate) async fn reopen(changes: &Changes) -> Result<bool, Error> {
+    let key = key();
+    let Some(done) = record::load::<SetUp>(changes.store().as_ref(), &key).await? else { return Ok(false) };
+    let batch = Batch::new().remove(&key, &done);
+    let change = Change::removed(&done.record.admin);
+    changes.make_as_host(&TenantId::platform(), Word::new("setup:reopen-by-hand"), change, batch).await?;
+    Ok(true)
+}
+
 impl Identity {
     /// Whether there is an admin, or was one.
     pub async fn is_set_up(&self) -> Result<bool, Error> {
@@ -154,7 +166,7 @@ impl Identity {
         if let Err((reason, answer)) = judged {
             return refused(reason, answer).await;
         }
-        let (redeemed, batch) = self.first(first, now).await?;
+        let (redeemed, batch, factor) = self.first(first, now).await?;
         let batch = batch.insert(&key(), &SetUp { admin: redeemed.principal.clone(), at: now, token: digest });
         let change = Change::made(&redeemed.principal);
         let made =
@@ -162,6 +174,7 @@ impl Identity {
         match made {
             Ok(()) => {
                 self.setup.over().await;
+                self.drop_factors(&redeemed.principal, factor).await;
                 Ok(redeemed)
             }
             Err(Error::Changed) => refused(Reason::OverAlready, Unknown::Invalid).await,
@@ -177,29 +190,60 @@ impl Identity {
         }
     }
 
-    /// The first admin, and the rows that make them.
-    async fn first(&self, first: First, now: u64) -> Result<(Redeemed, Batch), Error> {
+    /// The first admin, the rows that make them, and a second factor of before that is theirs no more.
+    async fn first(&self, first: First, now: u64) -> Result<(Redeemed, Batch, Option<Stored<Factor>>), Error> {
         let (tenant, roles) = (TenantId::platform(), vec![Role::PlatformAdmin]);
         match first {
             First::Account(name) => {
                 let spec = account::Spec { roles, description: "the first admin".to_owned() };
-                let account = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
-                let holder = Holder { id: account.id.clone(), roles: account.roles.clone(), disabled: false };
+                let fresh = ServiceAccount::new(&tenant, name.clone(), spec, now)?;
                 let principal = Principal { tenant, kind: Kind::ServiceAccount, name };
-                let batch = Batch::new().insert(&holder::key(&principal), &account);
+                let key = holder::key(&principal);
+                let (account, batch) = match record::load::<ServiceAccount>(self.store(), &key).await? {
+                    None => (fresh.clone(), Batch::new().insert(&key, &fresh)),
+                    // It is theirs again. The keys that it has are for them to look at.
+                    Some(stored) => {
+                        let before = stored.record.clone();
+                        let batch = self.with_keys_of_before(Batch::new(), &principal, &before.roles).await?;
+                        let roles = admin_too(before.roles);
+                        let account = ServiceAccount { roles, disabled: false, updated: now, ..before };
+                        (account.clone(), batch.update(&key, &stored, &account))
+                    }
+                };
+                let holder = Holder { id: account.id, roles: account.roles, disabled: false };
                 let spec = key::Spec { name: "first".to_owned(), scopes: Scopes::all(), life: None };
                 let (made, batch) = key::new_key(&principal, holder, spec, now, batch)?;
-                Ok((Redeemed { principal, key: Some(made) }, batch))
+                Ok((Redeemed { principal, key: Some(made) }, batch, None))
             }
             First::User(name, password) => {
                 let principal = Principal { tenant, kind: Kind::User, name };
-                let user = User::new(&principal, user::Spec { roles, display: String::new() }, now)?;
+                let key = holder::key(&principal);
+                let fresh = User::new(&principal, user::Spec { roles, display: String::new() }, now)?;
+                let Some(stored) = record::load::<User>(self.store(), &key).await? else {
+                    let row = self.own_password(&fresh, password).await?;
+                    let batch = Batch::new().insert(&key, &fresh).insert(&key, &row);
+                    return Ok((Redeemed { principal, key: None }, batch, None));
+                };
+                // They log in anew: with this password, a second factor that they set up then, and no credential of before.
+                let before = stored.record.clone();
+                let (id, roles) = (ticket::new_id()?, admin_too(before.roles));
+                let user = User { id, roles, disabled: false, updated: now, ..before };
                 let row = self.own_password(&user, password).await?;
-                let batch = Batch::new().insert(&holder::key(&principal), &user).insert(&holder::key(&principal), &row);
-                Ok((Redeemed { principal, key: None }, batch))
+                let batch = Batch::new().update(&key, &stored, &user);
+                let (batch, _, factor) = self.set_back(batch, &principal, &row).await?;
+                let batch = Throttle::forgive(batch, &principal);
+                Ok((Redeemed { principal, key: None }, batch, factor))
             }
         }
     }
+}
+
+/// The roles of somebody who becomes an admin.
+fn admin_too(mut roles: Vec<Role>) -> Vec<Role> {
+    roles.push(Role::PlatformAdmin);
+    roles.sort_unstable();
+    roles.dedup();
+    roles
 }
 
 fn is_loopback(from: IpAddr) -> bool {

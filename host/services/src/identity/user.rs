@@ -243,14 +243,8 @@ impl Identity {
         let (key, now) = (holder::key(&principal), seconds(by.now()));
         let user = User { id: ticket::new_id()?, updated: now, ..stored.record.clone() };
         let (password, row) = self.first_password(user.id.clone(), now).await?;
-        let mut batch = Batch::new().update(&key, &stored, &user);
-        batch = match record::load::<Password>(self.store(), &key).await? {
-            Some(before) => batch.update(&key, &before, &row),
-            None => batch.insert(&key, &row),
-        };
-        let factor = record::load::<Factor>(self.store(), &key).await?;
-        batch.delete(Factor::SPACE, &key);
-        let (batch, ended) = self.without_credentials(batch, &principal, Goes::Credentials).await?;
+        let batch = Batch::new().update(&key, &stored, &user);
+        let (batch, ended, factor) = self.set_back(batch, &principal, &row).await?;
         let told = Told { user: &user, set_back: Some(true), ended: Some(ended) };
         self.make(by, Change::of(&stored.record, &told), batch, principal.clone()).await?;
         self.drop_factors(&principal, factor).await;
@@ -276,6 +270,25 @@ impl Identity {
 
     pub(super) async fn user(&self, principal: &Principal) -> Result<Stored<User>, Error> {
         record::load(self.store(), &holder::key(principal)).await?.ok_or(Error::NotFound(WHAT))
+    }
+
+    /// `batch`, and that a person logs in with the password that `row` recognises, with no second factor and no credential of before.
+    /// How many those were, and the factor, for the vault to forget afterwards.
+    pub(super) async fn set_back(
+        &self,
+        batch: Batch,
+        principal: &Principal,
+        row: &Password,
+    ) -> Result<(Batch, Ended, Option<Stored<Factor>>), Error> {
+        let key = holder::key(principal);
+        let mut batch = match record::load::<Password>(self.store(), &key).await? {
+            Some(before) => batch.update(&key, &before, row),
+            None => batch.insert(&key, row),
+        };
+        let factor = record::load::<Factor>(self.store(), &key).await?;
+        batch.delete(Factor::SPACE, &key);
+        let (batch, ended) = self.without_credentials(batch, principal, Goes::Credentials).await?;
+        Ok((batch, ended, factor))
     }
 
     /// A password for a first log-in, and the row that recognises it.
@@ -311,7 +324,7 @@ impl Identity {
     }
 
     /// Has the vault forget what a second factor was made of that is gone.
-    async fn drop_factors(&self, principal: &Principal, factor: Option<Stored<Factor>>) {
+    pub(super) async fn drop_factors(&self, principal: &Principal, factor: Option<Stored<Factor>>) {
         let (secret, pending) = factor.map(|factor| (factor.record.secret, factor.record.pending)).unwrap_or_default();
         for name in secret.into_iter().chain(pending) {
             self.drop_factor(principal, &name).await;

@@ -5,9 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bulkhead_services::release;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use bulkhead::http::tls;
 
 use super::Findings;
 use crate::cli::remote::kept;
@@ -35,7 +33,7 @@ pub(super) fn look(loaded: &Loaded, now: SystemTime, findings: &mut Findings) {
     }
     data(config, findings);
     keys(config, findings);
-    tls(config, findings);
+    certificate(config, findings);
     server(config, findings);
     backup(config, now, findings);
     clock(config, now, findings);
@@ -109,7 +107,7 @@ fn keys(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn tls(config: &Config, findings: &mut Findings) {
+fn certificate(config: &Config, findings: &mut Findings) {
     let Some(tls) = &config.tls else { return };
     private(
         &tls.key,
@@ -119,35 +117,18 @@ fn tls(config: &Config, findings: &mut Findings) {
         findings,
     );
     changeable(&tls.certificate, "tls-certificate-writable", findings);
-    if let Err(reason) = belong_together(&tls.certificate, &tls.key) {
+    let files = tls::Files { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    // Who else can read the key was said.
+    if let Err(error) = files.check()
+        && !matches!(error, tls::Error::Exposed { .. })
+    {
         findings.error(
             "tls-unusable",
             tls.certificate.display(),
-            reason,
+            error.to_string(),
             "name the certificate with its chain, and the private key that belongs to it, both in PEM",
         );
     }
-}
-
-/// Whether the key is that of the first certificate.
-fn belong_together(certificate: &Path, key: &Path) -> Result<(), String> {
-    // Certificates that are renewed are links to those of today, in another folder.
-    let read = |path: &Path| {
-        let real = path.canonicalize().map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        release::read_text(&real).map_err(|error| error.to_string())
-    };
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(read(certificate)?.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("it is not PEM: {error}"))?;
-    if certificates.is_empty() {
-        return Err("it holds no certificate".to_owned());
-    }
-    let text = zeroize::Zeroizing::new(read(key)?);
-    let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
-        .map_err(|_| format!("{} holds no private key", key.display()))?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let pair = rustls::sign::CertifiedKey::from_der(certificates, key, &provider);
-    pair.map(|_| ()).map_err(|error| format!("certificate and key cannot be used together: {error}"))
 }
 
 fn server(config: &Config, findings: &mut Findings) {

@@ -85,7 +85,7 @@ async fn look_at(session: &Session, tenant: &str, now: u64, findings: &mut Findi
             "one-admin",
             "platform",
             "there is one administrator, and nobody who could let them in again",
-            "add a second one: bulkhead user add NAME --role platform-admin --tenant platform",
+            "add a second one: bulkhead user create NAME --role platform-admin --tenant platform",
         );
     }
 }

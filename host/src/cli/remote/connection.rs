@@ -65,7 +65,8 @@ enum Verb {
     /// Move it back to the release, grant and configuration that it had before.
     Rollback(Named),
     /// Remove it: it ends, and its secrets are destroyed.
-    Delete {
+    #[command(alias = "delete")]
+    Remove {
         #[command(flatten)]
         named: Named,
         /// That it is meant.
@@ -155,7 +156,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let release = back.get("release").and_then(Value::as_str).unwrap_or("the release it had before");
             told(&session, &tenant, &back, named, &format!("is back on {release}")).await
         }
-        Verb::Delete { named, yes } => {
+        Verb::Remove { named, yes } => {
             confirmed(
                 &format!("Connection `{}` goes, and its secrets cannot be brought back.", named.connection),
                 *yes,

@@ -13,6 +13,7 @@ use super::client::Asked;
 use super::show::{Output, confirmed};
 use crate::cli::error::{Code, Error, indented};
 use crate::cli::report;
+use crate::cli::source::at_file;
 
 #[derive(clap::Args)]
 #[command(
@@ -24,14 +25,15 @@ pub(crate) struct Arguments {
     whose: Whose,
     /// The connection.
     connection: ConnectionId,
-    /// Grant all that it asks for. Where some of that takes your own word, such as plain http, it is refused.
+    /// Grant all that it asks for. Where some of that takes your own word, such as plain http, it is refused. No private address
+    /// is opened by it: a name that stands for one is denied when it is asked for, until a grant opens its `addresses`.
     #[arg(long)]
     all: bool,
     /// Of all, leave out what takes your own word.
     #[arg(long, requires = "all", conflicts_with = "from")]
     leave_out: bool,
     /// Grant what this file says: a grant in TOML.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "@FILE", value_parser = at_file)]
     from: Option<PathBuf>,
     /// Without being asked.
     #[arg(long)]

@@ -36,10 +36,17 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
+    /// The subjects of issuers that are somebody here.
+    #[command(subcommand)]
+    Identity(Identity),
+}
+
+#[derive(clap::Subcommand)]
+enum Identity {
     /// List the subjects that are somebody here.
-    Identities,
+    List,
     /// Make a subject of an issuer somebody here.
-    Register {
+    Add {
         /// Their name here.
         name: PrincipalName,
         /// The issuer's name.
@@ -53,7 +60,7 @@ enum Verb {
         roles: Vec<Role>,
     },
     /// Have a subject be nobody here any more.
-    Unregister {
+    Remove {
         /// Their name here.
         name: PrincipalName,
         /// That it is meant.
@@ -83,20 +90,23 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let body: Value = serde_json::from_str(&from.read()?)
                 .map_err(|error| Error::new(Code::Setup, format!("the issuer is not JSON: {error}")).next(AT_FILE))?;
             let made = session.post(&issuers, body).await?;
-            output.done(&made, "the issuer is trusted; to make a subject of it somebody here: bulkhead issuer register")
+            output.done(
+                &made,
+                "the issuer is trusted; to make a subject of it somebody here: bulkhead issuer identity add",
+            )
         }
         Verb::Remove { name, yes } => {
             confirmed(&format!("Issuer `{name}` is trusted no longer, and who came by it stays out."), *yes)?;
             let gone = session.remove(&[&issuers[..], &[name]].concat()).await?;
             output.done(&gone, &format!("issuer `{name}` is trusted no longer"))
         }
-        Verb::Identities => output.list(&session.all(&identities).await?, IDENTITIES),
-        Verb::Register { name, issuer, subject, roles } => {
+        Verb::Identity(Identity::List) => output.list(&session.all(&identities).await?, IDENTITIES),
+        Verb::Identity(Identity::Add { name, issuer, subject, roles }) => {
             let body = json!({ "name": name, "issuer": issuer, "subject": subject, "roles": roles });
             let made = session.post(&identities, body).await?;
             output.done(&made, &format!("`{subject}` of {issuer} is {tenant}/identity/{name}"))
         }
-        Verb::Unregister { name, yes } => {
+        Verb::Identity(Identity::Remove { name, yes }) => {
             confirmed(&format!("Identity `{name}` is nobody here any more."), *yes)?;
             let path = [&identities[..], &[name.as_str()]].concat();
             let gone = session.send(super::client::Asked::new(Method::DELETE, &path)).await?.value;

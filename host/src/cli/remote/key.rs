@@ -14,9 +14,6 @@ use crate::cli::error::{Code, Error};
 use crate::cli::report;
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  bulkhead key create service-account/ci --name deploy --scope connection:invoke --out ci.key\n  bulkhead key rotate service-account/ci ID --overlap 24"
-)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     whose: Whose,

@@ -158,7 +158,8 @@ async fn set_up(client: &Client, place: &str, config: &ConfigArguments) -> Resul
             let path = config.load()?.config.data.join(SETUP_TOKEN);
             Place::File(path.clone()).read().map_err(|_| {
                 Error::new(Code::File, format!("there is no setup token in {}", path.display())).next(
-                    "`bulkhead serve` makes one as long as there is no administrator; it lasts for an hour.\n\
+                    "`bulkhead serve` makes one as long as there is no administrator; it lasts for an hour. Whoever lost their way in: \
+                     `bulkhead recover administrator`\n\
                      on another machine, or with another data folder: --setup @FILE",
                 )
             })?

@@ -13,11 +13,9 @@ use super::client::Asked;
 use super::show::{Column, Output, confirmed};
 use crate::cli::error::Error;
 use crate::cli::report;
+use crate::cli::source::at_file;
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  bulkhead policy put no-weekends --from weekends.cedar\n  bulkhead policy test --principal acme/user/ada --permission connection:invoke --resource crm"
-)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     whose: Whose,
@@ -39,7 +37,7 @@ enum Verb {
         /// Its name.
         name: String,
         /// The file with its text.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "@FILE", value_parser = at_file)]
         from: PathBuf,
     },
     /// Remove one.

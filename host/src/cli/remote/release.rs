@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Install a connector: the server compiles and checks it, and runs nothing of it.
+    /// Install a connector, for one tenant, or with --tenant platform for all of them: the server compiles and checks it, and runs nothing of it.
     Install {
         /// Folder with connector.toml and the component.
         dir: PathBuf,
@@ -66,7 +66,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let name = said(&installed);
             output.done(
                 &installed,
-                &format!("{name} is installed. To connect it: bulkhead connect {}", short(&installed)),
+                &format!(
+                    "{name} is installed for {}. To connect it: bulkhead connect {}",
+                    whom(&tenant),
+                    short(&installed)
+                ),
             )
         }
         Verb::List => output.list(&session.all(&["v1", "tenants", tenant.as_str(), "releases"]).await?, COLUMNS),
@@ -81,10 +85,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Verb::Remove { release, yes } => {
             let Found { digest, .. } = find(&session, &tenant, release).await?;
-            confirmed(&format!("Release {digest} goes."), *yes)?;
+            confirmed(&format!("Release {digest} goes, of {}.", whom(&tenant)), *yes)?;
             let path = ["v1", "tenants", tenant.as_str(), "releases", &digest];
             let gone = session.send(Asked::new(Method::DELETE, &path)).await?.value;
-            output.done(&gone, &format!("release {digest} is removed"))
+            output.done(&gone, &format!("release {digest} of {} is removed", whom(&tenant)))
         }
     }
 }
@@ -177,6 +181,14 @@ fn choose(items: &[Value], text: &str) -> Result<Found, Error> {
             Err(Error::new(Code::Usage, format!("`{text}` may be one of {} releases", several.len()))
                 .next(format!("name one with its version, or by its digest:\n{}", ways.collect::<Vec<_>>().join("\n"))))
         }
+    }
+}
+
+/// Who has it, or had.
+fn whom(tenant: &TenantId) -> String {
+    match tenant.is_platform() {
+        true => "all tenants (platform)".to_owned(),
+        false => format!("tenant {tenant}"),
     }
 }
 

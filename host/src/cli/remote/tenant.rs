@@ -51,7 +51,8 @@ enum Verb {
         environment: String,
     },
     /// Remove one with all it has: its connections end, and its secrets are destroyed.
-    Delete {
+    #[command(alias = "delete")]
+    Remove {
         /// Its name.
         name: TenantId,
         /// That it is meant.
@@ -91,7 +92,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let changed = session.change(Method::PATCH, &path, json!({ "environment": environment })).await?;
             output.done(&changed, &format!("tenant `{name}` is changed"))
         }
-        Verb::Delete { name, yes } => {
+        Verb::Remove { name, yes } => {
             confirmed(&format!("Tenant `{name}` goes, with all it has. Its secrets cannot be brought back."), *yes)?;
             let gone = session.remove(&["v1", "tenants", name.as_str()]).await?;
             output.done(&gone, &format!("tenant `{name}` is gone"))

@@ -23,7 +23,8 @@ enum Verb {
     /// List the people.
     List,
     /// Let somebody in. The password that they log in with first is shown this once.
-    Add {
+    #[command(alias = "add")]
+    Create {
         /// Their name.
         name: PrincipalName,
         /// What they are here: tenant-admin, developer, operator, auditor, end-user; may be given more than once.
@@ -82,7 +83,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let of = |name| [&all[..], &[name]].concat();
     match &arguments.verb {
         Verb::List => output.list(&session.all(&all).await?, COLUMNS),
-        Verb::Add { name, roles, display } => {
+        Verb::Create { name, roles, display } => {
             let body = json!({ "name": name, "roles": roles, "display": display });
             first(&session, name, &session.post(&all, body).await?)
         }

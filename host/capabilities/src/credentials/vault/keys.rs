@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_core::id::Digest;
-use bulkhead_storage::Folder;
+use bulkhead_storage::{Folder, Unheld};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,6 +17,8 @@ use super::error::{Error, Tampering};
 use super::master::{KeyId, LocalKey, MasterKey};
 use super::row::VaultId;
 
+/// What the folder is called in errors.
+const FOLDER: &str = "keys folder";
 /// The file with the master key.
 const KEY_FILE: &str = "master.key";
 /// Its first line, which says what it is and in which form.
@@ -68,10 +70,23 @@ impl Counter {
     }
 }
 
+/// That the keys folder `path` would be opened, and the master key in it read, without changing anything. What is not there yet
+/// is made by whoever opens it.
+///
+/// # Errors
+/// Those of [`Keys::open`], and [`Error::KeyFile`].
+pub fn check(path: &Path, source: &Source) -> Result<(), Error> {
+    let Some(folder) = Unheld::at(FOLDER, path)? else { return Ok(()) };
+    if let (Source::File, Some(bytes)) = (source, folder.read(KEY_FILE, LARGEST_KEY_FILE)?) {
+        parsed(Zeroizing::new(bytes), &path.join(KEY_FILE))?;
+    }
+    Ok(())
+}
+
 impl Keys {
     /// Opens the keys folder `path`, or makes it, for this process alone.
     pub fn open(path: &Path, source: Source) -> Result<Self, Error> {
-        Ok(Self { folder: Folder::open("keys folder", path)?, source })
+        Ok(Self { folder: Folder::open(FOLDER, path)?, source })
     }
 
     /// Whether rotation makes the next master key itself.
@@ -158,15 +173,19 @@ impl Keys {
         let Some(bytes) = self.folder.read(KEY_FILE, LARGEST_KEY_FILE)? else {
             return Ok(Vec::new());
         };
-        let bytes = Zeroizing::new(bytes);
-        let malformed = || Error::KeyFile(self.folder.path(KEY_FILE));
-        let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
-        let mut lines = text.lines();
-        if lines.next() != Some(KEY_HEAD) {
-            return Err(malformed());
-        }
-        lines.map(|line| LocalKey::parse(line).ok_or_else(malformed)).collect()
+        parsed(Zeroizing::new(bytes), &self.folder.path(KEY_FILE))
     }
+}
+
+/// The keys in the file at `path`.
+fn parsed(bytes: Zeroizing<Vec<u8>>, path: &Path) -> Result<Vec<LocalKey>, Error> {
+    let malformed = || Error::KeyFile(path.to_owned());
+    let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
+    let mut lines = text.lines();
+    if lines.next() != Some(KEY_HEAD) {
+        return Err(malformed());
+    }
+    lines.map(|line| LocalKey::parse(line).ok_or_else(malformed)).collect()
 }
 
 fn written(keys: &[LocalKey]) -> Zeroizing<String> {

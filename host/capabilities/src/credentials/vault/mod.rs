@@ -43,7 +43,7 @@ use ledger::Ledger;
 
 pub use error::{Error, Rebound, Tampering};
 pub use kept::LARGEST_KEPT;
-pub use keys::{Keys, Source};
+pub use keys::{Keys, Source, check};
 pub use master::{KeyId, LocalKey, MasterKey};
 pub use seal::{Context, KEY_LENGTH, Key, Sealed, Unsealable};
 pub use verify::Verified;

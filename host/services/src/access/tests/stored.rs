@@ -147,7 +147,11 @@ async fn whoever_has_the_data_folder_can_remove_what_denies_everybody() {
     ground.store.apply(batch).await.unwrap();
     ground.check(&platform_admin(), wish(Permission::PolicyWrite, "platform/all"), Some("`platform/all`")).await;
     let by_hand = async |tenant: &str, name: &str| {
-        ground.policies.remove_by_hand(&tenant.parse().unwrap(), &name.parse().unwrap()).await
+        let tenant = tenant.parse().unwrap();
+        let removed = by_hand::remove(&ground.changes, &tenant, &name.parse().unwrap()).await;
+        // As a host that starts anew.
+        ground.access.kept.forget(&tenant);
+        removed
     };
     by_hand("platform", "all").await.unwrap();
     assert!(matches!(by_hand("platform", "all").await, Err(Error::NotFound(_))));

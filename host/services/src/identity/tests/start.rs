@@ -140,3 +140,32 @@ async fn a_kind_of_principal_is_named_by_its_clearance() {
     assert!(matches!(made, Err(Error::NotFound(_))));
     assert_eq!(Kind::User.name(), "user");
 }
+
+#[tokio::test]
+async fn an_admin_who_is_let_in_again_begins_with_a_new_password_and_no_second_factor() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    identity.offer_setup(rig.at(0).now).await.unwrap();
+    identity.redeem_setup(&file(&rig).unwrap(), first(), &rig.at(0)).await.unwrap();
+    let ada = Person::enrol(&rig, &identity, "platform/user/ada", &[Role::Auditor], 0).await;
+    assert!(setup::reopen(&identity.changes).await.unwrap());
+    assert!(!setup::reopen(&identity.changes).await.unwrap(), "there is nothing to forget any more");
+    drop(identity);
+    let identity = rig.start().await;
+    identity.offer_setup(rig.at(0).now).await.unwrap().unwrap();
+    let token = file(&rig).unwrap();
+    let again = || setup::First::User("ada".parse().unwrap(), "another quiet harbour".to_owned().into());
+    identity.redeem_setup(&token, again(), &rig.at(60)).await.unwrap();
+    assert!(refused(&identity.redeem_setup(&token, again(), &rig.at(60)).await), "once");
+    assert_eq!(identity.user(&ada.who).await.unwrap().record.roles, [Role::PlatformAdmin, Role::Auditor]);
+    assert!(identity.authenticate(page(&ada.session, false), &rig.at(61)).await.is_err());
+    assert!(log_in(&identity, &ada.who, PASSWORD, Some(&ada.code(rig.at(61))), rig.at(61)).await.is_err());
+    let begun = log_in(&identity, &ada.who, "another quiet harbour", None, rig.at(62)).await.unwrap();
+    assert_eq!(begun.level, session::Level::Enrolling);
+    // A service account of that name is let in as it was, with a further key.
+    assert!(setup::reopen(&identity.changes).await.unwrap());
+    identity.offer_setup(rig.at(63).now).await.unwrap().unwrap();
+    let redeemed = identity.redeem_setup(&file(&rig).unwrap(), first(), &rig.at(63)).await.unwrap();
+    let key = redeemed.key.unwrap().text;
+    assert_eq!(shows(&identity, &key, rig.at(64)).await.unwrap().roles, [Role::PlatformAdmin]);
+}
