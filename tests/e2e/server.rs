@@ -58,6 +58,9 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     served.done(&["tenant", "use", "acme"]).await?;
     let (folder, config) =
         (laid.path().display().to_string(), format!("@{}", laid.path().join("config.json").display()));
+    // A bare name is a release's, and a folder's only where it is written as a path.
+    std::fs::create_dir(served.home.path().join("desk"))?;
+    served.run(&["connect", "desk"]).await?.failed(16, &["no release `desk`", "./desk"]);
     let said = served.done(&["connect", &format!("{folder}/."), "--config", &config, "--name", "crm"]).await?;
     ensure!(said.contains("connection `crm` of acme: it may do nothing yet"), "{said}");
     ensure!(

@@ -1,6 +1,6 @@
 //! `bulkhead release`: connectors that are installed, by digest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_core::id::{Digest, TenantId};
 use bulkhead_services::release::Parts;
@@ -97,8 +97,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 pub(super) async fn install(
     session: &Session,
     tenant: &TenantId,
-    dir: &std::path::Path,
-    component: Option<&std::path::Path>,
+    dir: &Path,
+    component: Option<&Path>,
 ) -> Result<Value, Error> {
     let parts = Parts::read(dir, component)?;
     let failed = |error: reqwest::Error| Error::new(Code::Host, error.to_string());
@@ -171,9 +171,14 @@ fn choose(items: &[Value], text: &str) -> Result<Found, Error> {
     }
     match found.as_slice() {
         [one] => Found::of(one),
-        [] => Err(Error::new(Code::Missing, format!("no release `{text}` is installed")).next(
-            "`bulkhead release list` shows which are; to install one from a folder: bulkhead release install DIR",
-        )),
+        [] => Err(Error::new(Code::Missing, format!("no release `{text}` is installed"))
+            .next(match Path::new(text).is_dir() {
+            true => format!("the folder of that name is a path where it is written as one: ./{text}"),
+            false => {
+                "`bulkhead release list` shows which are; to install one from a folder: bulkhead release install DIR"
+                    .to_owned()
+            }
+        })),
         several => {
             let ways = several
                 .iter()
