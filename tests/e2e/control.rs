@@ -12,6 +12,7 @@ use bulkhead_services::connections::{self, Agreement, Configuration, Consent, St
 use bulkhead_services::invocation::Called;
 use bulkhead_services::releases::{self, Folder, Installation};
 use bulkhead_services::{Control, audit, publishers, tenants};
+use bulkhead_storage::{Batch, record};
 use bulkhead_tests::acme::{Acme, Options};
 use bulkhead_tests::aimed::{ACME, HOSTILE_IMPORTS, HOSTILE_RESOURCES, Shipped};
 use bulkhead_tests::plane::{may, open};
@@ -162,6 +163,22 @@ async fn what_was_consented_to_runs_and_nothing_else_does() -> anyhow::Result<()
     let by = plane.may(P::ConnectionCheck, "acme/crm").await?;
     ensure!(plane.control.live.discover(by).await?.outcome.result?.len() == 1);
     ensure!(plane.control.live.len() == 1);
+    Ok(())
+}
+
+/// That was done when it was stored, in its tenant's turn: a schema takes its time, and whoever is served here would wait.
+#[tokio::test]
+async fn a_connection_is_made_without_holding_its_configuration_against_the_schema_again() -> anyhow::Result<()> {
+    let acme = Acme::start(Options { busy: None, ..Options::default() }).await?;
+    let (plane, laid) = (Plane::new().await?, laid(ACME, acme.address().port())?);
+    plane.connected("acme/crm", &laid, aimed(&acme)).await?;
+    plane.set("acme/crm", "token", &Options::default().token).await?;
+    let (store, at) = (plane.control.changes.store(), record::key(&["acme", "crm"]));
+    let stored = record::load::<connections::Connection>(store.as_ref(), &at).await?.context("it is stored")?;
+    let mut unfit = stored.record.clone();
+    unfit.terms.config.as_object_mut().context("an object")?.insert("unheard-of".to_owned(), json!(1));
+    store.apply(Batch::new().update(&at, &stored, &unfit)).await?;
+    plane.answer("acme/crm", "count-contacts", &json!({})).await?;
     Ok(())
 }
 

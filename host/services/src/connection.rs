@@ -50,7 +50,19 @@ pub fn connect(
     secrets: Secrets,
     transport: Arc<Transport>,
 ) -> Result<Connection, Error> {
-    let power = power(release, grant, config)?;
+    link(tenant, id, release, power(release, grant, config)?, config, secrets, transport)
+}
+
+/// The same with what the connection may do, where the configuration was held against the schema before.
+pub(crate) fn link(
+    tenant: &Arc<Tenant>,
+    id: ConnectionId,
+    release: &Release,
+    power: Power,
+    config: &Value,
+    secrets: Secrets,
+    transport: Arc<Transport>,
+) -> Result<Connection, Error> {
     if let Some((name, _)) = secrets.entries().find(|(name, _)| !release.manifest.secrets.contains_key(*name)) {
         return Err(Error::NoSuchSecret(name.clone()));
     }

@@ -22,6 +22,7 @@ pub mod publishers;
 pub mod recover;
 pub mod release;
 pub mod releases;
+pub mod schema;
 pub mod shares;
 pub mod sync;
 pub mod tenants;

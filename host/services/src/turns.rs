@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bulkhead_core::id::TenantId;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::JoinError;
 
 /// Most pieces of work at once. They run on threads that the store needs too, and guests need the cores.
@@ -22,6 +22,13 @@ pub(crate) type Together = OwnedRwLockReadGuard<()>;
 /// A lock for each tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<HashMap<TenantId, Weak<RwLock<()>>>>);
+
+/// A tenant's turn, and one of the places for all of them, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _place: Option<OwnedSemaphorePermit>,
+    _alone: Alone,
+}
 
 /// Where work that takes a core is done, off the threads that serve requests.
 #[derive(Debug)]
@@ -60,19 +67,25 @@ impl Default for Bench {
 }
 
 impl Bench {
+    /// `tenant`'s turn, for work that lets others go on by itself.
+    pub(crate) async fn turn(&self, tenant: &TenantId) -> Turn {
+        let alone = self.turns.alone(tenant).await;
+        // It is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        Turn { _place: place, _alone: alone }
+    }
+
     /// Does `work` of `tenant`'s in its turn. An error says that it panicked.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         tenant: &TenantId,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let turn = self.turns.alone(tenant).await;
-        // It is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let turn = self.turn(tenant).await;
         // Held by the work, which goes on where nobody waits for it any more.
         tokio::task::spawn_blocking(move || {
             let done = work();
-            drop((place, turn));
+            drop(turn);
             done
         })
         .await

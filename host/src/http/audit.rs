@@ -143,9 +143,7 @@ async fn read(call: Call<OfTenant, (), Which>) -> Result<Reply<Page<Entry>>, Pro
 }
 
 async fn verify(call: Call<OfTenant>) -> Result<Reply<Verified>, Problem> {
-    let subject = Subject::of(&call.at.tenant);
-    let store = call.shared.control.changes.store();
-    match audit::verify(store.as_ref(), &subject).await {
+    match call.shared.control.audit.verify(&call.at.tenant).await {
         Ok(head) => Ok(Reply::new(Verified { entries: head.length, head: Digest::from_bytes(head.hash).to_string() })),
         // It is what was asked for, and not a failure of the host's to answer.
         Err(error @ (audit::Error::Broken { .. } | audit::Error::Changed(_))) => {

@@ -38,6 +38,9 @@ pub struct Held {
     /// The roles.
     #[schema(value_type = Vec<schema::RoleName>)]
     pub roles: Vec<Role>,
+    /// Those of them that hold it only as principals of the platform: a tenant's own are refused.
+    #[schema(value_type = Vec<schema::RoleName>)]
+    pub platform_only: Vec<Role>,
 }
 
 pub(super) fn routes() -> Vec<Route> {
@@ -65,13 +68,12 @@ async fn me(call: Own) -> Result<Reply<Me>, Problem> {
 
 async fn roles(call: Own) -> Result<Reply<Page<Held>>, Problem> {
     let (access, tenant) = (&call.shared.control.access, &call.actor.principal.tenant);
-    let holders = |permission: Permission| Held {
-        permission,
-        roles: Role::ALL
-            .iter()
-            .copied()
-            .filter(|role| access.permissions_of(*role, tenant).contains(&permission))
-            .collect(),
+    let holders = |permission: Permission| {
+        let holds = |role: &Role| access.permissions_of(*role, tenant).contains(&permission);
+        let roles: Vec<Role> = Role::ALL.iter().copied().filter(holds).collect();
+        let in_a_tenant = access.roles_of_tenants(permission);
+        let platform_only = roles.iter().copied().filter(|role| !in_a_tenant.contains(role)).collect();
+        Held { permission, roles, platform_only }
     };
     Ok(Reply::new(Page { items: Permission::ALL.iter().copied().map(holders).collect(), next: None }))
 }

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bulkhead_core::id::{PolicyName, TenantId};
+use bulkhead_core::permission::Noun;
 use bulkhead_core::principal::Credential;
 use bulkhead_core::{Actor, Permission, Principal, Resource, Role, Scopes, Wish};
+use bulkhead_services::Control;
 use bulkhead_services::access::{self, Case};
 use bulkhead_storage::Stored;
 use http::{Method, StatusCode};
@@ -60,7 +62,7 @@ pub struct Question {
     /// What they want to do.
     #[schema(value_type = schema::PermissionName)]
     pub permission: Permission,
-    /// To what, of this tenant's.
+    /// To what, of this tenant's: its name, or `tenant/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// To something of another tenant's; the platform may ask that.
@@ -189,6 +191,19 @@ async fn remove(call: Call<AtPolicy>) -> Result<Reply<Nothing>, Problem> {
     Ok(Reply::nothing())
 }
 
+/// Whether there is what is asked about, where it is not about making it: of what is not there, policies would say something as well.
+async fn there(control: &Control, permission: Permission, resource: &Resource) -> Result<(), Problem> {
+    let Some(name) = &resource.name else { return Ok(()) };
+    let is_there = match permission {
+        Permission::ConnectionCreate | Permission::ReleaseInstall => true,
+        _ if permission.noun() == Noun::Connection => control.connections.is_there(&resource.tenant, name).await?,
+        _ if permission.noun() == Noun::Release => control.releases.is_there(&resource.tenant, name).await?,
+        _ => true,
+    };
+    let what = || format!("{} `{}/{name}`", permission.noun().name().to_lowercase(), resource.tenant);
+    if is_there { Ok(()) } else { Err(access::Error::NoResource(what()).into()) }
+}
+
 async fn test(call: Call<OfTenant, Json<Question>>) -> Result<Reply<Explanation>, Problem> {
     let (Json(question), control) = (call.body, &call.shared.control);
     let Question { principal, roles, scopes, permission, resource, tenant, from, at, draft } = question;
@@ -201,7 +216,11 @@ async fn test(call: Call<OfTenant, Json<Question>>) -> Result<Reply<Explanation>
         // Before anything is looked up: whether there is such a tenant is nobody else's business.
         return Err(access::Error::Elsewhere.into());
     }
-    let resource = resource.map_or_else(|| Resource::of(tenant.clone()), |name| Resource::named(tenant.clone(), name));
+    let resource = match &resource {
+        Some(text) => access::resource(permission, &tenant, text)?,
+        None => Resource::of(tenant.clone()),
+    };
+    there(control, permission, &resource).await?;
     let resource = super::attributes::of(control, resource, permission).await?;
     let actor = Actor {
         principal,

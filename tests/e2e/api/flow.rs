@@ -10,7 +10,7 @@ use crate::control::laid;
 use crate::outside::Laid;
 
 /// An upload of what is in a folder.
-fn upload(laid: &Laid) -> anyhow::Result<Ask> {
+pub(super) fn upload(laid: &Laid) -> anyhow::Result<Ask> {
     let mut body = Vec::new();
     let mut part = |name: &str, bytes: &[u8]| {
         body.extend(format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n").bytes());

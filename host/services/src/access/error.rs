@@ -37,6 +37,10 @@ pub enum Error {
     LocksOut,
     #[error("a tenant's policies decide about what is its own")]
     Elsewhere,
+    #[error("{0}")]
+    Unnameable(String),
+    #[error("there is no {0}")]
+    NoResource(String),
     #[error(transparent)]
     Misused(#[from] Misused),
     #[error("the policies cannot be read: {0}")]
@@ -59,6 +63,8 @@ impl Error {
             Self::TooLarge => "policy-too-large",
             Self::LocksOut => "policy-locks-out",
             Self::Elsewhere => "policy-elsewhere",
+            Self::Unnameable(_) => "policy-resource",
+            Self::NoResource(_) => "policy-no-resource",
             Self::Misused(_) => "access-misused",
             Self::Store(error) => error.code(),
             Self::Changes(_) => "policy-not-stored",

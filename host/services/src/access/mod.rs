@@ -16,6 +16,7 @@ mod explain;
 mod judge;
 mod kept;
 mod layer;
+mod named;
 mod policies;
 mod question;
 mod schema;
@@ -35,6 +36,7 @@ pub use denied::Denied;
 pub use error::{Error, Misused};
 pub use explain::{Case, Deciding, Explanation};
 use kept::{Kept, Standing};
+pub use named::resource;
 pub use policies::{LARGEST_TEXTS, MOST_POLICIES, Policies, Policy};
 use question::Question;
 use schema::Vocabulary;
@@ -130,6 +132,11 @@ impl Access {
     /// What `role` holds by the shipped policies, for a principal of `tenant`: in the platform, for all tenants.
     pub fn permissions_of(&self, role: Role, tenant: &TenantId) -> &[Permission] {
         self.shipped.held(role, tenant.is_platform())
+    }
+
+    /// Which roles hold `permission` for a tenant's own principals.
+    pub fn roles_of_tenants(&self, permission: Permission) -> Vec<Role> {
+        self.shipped.roles_with(permission, false)
     }
 
     async fn record(

@@ -152,7 +152,9 @@ impl Policies {
         }
         let (of, words) = (tenant.clone(), Arc::clone(&self.access.words));
         let work = move || {
-            text::read(&policy.text, of.is_platform(), &words).map_err(Error::Invalid)?;
+            let read = text::read(&policy.text, of.is_platform(), &words).map_err(Error::Invalid)?;
+            // Not of those that are stored: one that never applies does no harm there, and a set that is broken denies.
+            text::meant(&policy.text, &read, &of).map_err(Error::Invalid)?;
             Ok(Draft { set: Arc::new(kept::parsed(&of, &set, &words)), of })
         };
         self.bench.work(tenant, work).await.map_err(|error| Error::Shipped(error.to_string()))?

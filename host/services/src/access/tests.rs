@@ -13,6 +13,7 @@ use crate::changes::Changes;
 mod attributes;
 mod conferring;
 mod layers;
+mod named;
 mod roles;
 mod speed;
 mod stored;

@@ -5,9 +5,11 @@
 //! *Invariants*: 1. what Cedar would only warn of is refused: a policy that can never apply protects nobody; 2. a tenant's policy
 //! that permits is refused, for a tenant is not the one to widen what its roles hold.
 
+use bulkhead_core::id::TenantId;
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Effect, Policy, PolicySet, ValidationMode};
 
+use super::named;
 use super::schema::Vocabulary;
 
 /// Largest text of one policy, in bytes: some two hundred lines, and three of them fit in a row of the store.
@@ -73,6 +75,13 @@ pub(super) fn read(text: &str, may_permit: bool, words: &Vocabulary) -> Result<V
     // Cedar numbers them `policy0`, `policy1`, …
     policies.sort_by_key(|policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().unwrap_or(0));
     Ok(policies)
+}
+
+/// Refuses policies of `of` that name what can never be.
+pub(super) fn meant(text: &str, policies: &[Policy], of: &TenantId) -> Result<(), Problem> {
+    let Some((uid, shape)) = policies.iter().find_map(|policy| named::unmeant(policy, of)) else { return Ok(()) };
+    let message = format!("nothing that this policy decides about is called `{uid}`: write {shape}");
+    Err(text.find(&uid.to_string()).map_or_else(|| whole(message.clone()), |at| located(text, at, message.clone())))
 }
 
 /// Refuses what is nested too deep, reading no more of the language than strings, comments and brackets.

@@ -26,11 +26,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use bulkhead_core::Blame;
-use bulkhead_core::audit::{Broken, Event, Subject, TooLarge, What, Word};
+use bulkhead_core::audit::{Broken, Event, Head, Subject, TooLarge, What, Word};
+use bulkhead_core::id::TenantId;
 use bulkhead_core::limits::Size;
 use bulkhead_storage::Store;
 use tokio::sync::{Notify, watch};
 
+use crate::turns::Bench;
 pub use log::{Log, MOST_PENDING, Place};
 pub use page::{Entries, LARGEST_PAGE, page};
 use rows::Session;
@@ -116,6 +118,8 @@ pub struct Audit {
     writer: Option<JoinHandle<()>>,
     /// Chains in which decisions were recorded of late, so that their ends need not be looked up for each.
     recent: Mutex<HashMap<Subject, Arc<Log>>>,
+    /// Where chains are checked.
+    checks: Bench,
 }
 
 /// Most chains that are kept at hand: the tenants that call in one minute. One takes a few kilobytes.
@@ -175,7 +179,7 @@ impl Audit {
         let thread = Arc::clone(&shared);
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || flush::run(&thread));
         let writer = writer.map_err(|error| Error::Unavailable(error.to_string().into()))?;
-        let audit = Self { shared, writer: Some(writer), recent: Mutex::default() };
+        let audit = Self { shared, writer: Some(writer), recent: Mutex::default(), checks: Bench::default() };
         if gap {
             tracing::warn!(
                 code = "audit-gap",
@@ -193,6 +197,7 @@ impl Audit {
             shared: Arc::new(Shared::new(None, Settings::DEFAULT, Session::default())),
             writer: None,
             recent: Mutex::default(),
+            checks: Bench::default(),
         }
     }
 
@@ -230,6 +235,14 @@ impl Audit {
         }
         recent.insert(subject.clone(), Arc::clone(&log));
         Ok(log)
+    }
+
+    /// Checks that the stored chain of `tenant` is whole: where it ends. One at a time for a tenant, and a few for all together, for it
+    /// reads and hashes all that there is.
+    pub async fn verify(&self, tenant: &TenantId) -> Result<Head, Error> {
+        let _turn = self.checks.turn(tenant).await;
+        let store = self.shared.store.as_deref().ok_or(Error::Closed)?;
+        verify(store, &Subject::of(tenant)).await
     }
 
     /// Why the last write failed, until one succeeds.

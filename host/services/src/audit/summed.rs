@@ -4,6 +4,7 @@
 //! and fill a log that somebody else pays for. The first of its kind is on the disk before it is answered, so that whoever looks
 //! sees it; those after it, by the same principal, from the same address and for the same reason, are a number that is recorded when
 //! the window is over.
+//! Permits to look at the log are summed up as well, a minute long: who follows it would fill it with that.
 //! *Invariants*: 1. each is counted once; 2. in any number of windows there are at most [`MOST_KINDS`] entries more than that many
 //! times windows: kinds beyond them are one kind together; 3. the first of a kind is durable before this returns, and so is
 //! a permit that carries a secret; 4. a sum that a kill loses has a first entry before it, and a gap marker behind it.
@@ -11,6 +12,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use bulkhead_core::Permission;
 use bulkhead_core::audit::{Decided, Event, Subject, Text, Unknown, What, Who, Word};
 
 use super::{Audit, Error, Log, Settle, now};
@@ -23,14 +25,23 @@ pub(super) struct Sum {
     /// The first of them, without its number and its request.
     kind: What<'static>,
     times: u64,
+    /// How many windows they are summed up for already.
+    windows: u32,
 }
+
+/// For how many windows looks at the log are summed up: a minute, with windows of ten seconds. Who follows the log looks once a second,
+/// and would otherwise see little but that.
+const WINDOWS_OF_LOOKS: u32 = 6;
 
 impl Audit {
     /// Records a decision. When this returns, a denial of a new kind, or a permit that carries a secret, is on the disk.
     pub async fn decided(&self, subject: &Subject, decided: Decided) -> Result<(), Error> {
         let log = self.kept(subject).await?;
-        if decided.permitted {
+        if decided.permitted && !is_a_look(&decided) {
             return log.record(&Event { at: now(), what: What::Decided(decided) }).await.map(|_| ());
+        }
+        if decided.permitted {
+            return log.summed(What::Decided(decided)).await;
         }
         tracing::info!(
             code = "denied",
@@ -76,7 +87,7 @@ impl Log {
                     sum.times = sum.times.saturating_add(1);
                     return Ok(());
                 }
-                None => sums.push(Sum { kind: kind.clone(), times: 0 }),
+                None => sums.push(Sum { kind: kind.clone(), times: 0, windows: 0 }),
             }
             sums.len() == 1
         };
@@ -103,6 +114,12 @@ impl Settle for Log {
     fn settle(self: Arc<Self>, last: bool) -> bool {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.retain_mut(|sum| {
+            sum.windows += 1;
+            let looks = matches!(&sum.kind, What::Decided(decided) if decided.permitted);
+            if looks && sum.windows < WINDOWS_OF_LOOKS && !last {
+                return true;
+            }
+            sum.windows = 0;
             if sum.times == 0 {
                 // A window without any: the next one is told at once again.
                 return false;
@@ -125,6 +142,11 @@ impl Settle for Log {
     }
 }
 
+/// Whether somebody was permitted to look at the log.
+fn is_a_look(decided: &Decided) -> bool {
+    decided.permitted && decided.permission.as_str() == Permission::AuditRead.name()
+}
+
 /// What makes two of them the same: all but when, by which request, and how many.
 fn kind(what: &What<'static>) -> What<'static> {
     let mut kind = numbered(what.clone(), 0);
@@ -138,13 +160,13 @@ fn kind(what: &What<'static>) -> What<'static> {
 fn others(what: &What<'static>) -> What<'static> {
     let who = Who { principal: Text::new("others"), ..Who::host() };
     match what {
-        What::Decided(_) => What::Decided(Decided {
+        What::Decided(decided) => What::Decided(Decided {
             who,
             permission: Word::new("others"),
             resource: Text::default(),
-            permitted: false,
+            permitted: decided.permitted,
             carries_secret: false,
-            reason: Text::new("denials of more kinds than are told apart"),
+            reason: Text::new("decisions of more kinds than are told apart"),
             times: 0,
         }),
         _ => What::Unknown(Unknown { who, door: Word::new("others"), reason: Word::new("others"), times: 0 }),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bulkhead_core::audit::{Finished, Used};
 use bulkhead_core::id::{ConnectionId, Digest, InvocationId};
 use bulkhead_storage::{Batch, Fault, MemoryStore, SledStore, Space};
+use futures::FutureExt as _;
 
 use super::*;
 
@@ -260,6 +261,26 @@ async fn two_hosts_cannot_go_on_with_one_chain() {
     let other = audits[1].log(&Subject::Tenant("globex".parse().unwrap())).await.unwrap();
     other.record(&durable()).await.unwrap();
     assert_eq!(entries(store.as_ref(), &acme()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn chains_are_checked_one_at_a_time_for_a_tenant_a_few_for_all_and_in_pieces() {
+    let store = Arc::new(MemoryStore::default());
+    let audit = Audit::open(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
+    let log = audit.log(&acme()).await.unwrap();
+    for _ in 0..40 {
+        log.record(&durable()).await.unwrap();
+    }
+    let tenant = |name: &str| name.parse::<TenantId>().unwrap();
+    let (first, second) = (audit.checks.turn(&tenant("acme")).await, audit.checks.turn(&tenant("beta")).await);
+    assert!(audit.verify(&tenant("gamma")).now_or_never().is_none(), "there are places for two");
+    drop(second);
+    assert!(audit.verify(&tenant("acme")).now_or_never().is_none(), "one of a tenant's at a time");
+    assert!(audit.verify(&tenant("gamma")).now_or_never().unwrap().is_ok());
+    drop(first);
+    // The store never waits, and each entry has a segment of its own.
+    assert!(audit.verify(&tenant("acme")).now_or_never().is_none(), "others go on after so many");
+    assert_eq!(audit.verify(&tenant("acme")).await.unwrap().length, 40);
 }
 
 async fn places(log: &Arc<Log>, count: usize) -> Vec<Place> {

@@ -171,6 +171,11 @@ impl Connections {
         self.live.resource(tenant, name).await
     }
 
+    /// Whether `tenant` has a connection of that name.
+    pub async fn is_there(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
+        Ok(rows::load::<Connection>(self.store(), &key(&[tenant.as_str(), name])).await?.is_some())
+    }
+
     /// Changes the configuration. What runs with the old one ends. Where a value is changed that says where requests go or what is
     /// signed, what was granted holds no longer.
     pub async fn configure(

@@ -24,6 +24,7 @@ use bulkhead_storage::{Batch, record};
 
 use crate::access::Clearance;
 use crate::changes::{self, Change, Changes};
+use crate::connection;
 use crate::connections::record::{Connection, Paused, Terms};
 use crate::connections::{Error, at};
 use crate::invocation::{Called, Invocations};
@@ -257,7 +258,8 @@ impl Live {
         let costly = async {
             let opened = self.releases.open(&share.tenant, &release).await?;
             let (id, transport) = (owner.connection.clone(), Arc::clone(&self.transport));
-            Ok(crate::connect(&share.tenant, id, &opened, &grant, &config, secrets, transport)?)
+            // The configuration was held against the schema when it was stored, at the bench: here it would keep others waiting.
+            Ok(connection::link(&share.tenant, id, &opened, power, &config, secrets, transport)?)
         };
         let made = match costly.await {
             Ok(made) => begun.replacing(made),

@@ -29,7 +29,8 @@ use crate::changes::{Change, Changes};
 use crate::connections::record::Connection;
 use crate::consent::Request;
 use crate::kept::{self, LARGEST_PAGE, Listed};
-use crate::release::{self, Release};
+use crate::release::Release;
+use crate::schema::{self, Schema};
 use crate::shares::Shares;
 use crate::{publishers, tenants};
 
@@ -152,7 +153,7 @@ impl Releases {
         let parts = source.parts().await?;
         // Before anything is compiled for it.
         let manifest = parts.manifest()?;
-        parts.validator(&manifest)?;
+        parts.schema(&manifest)?;
         let digest = parts.digest();
         let at = key(&[tenant.as_str(), &digest.to_string()]);
         if let Some(installed) = record::load::<Installed>(self.store(), &at).await? {
@@ -307,6 +308,16 @@ impl Releases {
         }
     }
 
+    /// Whether `tenant` has, or may use, the release of that digest.
+    pub async fn is_there(&self, tenant: &TenantId, digest: &str) -> Result<bool, Error> {
+        let Ok(digest) = digest.parse() else { return Ok(false) };
+        match self.find(tenant, &digest).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     // === for connections ===
 
     /// Where `tenant` has the release `digest` from: itself first, then the platform.
@@ -372,10 +383,10 @@ impl Described {
     /// What is wrong with `config`, each with its place.
     pub(crate) fn complaints(&self, config: &Value) -> Result<Vec<String>, Error> {
         let compiled = match self.manifest.schema {
-            Some(_) => Some(release::compile(&self.schema).map_err(|_| Error::Damaged(self.reference.digest))?),
+            Some(_) => Some(Schema::parse(&self.schema).map_err(|_| Error::Damaged(self.reference.digest))?),
             None => None,
         };
-        Ok(release::complaints(compiled.as_ref(), config))
+        Ok(schema::complaints(compiled.as_ref(), config))
     }
 
     /// What a connection with this configuration may do under `grant`.

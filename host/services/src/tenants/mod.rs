@@ -213,9 +213,21 @@ impl Tenants {
         limit: usize,
     ) -> Result<Listed<Stored<Tenant>>, Error> {
         by.for_(Permission::TenantList)?;
-        let mut page = kept::page(self.store(), &[], after, limit, |tenant: &Tenant| tenant.name.to_string()).await?;
-        page.items.retain(|stored| stored.record.standing == Standing::Present);
-        Ok(page)
+        let (limit, name) = (limit.clamp(1, kept::LARGEST_PAGE), |tenant: &Tenant| tenant.name.to_string());
+        let (mut items, mut after) = (Vec::new(), after.map(str::to_owned));
+        // Those that were removed take no room, and one more says whether there is another page.
+        while items.len() <= limit {
+            let page = kept::page(self.store(), &[], after.as_deref(), kept::LARGEST_PAGE, name).await?;
+            items.extend(page.items.into_iter().filter(|stored| stored.record.standing == Standing::Present));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|stored: &Stored<Tenant>| name(&stored.record));
+        Ok(Listed { items, next })
     }
 
     /// Changes what is said of a tenant.

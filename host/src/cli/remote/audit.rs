@@ -15,6 +15,11 @@ use crate::cli::report;
 /// Time between two looks for what is new: what happens is on the disk after 50 ms, and a person waits no longer than this.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Most entries of one look, which are held in memory: some hundred megabytes.
+const MOST_ENTRIES: i64 = 100_000;
+/// Most characters of a line of text.
+const LONGEST_LINE: usize = 120;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -27,9 +32,9 @@ pub(crate) struct Arguments {
 enum Verb {
     /// Show what happened last, the latest at the end. As JSON, one entry a line.
     Tail {
-        /// How many entries.
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        entries: usize,
+        /// How many entries, 1 to 100000.
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_ENTRIES))]
+        entries: u32,
         /// Go on with what happens from now on.
         #[arg(long, short)]
         follow: bool,
@@ -51,11 +56,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     }
 }
 
-async fn tail(session: &Session, path: &[&str], entries: usize, follow: bool) -> Result<(), Error> {
-    let first = Asked::get(path).with("order", "newest").with("limit", entries.clamp(1, PAGE));
-    let page = session.send(first).await?.value;
-    let mut items: Vec<Value> = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-    items.reverse();
+async fn tail(session: &Session, path: &[&str], entries: u32, follow: bool) -> Result<(), Error> {
+    let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+    let page = async |limit: usize, cursor: Option<String>| {
+        let asked = Asked::get(path).with("order", "newest").with("limit", limit);
+        let asked = cursor.into_iter().fold(asked, |asked, cursor| asked.with("cursor", cursor));
+        Ok(session.send(asked).await?.value)
+    };
+    let items = last_of(entries, page).await?;
     show(session.output, &items)?;
     let mut last = items.last().and_then(number);
     if !follow {
@@ -71,6 +79,23 @@ async fn tail(session: &Session, path: &[&str], entries: usize, follow: bool) ->
         let items: Vec<Value> = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
         show(session.output, &items)?;
         last = items.last().and_then(number).or(last);
+    }
+}
+
+/// The last so many entries, in order: `page` has the newest first, up to a limit, from where a cursor says.
+async fn last_of(
+    entries: usize,
+    page: impl AsyncFn(usize, Option<String>) -> Result<Value, Error>,
+) -> Result<Vec<Value>, Error> {
+    let (mut items, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = page(entries.saturating_sub(items.len()).min(PAGE), cursor).await?;
+        items.extend(page.get("items").and_then(Value::as_array).into_iter().flatten().cloned());
+        cursor = page.get("next").and_then(Value::as_str).and_then(super::next_cursor);
+        if cursor.is_none() || items.len() >= entries {
+            items.reverse();
+            return Ok(items);
+        }
     }
 }
 
@@ -94,16 +119,34 @@ fn show(output: Output, items: &[Value]) -> Result<(), Error> {
     }
 }
 
-/// One entry as one line: its number, when, what, and the rest of it.
+/// One entry as one line: its number, when, who, what, on what, and what came of it. All of it is in the JSON.
 fn line(item: &Value) -> String {
     let of = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
-    let rest = item.as_object().into_iter().flatten();
-    let rest = rest.filter(|(key, value)| !matches!(key.as_str(), "number" | "time" | "event") && !value.is_null());
-    let rest: Vec<String> = rest
-        .map(|(key, value)| format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-        .collect();
+    let event = of("event");
+    let count = |key: &str| item.get(key).and_then(Value::as_u64).filter(|times| *times != 1);
+    let (who, what, on, outcome) = match event {
+        "invocation" => ("", of("call"), of("connection"), of("outcome").to_owned()),
+        "turned-away" => ("", event, of("connection"), of("outcome").to_owned()),
+        "unknown" => (of("from"), "log-in", of("principal"), format!("refused by {}: {}", of("door"), of("reason"))),
+        "decision" if item.get("permitted") == Some(&Value::Bool(true)) => {
+            (of("principal"), of("permission"), of("resource"), "permitted".to_owned())
+        }
+        "decision" => (of("principal"), of("permission"), of("resource"), format!("denied: {}", of("reason"))),
+        "change" => (of("principal"), of("permission"), of("resource"), "changed".to_owned()),
+        "opened" => ("", event, "", of("version").to_owned()),
+        _ => ("", event, "", String::new()),
+    };
+    let times = count("times").or(count("calls")).map(|times| format!(" ({times} times)")).unwrap_or_default();
+    // To the second.
+    let time = of("time").split('.').next().unwrap_or_default().trim_end_matches('Z');
     let number = number(item).unwrap_or_default();
-    format!("{number:>6}  {}  {:<14} {}\n", of("time"), of("event"), rest.join(" ").replace('\n', " "))
+    let line =
+        format!("{number:>6}  {time}  {who:<22} {what:<20} {on:<20} {outcome}{times}").replace(['\n', '\r'], " ");
+    let line = line.trim_end();
+    match line.chars().count() > LONGEST_LINE {
+        true => format!("{}…\n", line.chars().take(LONGEST_LINE - 1).collect::<String>()),
+        false => format!("{line}\n"),
+    }
 }
 
 #[cfg(test)]
@@ -112,9 +155,53 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn so_many_entries_are_shown_however_many_pages_they_take() {
+        // A server with so many, whose cursor is the number behind the last that is wanted.
+        let server = async |all: usize, entries: usize| {
+            let page = async |limit: usize, cursor: Option<String>| {
+                assert!((1..=PAGE).contains(&limit));
+                let end = cursor.map_or(all, |cursor| cursor.parse().unwrap());
+                let first = end.saturating_sub(limit);
+                let items: Vec<_> = (first..end).rev().map(|number| json!({ "number": number })).collect();
+                let next = (first > 0).then(|| format!("/v1/tenants/acme/audit?cursor={first}&order=newest"));
+                Ok(json!({ "items": items, "next": next }))
+            };
+            last_of(entries, page).await.unwrap().iter().filter_map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(server(334, 100_000).await, (0..334).collect::<Vec<_>>());
+        assert_eq!(server(1000, 450).await, (550..1000).collect::<Vec<_>>());
+        assert_eq!(server(1000, 1).await, [999]);
+        assert_eq!(server(0, 20).await, [0_u64; 0]);
+    }
+
     #[test]
-    fn an_entry_is_one_line_whatever_is_in_it() {
-        let entry = json!({ "number": 7, "time": "2026-01-01T00:00:00Z", "event": "change", "by": "a\nb", "after": { "x": 1 }, "no": null });
-        assert_eq!(line(&entry), "     7  2026-01-01T00:00:00Z  change         by=a b after={\"x\":1}\n");
+    fn no_entries_are_no_question() {
+        use clap::Parser as _;
+        let tail =
+            |entries: &str| crate::cli::Arguments::try_parse_from(["bulkhead", "audit", "tail", "-n", entries]).is_ok();
+        assert_eq!(["0", "1", "100000", "100001"].map(tail), [false, true, true, false]);
+    }
+
+    #[test]
+    fn an_entry_is_one_line_of_who_what_on_what_and_outcome() {
+        let entry = json!({
+            "number": 7, "time": "2026-01-01T00:00:00.123456Z", "event": "change", "principal": "acme/user/a\nb",
+            "permission": "connection:grant", "resource": "acme/crm", "after": { "x": 1 }, "request": "r", "no": null,
+        });
+        assert_eq!(
+            line(&entry),
+            "     7  2026-01-01T00:00:00  acme/user/a b          connection:grant     acme/crm             changed\n"
+        );
+        let denied = json!({
+            "number": 8, "time": "2026-01-01T00:00:00.1Z", "event": "decision", "principal": "acme/user/eve",
+            "permission": "connection:grant", "resource": "acme/crm", "permitted": false, "times": 99,
+            "reason": "no policy permits it ".repeat(9),
+        });
+        let shown = line(&denied);
+        assert!(shown.contains("denied: no policy permits it") && shown.chars().count() == LONGEST_LINE + 1, "{shown}");
+        for event in ["opened", "gap", "invocation", "turned-away", "unknown", "decision", "to-come"] {
+            assert_eq!(line(&json!({ "number": 1, "event": event, "calls": 3 })).lines().count(), 1, "{event}");
+        }
     }
 }

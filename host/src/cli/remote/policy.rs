@@ -56,7 +56,7 @@ enum Verb {
         /// What: `connection:invoke`.
         #[arg(long, value_name = "PERMISSION")]
         permission: Permission,
-        /// To which: a name within the tenant.
+        /// To which of the tenant's: its name, or `tenant/name`; `user/NAME` for a person.
         #[arg(long, value_name = "NAME")]
         resource: Option<String>,
         /// From where: an address.
@@ -127,10 +127,19 @@ fn roles(output: Output, table: &Value) -> Result<(), Error> {
     let all: Vec<&str> = bulkhead_core::Role::ALL.iter().map(|role| role.name()).collect();
     let heads = ["permission"].iter().chain(&all).map(|head| head.to_ascii_uppercase()).collect();
     let rows = items.iter().map(|item| {
-        let granted = item.get("roles").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let cells = all.iter().map(|role| if granted.iter().any(|name| name == role) { "yes" } else { "" });
+        let list = |key: &str| item.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let (granted, platform) = (list("roles"), list("platform_only"));
+        let cells = all.iter().map(|role| match (granted.iter(), platform.iter()) {
+            (_, mut platform) if platform.any(|name| name == role) => "platform",
+            (mut granted, _) if granted.any(|name| name == role) => "yes",
+            _ => "",
+        });
         let permission = item.get("permission").and_then(Value::as_str).unwrap_or_default();
         [permission].into_iter().chain(cells).map(str::to_owned).collect()
     });
-    report::print(&super::show::table(std::iter::once(heads).chain(rows).collect()))
+    report::print(&super::show::table(std::iter::once(heads).chain(rows).collect()))?;
+    report::note(
+        "`platform`: only the operator's own principals, those of the tenant `platform`, may do that in this role",
+    );
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
 use bulkhead_core::{Actor, Permission, Wish};
@@ -21,6 +22,9 @@ use super::{Anybody, Call, Output, Own, Place, Reply, Terms, USUAL_TIME};
 /// How long it holds who somebody is and what they may. A body may take longer to come; then both are asked again, so that whoever was
 /// put out meanwhile is not served.
 const HOLDS: Duration = Duration::from_millis(250);
+
+/// Longest reason for which a query is refused, in characters.
+const LONGEST_REASON: usize = 200;
 
 pub(super) async fn cleared<P, B, Q, R, H, F>(
     shared: Arc<Shared>,
@@ -173,7 +177,13 @@ async fn again(shared: &Shared, parts: &Parts, head: &mut Head) -> Result<(Actor
 }
 
 fn query<Q: DeserializeOwned>(parts: &Parts) -> Result<Q, Problem> {
-    let refused = |_| Problem::malformed("query", "the query is not one that this path takes");
+    let refused = |rejection: QueryRejection| {
+        // What was written, and what could be, as serde says it.
+        let why = rejection.body_text();
+        let why = why.strip_prefix("Failed to deserialize query string: ").unwrap_or(&why);
+        let why: String = bulkhead_core::text::plain(why).replace('\n', " ").chars().take(LONGEST_REASON).collect();
+        Problem::malformed("query", format!("the query is not one that this path takes: {why}"))
+    };
     Query::try_from_uri(&parts.uri).map(|Query(query)| query).map_err(refused)
 }
 

@@ -141,7 +141,7 @@ async fn bytes_that_an_older_host_did_not_count_are_counted_once() {
 
 #[test]
 fn the_largest_entry_that_needs_a_place_fits_into_what_is_reserved() {
-    let tenant: bulkhead_core::id::TenantId = "t".repeat(63).parse().unwrap();
+    let tenant: TenantId = "t".repeat(63).parse().unwrap();
     let longest = "w".repeat(63);
     let word = || Word::new(Box::leak(longest.clone().into_boxed_str()));
     let connection: ConnectionId = "c".repeat(63).parse().unwrap();

@@ -51,6 +51,7 @@ async fn what_comes_while_a_write_fails_has_its_place_back_once() {
         shared: Arc::new(Shared::new(Some(store.clone()), Settings::DEFAULT, Session::default())),
         writer: None,
         recent: Mutex::default(),
+        checks: Bench::default(),
     };
     let shared = Arc::clone(&audit.shared);
     let writer = std::thread::spawn(move || flush::run(&shared));

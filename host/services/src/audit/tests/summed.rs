@@ -64,6 +64,27 @@ async fn each_permit_is_recorded_and_only_one_with_a_secret_waits_for_the_disk()
 }
 
 #[tokio::test]
+async fn whoever_follows_the_log_leaves_one_entry_in_a_minute() {
+    let store = Arc::new(MemoryStore::default());
+    let settings = Settings { window: Duration::from_millis(20), ..Settings::DEFAULT };
+    let audit = Audit::open_with(Arc::clone(&store) as Arc<dyn Store>, settings).await.unwrap();
+    let look = |request| Decided { permission: Word::new("audit:read"), ..decided("acme/user/ada", request, true) };
+    let began = std::time::Instant::now();
+    let mut looks = 0;
+    while began.elapsed() < Duration::from_millis(200) {
+        looks += 1;
+        audit.decided(&acme(), look(looks)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    audit.decided(&acme(), Decided { permitted: false, ..look(0) }).await.unwrap();
+    audit.close().await;
+    let all = times(&entries(store.as_ref(), &acme()).await);
+    assert_eq!(all.iter().map(|(_, times)| times).sum::<u64>(), looks + 1, "each is counted");
+    // The first, one in each six windows of the ten or so, what was left, and the denial, which is no look.
+    assert!((3..=6).contains(&all.len()), "{all:?}");
+}
+
+#[tokio::test]
 async fn kinds_beyond_the_most_are_one_kind() {
     let store = Arc::new(MemoryStore::default());
     let audit = Audit::open(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
