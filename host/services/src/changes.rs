@@ -3,12 +3,14 @@
 //! *How a change and its record stay together*: the batch that makes the change also writes its event to a row of its own (the
 //! outbox). Then the event goes into the audit log, durably, and the row is removed. A host that is killed between the two finds
 //! the row when it starts, and records it then: no change without its event, at the worst one event twice, under the same id.
+//! *Why room first*: a log that is full or slow refuses the change before anything of it is written.
 //! *Invariants*: 1. a [`Clearance`] is consumed by one change; 2. nothing is acknowledged before both are on the disk; 3. nothing is
-//! changed for a tenant whose removal has begun: that is decided in the very batch, so that no row comes behind the removal's back.
+//! changed for a tenant whose removal has begun: that is decided in the very batch, so that no row comes behind the removal's back;
+//! 4. a tenant whose log takes no event keeps nobody else from changing anything, nor the host from starting.
 //! Callers: `tenants`, `releases`, `connections`, `identity`, `access` → here → `storage`, `audit`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_core::audit::{Changed, Event, Long, Subject, What, Who, Word};
 use bulkhead_core::id::TenantId;
@@ -83,8 +85,9 @@ impl From<bulkhead_storage::Error> for Error {
 pub struct Changes {
     store: Arc<dyn Store>,
     audit: Arc<Audit>,
-    /// Whether an event could not be recorded, and waits in the outbox.
-    waiting: AtomicBool,
+    /// Tenants of which an event could not be recorded and waits in the outbox, and how often that happened: what they change next waits
+    /// for it.
+    waiting: Mutex<HashMap<TenantId, u64>>,
     turns: Turns,
 }
 
@@ -117,10 +120,10 @@ fn shown(value: &impl Serialize) -> Long {
 }
 
 impl Changes {
-    /// Makes changes in `store`, recorded in `audit`. Records those of which the last host could not.
+    /// Makes changes in `store`, recorded in `audit`. Records those of which the last host could not, as far as their logs take them.
     pub async fn open(store: Arc<dyn Store>, audit: Arc<Audit>) -> Result<Self, Error> {
-        let changes = Self { store, audit, waiting: AtomicBool::new(false), turns: Turns::default() };
-        changes.recover().await?;
+        let changes = Self { store, audit, waiting: Mutex::default(), turns: Turns::default() };
+        changes.recover(None).await?;
         Ok(changes)
     }
 
@@ -198,15 +201,12 @@ impl Changes {
         let Change { before, after } = change;
         let what = What::Changed(Changed { id, who, permission, resource, before, after });
         let event = Event { at: audit::now(), what };
-        // Before anything is written: where nothing can be recorded, nothing is changed.
-        let log = self.audit.log(&Subject::of(tenant)).await?;
         if let Some(why) = self.audit.trouble() {
             return Err(audit::Error::Unavailable(why).into());
         }
-        if self.waiting.load(Ordering::Relaxed) {
-            self.recover().await?;
-            self.waiting.store(false, Ordering::Relaxed);
-        }
+        self.settle(tenant).await?;
+        // Before anything is written: where nothing can be recorded, nothing is changed.
+        let room = self.audit.log(&Subject::of(tenant)).await?.reserve(&event).await?;
         batch.put(OUTBOX, &id, row(tenant, &event));
         match self.store.apply(presence::while_there(batch, tenant)).await {
             Err(bulkhead_storage::Error::Conflict) if presence::has_ended(self.store.as_ref(), tenant).await? => {
@@ -214,30 +214,71 @@ impl Changes {
             }
             done => done?,
         }
-        if let Err(error) = log.record(&event).await {
-            self.waiting.store(true, Ordering::Relaxed);
+        if let Err(error) = room.record(&event).await {
+            self.waits(tenant);
             return Err(Error::Unrecorded(error));
         }
         self.forget(&id).await;
         Ok(())
     }
 
-    async fn recover(&self) -> Result<(), Error> {
+    /// Records what waits of `tenant`'s.
+    async fn settle(&self, tenant: &TenantId) -> Result<(), Error> {
+        let Some(times) = self.waiting().get(tenant).copied() else { return Ok(()) };
+        if let Some(error) = self.recover(Some(tenant)).await? {
+            return Err(error.into());
+        }
+        let mut waiting = self.waiting();
+        // Unless one more came meanwhile.
+        if waiting.get(tenant) == Some(&times) {
+            waiting.remove(tenant);
+        }
+        Ok(())
+    }
+
+    /// Records what lies in the outbox, of one tenant or of all. Why a tenant's log did not take it, where that is so: then its rows stay,
+    /// and those of others are recorded all the same.
+    async fn recover(&self, of: Option<&TenantId>) -> Result<Option<audit::Error>, Error> {
+        let (mut after, mut refused) = (None::<Vec<u8>>, HashMap::<TenantId, audit::Error>::new());
         loop {
-            let page = self.store.scan(OUTBOX, b"", None, LARGEST_PAGE).await?;
+            let page = self.store.scan(OUTBOX, b"", after.as_deref(), LARGEST_PAGE).await?;
             for (id, row) in &page.entries {
                 let (tenant, event) = parse(row).map_err(|error| {
                     Error::Store(bulkhead_storage::Error::Damaged(format!("a row of the outbox: {error}")))
                 })?;
-                self.audit.log(&Subject::of(&tenant)).await?.record(&event).await?;
-                let mut batch = Batch::new();
-                batch.delete(OUTBOX, id);
-                self.store.apply(batch).await?;
+                if of.is_some_and(|of| *of != tenant) || refused.contains_key(&tenant) {
+                    continue;
+                }
+                match self.record_late(&tenant, &event).await {
+                    Ok(()) => self.forget(id).await,
+                    Err(error) => {
+                        tracing::error!(code = error.code(), %tenant, %error, "a change that was made is yet to be recorded");
+                        self.waits(&tenant);
+                        refused.insert(tenant, error);
+                    }
+                }
             }
             if !page.more {
-                return Ok(());
+                return Ok(refused.into_values().next());
             }
+            after = page.entries.into_iter().last().map(|(id, _)| id);
         }
+    }
+
+    async fn record_late(&self, tenant: &TenantId, event: &Event<'_>) -> Result<(), audit::Error> {
+        let log = self.audit.log(&Subject::of(tenant)).await?;
+        log.reserve_for_what_was_done(event).await?.record(event).await.map(drop)
+    }
+
+    /// What `tenant` changes next waits for what it changed before.
+    fn waits(&self, tenant: &TenantId) {
+        let mut waiting = self.waiting();
+        let times = waiting.entry(tenant.clone()).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<TenantId, u64>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a row of the outbox. Where that fails, the next start does it.
@@ -264,6 +305,7 @@ fn parse(row: &[u8]) -> std::io::Result<(TenantId, Event<'static>)> {
 mod tests {
     use std::time::Duration;
 
+    use bulkhead_core::limits::Size;
     use bulkhead_core::principal::Credential;
     use bulkhead_core::{Actor, Permission, Resource, Scopes, Wish};
     use bulkhead_storage::{Fault, MemoryStore};
@@ -297,9 +339,31 @@ mod tests {
     }
 
     async fn opened(store: &Arc<MemoryStore>) -> Changes {
+        opened_with(store, audit::Settings::DEFAULT).await
+    }
+
+    async fn opened_with(store: &Arc<MemoryStore>, settings: audit::Settings) -> Changes {
         let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
-        let audit = Audit::open(Arc::clone(&store)).await.unwrap();
+        let audit = Audit::open_with(Arc::clone(&store), settings).await.unwrap();
         Changes::open(store, Arc::new(audit)).await.unwrap()
+    }
+
+    /// Less than one entry may take, so that every tenant's log is full.
+    const FULL: audit::Settings = audit::Settings { quota: Size::kib(1), ..audit::Settings::DEFAULT };
+
+    /// What a killed host leaves behind of a change by `who` for `tenant`.
+    async fn left_behind(store: &MemoryStore, tenant: &TenantId, id: u8, who: Who) {
+        let what = What::Changed(Changed {
+            id: [id; 16],
+            who,
+            permission: Word::new("connection:create"),
+            resource: clearance().target(),
+            before: Long::default(),
+            after: shown(&id),
+        });
+        let mut killed = batch(b"3");
+        killed.put(OUTBOX, &[id; 16], row(tenant, &Event { at: 1, what }));
+        store.apply(killed).await.unwrap();
     }
 
     async fn changed(store: &MemoryStore) -> Vec<(String, Option<serde_json::Value>)> {
@@ -354,18 +418,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_host_changed_is_recorded_by_the_next_one() {
         let store = Arc::new(MemoryStore::default());
-        // As it lies there when the host is killed right behind the batch.
-        let what = What::Changed(Changed {
-            id: [7; 16],
-            who: clearance().who(),
-            permission: Word::new("connection:create"),
-            resource: clearance().target(),
-            before: Long::default(),
-            after: shown(&3),
-        });
-        let mut killed = batch(b"3");
-        killed.put(OUTBOX, &[7; 16], row(&acme(), &Event { at: 1, what }));
-        store.apply(killed).await.unwrap();
+        left_behind(&store, &acme(), 3, clearance().who()).await;
         drop(opened(&store).await);
         assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(3.into()))]);
         assert_eq!(left(&store).await, 0);
@@ -388,5 +441,55 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(20), made).await.unwrap();
         assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(5.into()))]);
+    }
+
+    #[tokio::test]
+    async fn a_full_log_refuses_a_change_before_anything_of_it_is_written() {
+        let store = Arc::new(MemoryStore::default());
+        let changes = opened_with(&store, FULL).await;
+        let refused = changes.make(clearance(), Change::made(&1), batch(b"1")).await;
+        assert!(matches!(refused, Err(Error::Audit(audit::Error::Full { .. }))), "{refused:?}");
+        let ada = "acme/user/ada".parse().unwrap();
+        let own = changes.make_of_own(clearance().who(), &ada, Word::new("x"), Change::made(&1), batch(b"1")).await;
+        assert!(matches!(own, Err(Error::Audit(audit::Error::Full { .. }))), "{own:?}");
+        assert_eq!((left(&store).await, store.get(ROWS, b"row").await.unwrap()), (0, None));
+        // Whoever acts on it goes on: the host, and the platform.
+        changes.make_as_host(&acme(), Word::new("x"), Change::made(&2), batch(b"2")).await.unwrap();
+        changes.make_as_host(&TenantId::platform(), Word::new("x"), Change::made(&3), batch(b"3")).await.unwrap();
+        assert_eq!(left(&store).await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_changed_already_is_recorded_although_the_log_is_full_by_now() {
+        let store = Arc::new(MemoryStore::default());
+        left_behind(&store, &acme(), 3, clearance().who()).await;
+        drop(opened_with(&store, FULL).await);
+        assert_eq!(changed(&store).await, [("acme/user/ada".to_owned(), Some(3.into()))]);
+        assert_eq!(left(&store).await, 0);
+    }
+
+    #[tokio::test]
+    async fn one_log_that_takes_nothing_stops_neither_the_start_nor_anybody_else() {
+        let store = Arc::new(MemoryStore::default());
+        let beta: TenantId = "beta".parse().unwrap();
+        for (id, tenant) in [(1, &acme()), (2, &beta), (3, &acme()), (4, &beta)] {
+            left_behind(&store, tenant, id, clearance().who()).await;
+        }
+        let (heads, mut damaged) = (Space::new("audit-heads"), Batch::new());
+        damaged.put(heads, b"acme", b"nonsense".to_vec());
+        store.apply(damaged).await.unwrap();
+        let changes = opened(&store).await;
+        assert_eq!(left(&store).await, 2, "what is beta's is recorded");
+        changes.make_as_host(&beta, Word::new("x"), Change::made(&5), batch(b"5")).await.unwrap();
+        changes.make_as_host(&TenantId::platform(), Word::new("x"), Change::made(&6), batch(b"6")).await.unwrap();
+        assert!(changes.make(clearance(), Change::made(&7), batch(b"7")).await.is_err());
+        assert_eq!((left(&store).await, store.get(ROWS, b"row").await.unwrap().unwrap()), (2, b"6".to_vec()));
+        // It goes on by itself when its log does.
+        let mut mended = Batch::new();
+        mended.delete(heads, b"acme");
+        store.apply(mended).await.unwrap();
+        changes.make(clearance(), Change::made(&8), batch(b"8")).await.unwrap();
+        assert_eq!(changed(&store).await.into_iter().filter_map(|(_, after)| after).collect::<Vec<_>>(), [1, 3, 8]);
+        assert_eq!(left(&store).await, 0);
     }
 }

@@ -17,12 +17,12 @@ use crate::access::{self, Access, Policies, Policy};
 use crate::audit::{self, Audit};
 use crate::changes::{self, Changes};
 use crate::connections::{Connection, Connections};
-use crate::identity::{self, Identity, bearer};
+use crate::identity::{self, IDEMPOTENCY, Identity, bearer};
 use crate::live::Live;
 use crate::publishers::Publishers;
 use crate::releases::{self, Installed, Releases};
 use crate::shares::Shares;
-use crate::tenants::{self, IDEMPOTENCY, Leaving, Tenants};
+use crate::tenants::{self, Leaving, Tenants};
 use crate::turns::Bench;
 use crate::vault;
 
@@ -212,22 +212,27 @@ pub(crate) mod scratch {
     impl Scratch {
         pub(crate) async fn new() -> Self {
             let (store, folder) = (Arc::<MemoryStore>::default(), tempfile::tempdir().unwrap());
-            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder).await;
+            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder, audit::Settings::DEFAULT).await;
             Self { control, store, folder }
         }
 
         /// One whose store has others go on at every row that is read or written, as every store on a disk has.
         pub(crate) async fn yielding() -> Self {
             let (store, folder) = (Arc::<MemoryStore>::default(), tempfile::tempdir().unwrap());
-            let control = open(Arc::new(Yielding(Arc::clone(&store))), &folder).await;
+            let control = open(Arc::new(Yielding(Arc::clone(&store))), &folder, audit::Settings::DEFAULT).await;
             Self { control, store, folder }
         }
 
         /// As a host that is started anew finds it.
         pub(crate) async fn reopened(self) -> Self {
+            self.reopened_with(audit::Settings::DEFAULT).await
+        }
+
+        /// The same with other settings of its audit log.
+        pub(crate) async fn reopened_with(self, audit: audit::Settings) -> Self {
             let Self { control, store, folder } = self;
             control.close().await;
-            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder).await;
+            let control = open(Arc::clone(&store) as Arc<dyn Store>, &folder, audit).await;
             Self { control, store, folder }
         }
     }
@@ -258,12 +263,12 @@ pub(crate) mod scratch {
         }
     }
 
-    async fn open(store: Arc<dyn Store>, folder: &tempfile::TempDir) -> Control {
+    async fn open(store: Arc<dyn Store>, folder: &tempfile::TempDir, audit: audit::Settings) -> Control {
         let settings = bulkhead_runtime::Settings { guests: NonZeroU32::MIN, ..bulkhead_runtime::Settings::SINGLE };
         let runtime = Runtime::new(settings, Compiler::default()).unwrap();
         let transport = Transport::new(Resolver::system(Vec::new()).unwrap(), []).unwrap();
         let keys = Keys::open(&folder.path().join("keys"), Source::File).unwrap();
-        Control::over(store, None, keys, runtime, Arc::new(transport), audit::Settings::DEFAULT).await.unwrap()
+        Control::over(store, None, keys, runtime, Arc::new(transport), audit).await.unwrap()
     }
 
     /// That an administrator of the platform may do this to `tenant/name`, or to all of `tenant`.

@@ -26,8 +26,8 @@ enum Verb {
     ///
     /// For when the last administrator lost their second factor or their key. Then start the server and run `bulkhead login --setup`
     /// on its machine, within the hour. That sets back the service account `admin` of the platform: it is enabled, an administrator,
-    /// and gets a key, beside those that it has. With that, `bulkhead user reset-totp NAME --tenant platform` lets a person log in
-    /// anew.
+    /// and gets a key; those of before are worth nothing any more. With that, `bulkhead user reset-totp NAME --tenant platform` lets a
+    /// person log in anew.
     Administrator {
         #[command(flatten)]
         config: ConfigArguments,

@@ -1,7 +1,8 @@
 //! Reads the text of policies: parsed, held against the schema, and refused with a line and a column.
 //!
 //! *Why bounds before Cedar sees it*: its parser calls itself for each bracket and its trees are as deep as a chain of operators is
-//! long, so that a few kilobytes could exhaust the stack, and with it end the host.
+//! long, so that a few kilobytes could exhaust the stack, and with it end the host. What is read is read on a large stack of its own all
+//! the same, for what the bounds might overlook.
 //! *Invariants*: 1. what Cedar would only warn of is refused: a policy that can never apply protects nobody; 2. a tenant's policy
 //! that permits is refused, for a tenant is not the one to widen what its roles hold.
 
@@ -20,6 +21,9 @@ pub(super) const MOST_STATEMENTS: usize = 20;
 const DEEPEST: usize = 16;
 /// Most operators and attributes in a statement, which is how deep its tree can be.
 const MOST_OPERATORS: usize = 400;
+/// The stack on which a text is read, in bytes. What is within the bounds takes less than the two mebibytes of an ordinary thread; this is
+/// mapped where it is touched, and holds the deepest tree of brackets that fits into [`LARGEST_TEXT`]. A test pins both.
+const STACK: usize = 512 * 1024 * 1024;
 /// Longest message of a problem that is shown, in characters.
 const LONGEST_MESSAGE: usize = 400;
 
@@ -49,6 +53,16 @@ pub(super) fn read(text: &str, may_permit: bool, words: &Vocabulary) -> Result<V
         return Err(whole(format!("it is larger than {} KiB", LARGEST_TEXT / 1024)));
     }
     bounded(text)?;
+    on_a_large_stack(|| understood(text, may_permit, words))
+}
+
+/// Does `work` where it may call itself as often as a text has characters.
+pub(super) fn on_a_large_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::grow(STACK, work)
+}
+
+/// The statements of a text that is [`bounded`].
+pub(super) fn understood(text: &str, may_permit: bool, words: &Vocabulary) -> Result<Vec<Policy>, Problem> {
     let set: PolicySet = text.parse().map_err(|error| problem(text, &DetailedError::from(&error)))?;
     if set.templates().next().is_some() {
         return Err(whole("it has a slot (`?principal` or `?resource`): name whom or what you mean".to_owned()));
@@ -84,9 +98,12 @@ pub(super) fn meant(text: &str, policies: &[Policy], of: &TenantId) -> Result<()
     Err(text.find(&uid.to_string()).map_or_else(|| whole(message.clone()), |at| located(text, at, message.clone())))
 }
 
-/// Refuses what is nested too deep, reading no more of the language than strings, comments and brackets.
-fn bounded(text: &str) -> Result<(), Problem> {
-    let (mut depth, mut conditions, mut operators) = (0_usize, 0_usize, 0_usize);
+/// Refuses what is nested too deep, reading no more of the language than strings, comments, brackets and words.
+///
+/// Where Cedar's lexer and this one could differ, this one counts more: a bracket is closed by its like alone, nothing begins anew within
+/// one, and `if` counts wherever Cedar could begin a word.
+pub(super) fn bounded(text: &str) -> Result<(), Problem> {
+    let (mut open, mut conditions, mut operators) = (Vec::new(), 0_usize, 0_usize);
     let mut rest = text.char_indices().peekable();
     let mut word_begins = true;
     while let Some((at, character)) = rest.next() {
@@ -101,16 +118,21 @@ fn bounded(text: &str) -> Result<(), Problem> {
                 }
             }
             '/' if rest.peek().is_some_and(|(_, next)| *next == '/') => {
-                while rest.next_if(|(_, next)| *next != '\n').is_some() {}
+                while rest.next_if(|(_, next)| !matches!(next, '\n' | '\r')).is_some() {}
             }
-            '(' | '[' | '{' => (depth, operators) = (depth + 1, operators + 1),
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '.' | '&' | '|' | '+' | '-' | '*' | '!' => operators += 1,
-            ';' => (conditions, operators) = (0, 0),
+            '(' | '[' | '{' => {
+                open.push(character);
+                operators += 1;
+            }
+            ')' => drop(open.pop_if(|last| *last == '(')),
+            ']' => drop(open.pop_if(|last| *last == '[')),
+            '}' => drop(open.pop_if(|last| *last == '{')),
+            '.' | '&' | '|' | '+' | '-' | '*' | '/' | '%' | '!' => operators += 1,
+            ';' if open.is_empty() => (conditions, operators) = (0, 0),
             'i' if word_begins && text.get(at..).is_some_and(is_if) => conditions += 1,
             _ => {}
         }
-        if depth + conditions > DEEPEST {
+        if open.len() + conditions > DEEPEST {
             return Err(located(text, at, format!("it is nested deeper than {DEEPEST} levels")));
         }
         if operators > MOST_OPERATORS {
@@ -120,7 +142,7 @@ fn bounded(text: &str) -> Result<(), Problem> {
                 format!("the statement has more than {MOST_OPERATORS} operators: cut it in two"),
             ));
         }
-        word_begins = !(character.is_alphanumeric() || character == '_');
+        word_begins = !(character.is_ascii_alphabetic() || character == '_');
     }
     Ok(())
 }
@@ -128,7 +150,7 @@ fn bounded(text: &str) -> Result<(), Problem> {
 /// Whether the word that `rest` begins with is `if`.
 fn is_if(rest: &str) -> bool {
     let behind = rest.strip_prefix("if").map(|behind| behind.chars().next());
-    behind.is_some_and(|next| next.is_none_or(|next| !(next.is_alphanumeric() || next == '_')))
+    behind.is_some_and(|next| next.is_none_or(|next| !(next.is_ascii_alphanumeric() || next == '_')))
 }
 
 fn problem(text: &str, error: &DetailedError) -> Problem {

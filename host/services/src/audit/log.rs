@@ -49,6 +49,13 @@ pub struct Log {
 /// Room for one entry that is yet to happen.
 pub struct Place(Option<Arc<Log>>);
 
+/// Room for one entry that may be a large one, and may outrank the quota.
+pub struct Reservation {
+    log: Arc<Log>,
+    /// Nothing for what outranks the quota.
+    place: Option<Place>,
+}
+
 /// How far a chain is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
@@ -145,50 +152,28 @@ impl Log {
 
     /// Records `event`; the number of its entry. Returns when it is durable, where its class asks for that.
     pub async fn record(self: &Arc<Self>, event: &Event<'_>) -> Result<u64, Error> {
-        if event.class() == Class::Soon {
-            return self.admitted(event).await;
-        }
-        let mut trouble = self.shared.trouble.subscribe();
-        let failing = trouble.borrow_and_update().clone();
-        if let Some(why) = failing {
-            return Err(Error::Unavailable(why));
-        }
-        let mut progress = self.progress.subscribe();
-        let number = self.admitted(event).await?;
-        if self.shared.store.is_none() {
-            return Ok(number);
-        }
-        self.shared.hurry.notify_one();
-        let over = tokio::select! {
-            biased;
-            reached = progress.wait_for(|so_far| so_far.durable > number || so_far.over) => {
-                reached.is_ok_and(|so_far| so_far.durable <= number)
-            }
-            failed = trouble.wait_for(Option::is_some) => {
-                return Err(failed.map_or(Error::Closed, |why| Error::Unavailable(why.clone().unwrap_or_default())));
-            }
-        };
-        if over { Err(self.closed()) } else { Ok(number) }
+        self.reserve(event).await?.record(event).await
     }
 
-    /// Chains an event that may be a large one.
-    async fn admitted(self: &Arc<Self>, event: &Event<'_>) -> Result<u64, Error> {
-        let outranks = event.outranks_quota();
-        if !outranks && event.class() == Class::Soon {
-            // A small one, whose place stands for all of it.
-            return self.place().await?.record(event);
-        }
+    /// Room for `event`, so that afterwards nothing but the disk keeps it from being recorded: for whoever does what is recorded in between.
+    pub async fn reserve(self: &Arc<Self>, event: &Event<'_>) -> Result<Reservation, Error> {
+        self.reserve_as(event, event.outranks_quota()).await
+    }
+
+    /// The same for what was done already: it outranks the quota, whoever did it.
+    pub(crate) async fn reserve_for_what_was_done(self: &Arc<Self>, event: &Event<'_>) -> Result<Reservation, Error> {
+        self.reserve_as(event, true).await
+    }
+
+    async fn reserve_as(self: &Arc<Self>, event: &Event<'_>, outranks: bool) -> Result<Reservation, Error> {
+        // For a small one its place stands for all of it.
+        let small = !outranks && event.class() == Class::Soon;
         let own = LARGEST_ENTRY as u64 + RESERVED;
-        if own > self.left(if outranks { KEPT } else { 0 }) {
+        if !small && own > self.left(if outranks { KEPT } else { 0 }) {
             return Err(self.full());
         }
-        if !outranks {
-            return self.place().await?.record(event);
-        }
-        if self.room.is_closed() {
-            return Err(self.closed());
-        }
-        Ok(self.push(event, false)?)
+        let place = if outranks { None } else { Some(self.place().await?) };
+        Ok(Reservation { log: Arc::clone(self), place })
     }
 
     /// Chains `event`, and says that it is to be written.
@@ -259,6 +244,39 @@ impl Place {
         // Given back when the entry is on the disk.
         self.0 = None;
         Ok(number)
+    }
+}
+
+impl Reservation {
+    /// Records `event`; the number of its entry. Returns when it is durable, where its class asks for that.
+    pub async fn record(self, event: &Event<'_>) -> Result<u64, Error> {
+        let Self { log, place } = self;
+        let mut trouble = log.shared.trouble.subscribe();
+        let failing = trouble.borrow_and_update().clone();
+        let durable = event.class() != Class::Soon;
+        if let Some(why) = failing.filter(|_| durable) {
+            return Err(Error::Unavailable(why));
+        }
+        let mut progress = log.progress.subscribe();
+        let number = match place {
+            Some(place) => place.record(event)?,
+            None if log.room.is_closed() => return Err(log.closed()),
+            None => log.push(event, false)?,
+        };
+        if !durable || log.shared.store.is_none() {
+            return Ok(number);
+        }
+        log.shared.hurry.notify_one();
+        let over = tokio::select! {
+            biased;
+            reached = progress.wait_for(|so_far| so_far.durable > number || so_far.over) => {
+                reached.is_ok_and(|so_far| so_far.durable <= number)
+            }
+            failed = trouble.wait_for(Option::is_some) => {
+                return Err(failed.map_or(Error::Closed, |why| Error::Unavailable(why.clone().unwrap_or_default())));
+            }
+        };
+        if over { Err(log.closed()) } else { Ok(number) }
     }
 }
 

@@ -33,7 +33,7 @@ use bulkhead_storage::Store;
 use tokio::sync::{Notify, watch};
 
 use crate::turns::Bench;
-pub use log::{Log, MOST_PENDING, Place};
+pub use log::{Log, MOST_PENDING, Place, Reservation};
 pub use page::{Entries, LARGEST_PAGE, page};
 use rows::Session;
 pub use rows::{read, verify};

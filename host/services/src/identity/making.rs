@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bulkhead_core::audit::{Text, Word};
 use bulkhead_core::id::TenantId;
-use bulkhead_core::principal::Kind;
+use bulkhead_core::principal::{Kind, PrincipalName};
 use bulkhead_core::{Principal, Role};
-use bulkhead_storage::{Batch, record};
+use bulkhead_storage::{Batch, Record, Store, record};
 
 use super::account::ServiceAccount;
+use super::bearer::Issuer;
 use super::registered::Registered;
 use super::user::User;
 use super::{Error, Identity, MOST_OF_TENANT, Seen, holder, who_of};
@@ -62,32 +63,55 @@ impl Identity {
 
     /// That there is another admin of the platform than `who`, or `who` is none.
     pub(super) async fn not_the_last_admin(&self, who: &Principal) -> Result<(), Error> {
-        let is_one = |roles: &[Role], disabled: bool| roles.contains(&Role::PlatformAdmin) && !disabled;
-        if !who.tenant.is_platform() || !self.holder(who).await?.is_some_and(|held| is_one(&held.roles, held.disabled))
-        {
+        self.not_the_last_admins(&who.tenant, |admin, _| admin == who).await
+    }
+
+    /// That there is another admin of the platform than those for whom its issuer of that name vouches, or none of those is one.
+    pub(super) async fn not_all_admins(&self, tenant: &TenantId, issuer: &PrincipalName) -> Result<(), Error> {
+        self.not_the_last_admins(tenant, |_, by| by == Some(issuer)).await
+    }
+
+    /// That an admin of the platform stays when those go of whom `goes`, told by their name and that of their issuer, says so.
+    async fn not_the_last_admins(
+        &self,
+        tenant: &TenantId,
+        goes: impl Fn(&Principal, Option<&PrincipalName>) -> bool,
+    ) -> Result<(), Error> {
+        if !tenant.is_platform() {
             return Ok(());
         }
-        let (store, prefix) = (self.store(), record::key(&[who.tenant.as_str()]));
-        let users = record::all::<User>(store, &prefix, 2 * MOST_OF_TENANT).await?.into_iter().map(|row| row.record);
-        let accounts = record::all::<ServiceAccount>(store, &prefix, 2 * MOST_OF_TENANT).await?;
-        let identities = record::all::<Registered>(store, &prefix, 2 * MOST_OF_TENANT).await?;
-        let mut others = users
-            .filter(|user| is_one(&user.roles, user.disabled))
-            .map(|user| holder::named(&who.tenant, Kind::User, user.name))
-            .chain(
-                accounts
-                    .into_iter()
-                    .map(|row| row.record)
-                    .filter(|one| is_one(&one.roles, one.disabled))
-                    .map(|one| holder::named(&who.tenant, Kind::ServiceAccount, one.name)),
-            )
-            .chain(
-                identities
-                    .into_iter()
-                    .map(|row| row.record)
-                    .filter(|one| is_one(&one.roles, one.disabled))
-                    .map(|one| holder::named(&who.tenant, Kind::Identity, one.name)),
-            );
-        if others.any(|other| other != *who) { Ok(()) } else { Err(Error::LastAdmin) }
+        let admins = self.admins_of_the_platform().await?;
+        let (going, staying): (Vec<_>, Vec<_>) = admins.iter().partition(|(admin, by)| goes(admin, by.as_ref()));
+        if going.is_empty() || !staying.is_empty() { Ok(()) } else { Err(Error::LastAdmin) }
     }
+
+    /// Who can come in as an admin of the platform, and the name of the issuer that vouches for them, where one does. Whose issuer is gone
+    /// cannot.
+    async fn admins_of_the_platform(&self) -> Result<Vec<(Principal, Option<PrincipalName>)>, Error> {
+        let is_one = |roles: &[Role], disabled: bool| roles.contains(&Role::PlatformAdmin) && !disabled;
+        let (store, tenant, most) = (self.store(), TenantId::platform(), 2 * MOST_OF_TENANT);
+        let prefix = record::key(&[tenant.as_str()]);
+        let mut admins = Vec::new();
+        for User { name, roles, disabled, .. } in records::<User>(store, &prefix, most).await? {
+            if is_one(&roles, disabled) {
+                admins.push((holder::named(&tenant, Kind::User, name), None));
+            }
+        }
+        for ServiceAccount { name, roles, disabled, .. } in records::<ServiceAccount>(store, &prefix, most).await? {
+            if is_one(&roles, disabled) {
+                admins.push((holder::named(&tenant, Kind::ServiceAccount, name), None));
+            }
+        }
+        let issuers: Vec<Issuer> = records(store, &prefix, most).await?;
+        for Registered { name, issuer, roles, disabled, .. } in records::<Registered>(store, &prefix, most).await? {
+            if is_one(&roles, disabled) && issuers.iter().any(|known| known.name == issuer) {
+                admins.push((holder::named(&tenant, Kind::Identity, name), Some(issuer)));
+            }
+        }
+        Ok(admins)
+    }
+}
+
+async fn records<R: Record>(store: &dyn Store, prefix: &[u8], most: usize) -> Result<Vec<R>, Error> {
+    Ok(record::all::<R>(store, prefix, most).await?.into_iter().map(|stored| stored.record).collect())
 }

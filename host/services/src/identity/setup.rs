@@ -25,6 +25,7 @@ use super::account::{self, ServiceAccount};
 use super::error::Reason;
 use super::holder::Holder;
 use super::key::{self, Made};
+use super::leaving::Goes;
 use super::throttle::Throttle;
 use super::ticket::{self, Shown, Ticket};
 use super::user::{self, Factor, User};
@@ -201,13 +202,14 @@ impl Identity {
                 let key = holder::key(&principal);
                 let (account, batch) = match record::load::<ServiceAccount>(self.store(), &key).await? {
                     None => (fresh.clone(), Batch::new().insert(&key, &fresh)),
-                    // It is theirs again. The keys that it has are for them to look at.
+                    // It is theirs again, and no credential of before is good for it.
                     Some(stored) => {
                         let before = stored.record.clone();
-                        let batch = self.with_keys_of_before(Batch::new(), &principal, &before.roles).await?;
                         let roles = admin_too(before.roles);
-                        let account = ServiceAccount { roles, disabled: false, updated: now, ..before };
-                        (account.clone(), batch.update(&key, &stored, &account))
+                        let account = ServiceAccount { id: fresh.id, roles, disabled: false, updated: now, ..before };
+                        let batch = Batch::new().update(&key, &stored, &account);
+                        let (batch, _) = self.without_credentials(batch, &principal, Goes::Credentials).await?;
+                        (account, batch)
                     }
                 };
                 let holder = Holder { id: account.id, roles: account.roles, disabled: false };

@@ -1,11 +1,16 @@
 //! Tenants that come and go, over a store in memory.
 
 use bulkhead_core::Permission as P;
+use bulkhead_core::audit::{Text, Who, Word};
 use bulkhead_core::id::{Owner, PublisherName};
 use bulkhead_core::secret::Binding;
+use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::audit;
 use crate::control::scratch::{Scratch, may};
+use crate::identity::exchange::{self, ACCESS_TOKEN, Refusal};
+use crate::identity::{self, Presented, Seen};
 use crate::publishers::{self, claim};
 use crate::releases::planted::plant;
 
@@ -126,7 +131,7 @@ async fn nothing_is_left_of_what_is_made_for_a_tenant_while_it_is_removed() {
         control.connections.grant(may(P::ConnectionGrant, &at("crm")), None, all).await.unwrap();
         let accounts = async |name: &str| {
             let by = may(P::ServiceAccountCreate, &at(&format!("service-account/{name}")));
-            control.identity.create_account(by, crate::identity::account::Spec::default()).await
+            control.identity.create_account(by, identity::account::Spec::default()).await
         };
         accounts("ci").await.unwrap();
         // Cleared before the removal begins, and done at each point of it.
@@ -135,8 +140,7 @@ async fn nothing_is_left_of_what_is_made_for_a_tenant_while_it_is_removed() {
             match what {
                 0 => accounts("a").await.is_ok(),
                 1 => {
-                    let spec =
-                        crate::identity::key::Spec { name: "k".to_owned(), scopes: "*".parse().unwrap(), life: None };
+                    let spec = identity::key::Spec { name: "k".to_owned(), scopes: "*".parse().unwrap(), life: None };
                     control.identity.create_key(may(P::KeyCreate, &at("service-account/ci")), spec).await.is_ok()
                 }
                 2 => control.connections.create(may(P::ConnectionCreate, &at("b")), spec()).await.is_ok(),
@@ -205,6 +209,59 @@ async fn a_removal_that_was_cut_short_goes_on_when_the_host_starts() {
     let at = key(&["acme"]);
     let row = record::load::<Tenant>(scratch.store.as_ref(), &at).await.unwrap().unwrap();
     assert_eq!(row.record.standing, Standing::Gone);
+}
+
+/// A token for whoever shows `key`.
+async fn exchanged(scratch: &Scratch, key: &secrecy::SecretString) -> Result<(), Refusal> {
+    let key = key.expose_secret();
+    let form = [("grant_type", exchange::GRANT_TYPE), ("subject_token", key), ("subject_token_type", ACCESS_TOKEN)];
+    let (now, from) = (std::time::SystemTime::now(), Some("127.0.0.1".parse().unwrap()));
+    let seen = Seen { from, forwarded: false, now, request: "r" };
+    let ask = exchange::Ask::parse(form).unwrap();
+    scratch.control.identity.exchange(ask, Presented::default(), &seen).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_tenant_whose_audit_log_is_full_is_refused_and_nobody_else_and_it_can_be_removed() {
+    let full = audit::Settings { quota: Size::kib(64), ..audit::Settings::DEFAULT };
+    let scratch = Scratch::new().await.reopened_with(full).await;
+    let mut keys = Vec::new();
+    for name in ["acme", "beta"] {
+        made(&scratch, name).await.unwrap();
+        let at = format!("{name}/service-account/ci");
+        let identity = &scratch.control.identity;
+        identity.create_account(may(P::ServiceAccountCreate, &at), identity::account::Spec::default()).await.unwrap();
+        let spec = identity::key::Spec { name: "k".to_owned(), scopes: "*".parse().unwrap(), life: None };
+        keys.push(identity.create_key(may(P::KeyCreate, &at), spec).await.unwrap().text);
+    }
+    let ci = "acme/service-account/ci".parse().unwrap();
+    let who = || Who { principal: Text::new("acme/service-account/ci"), ..Who::host() };
+    loop {
+        let (change, batch) = (Change::made(&"x".repeat(4000)), Batch::new());
+        let filled = scratch.control.changes.make_of_own(who(), &ci, Word::new("x"), change, batch).await;
+        if let Err(error) = filled {
+            assert_eq!(error.code(), "audit-full");
+            break;
+        }
+    }
+    let refused = async |scratch: &Scratch, key| match exchanged(scratch, key).await {
+        Err(Refusal::Failed(error)) => error.code() == "audit-full",
+        _ => false,
+    };
+    let goes_on = async |scratch: &Scratch, other: &str| {
+        exchanged(scratch, &keys[1]).await.unwrap();
+        made(scratch, other).await.unwrap();
+        assert!(scratch.store.scan(Space::new("outbox"), b"", None, 10).await.unwrap().entries.is_empty());
+    };
+    for _ in 0..2 {
+        assert!(refused(&scratch, &keys[0]).await);
+    }
+    goes_on(&scratch, "gamma").await;
+    let scratch = scratch.reopened_with(full).await;
+    assert!(refused(&scratch, &keys[0]).await);
+    goes_on(&scratch, "delta").await;
+    scratch.control.tenants.delete(may(P::TenantDelete, "acme"), None).await.unwrap();
+    assert!(matches!(scratch.control.tenants.get(&may(P::TenantRead, "acme")).await, Err(Error::NotFound)));
 }
 
 #[tokio::test]

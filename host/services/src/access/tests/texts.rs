@@ -1,11 +1,18 @@
 //! What is read as a policy, and where a text is wrong.
 
-use super::super::text::read;
+use std::sync::LazyLock;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::text::{bounded, on_a_large_stack, read, understood};
 use super::*;
 
+static WORDS: LazyLock<Vocabulary> = LazyLock::new(|| Vocabulary::new().unwrap());
+
 fn judged(text: &str, may_permit: bool) -> Result<usize, Problem> {
-    let words = Vocabulary::new().unwrap();
-    read(text, may_permit, &words).map(|policies| policies.len())
+    read(text, may_permit, &WORDS).map(|policies| policies.len())
 }
 
 /// That a tenant's text is refused at this line and column, with a message that holds `why`.
@@ -138,5 +145,161 @@ fn no_text_exhausts_the_stack() {
             "{:?}: {text}",
             judged(&text, false)
         );
+    }
+}
+
+/// Whatever ends a comment for Cedar ends it for the bounds, and a bracket that closes another one, or a statement within one, opens none.
+#[test]
+fn no_spelling_hides_how_deep_a_text_is() {
+    let deep = ["(".repeat(3000), "true".to_owned(), ")".repeat(3000)].concat();
+    for before in
+        ["//\r", "//\r\r", "// x\r", "//\r\n", "\"//\" == ", "\"\\\"//\" == ", "//\n//\r", "\u{b}\u{c}\u{85}\u{2028}"]
+    {
+        refused_somewhere(&format!("forbid (principal, action, resource) when {{ {before}{deep} }};"));
+    }
+    for hidden in ["(]", "({", "(;", "(];", "{)", "[)", "if;", "1if ", "(1if "] {
+        refused_somewhere(&format!("forbid (principal, action, resource) when {{ {} }};", hidden.repeat(3000)));
+    }
+    // A line separator ends no comment, neither here nor there.
+    let harmless = format!("forbid (principal, action, resource); // \u{2028}\u{85}{deep}");
+    assert_eq!(judged(&harmless, false), Ok(1));
+}
+
+fn refused_somewhere(text: &str) {
+    let problem = judged(text, true).expect_err(text);
+    assert!(problem.message.contains("nested deeper") || problem.message.contains("operators"), "{problem}: {text}");
+}
+
+/// What is behind the bounds, in case they overlook something.
+#[test]
+fn the_deepest_text_there_is_fits_on_the_stack_that_it_is_read_on() {
+    for (opened, closed) in [("(", ")"), ("[", "]"), ("{a:", "}"), ("if ", " then true else true"), ("!(", ")")] {
+        let times = (LARGEST_TEXT - 100) / (opened.len() + closed.len());
+        let (opened, closed) = (opened.repeat(times), closed.repeat(times));
+        let text = format!("forbid (principal, action, resource) when {{ {opened}true{closed} }};");
+        on_a_large_stack(|| drop(understood(&text, true, &WORDS)));
+    }
+}
+
+/// Anything that Cedar's lexer knows, and what it does not.
+const TOKENS: [&str; 58] = [
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "!",
+    "-",
+    "+",
+    "*",
+    "/",
+    "%",
+    ".",
+    ",",
+    ";",
+    ":",
+    "::",
+    "=",
+    "==",
+    "!=",
+    "<",
+    ">=",
+    "&&",
+    "||",
+    "if",
+    "then",
+    "else",
+    "true",
+    "false",
+    "has",
+    "like",
+    "is",
+    "in",
+    "when",
+    "unless",
+    "forbid",
+    "permit",
+    "principal",
+    "action",
+    "resource",
+    "context",
+    "?principal",
+    "@a",
+    "a",
+    "1",
+    "\"x\"",
+    "\"\\\"\"",
+    "\"",
+    "\\",
+    "//",
+    "//\r",
+    "\r",
+    "\n",
+    "\u{2028}",
+    " ",
+    "if ",
+    "ip",
+    "contains",
+];
+/// What makes an expression of another one.
+const AROUND: [(&str, &str); 22] = [
+    ("(", ")"),
+    ("[", "]"),
+    ("{a:", "}"),
+    ("!", ""),
+    ("-", ""),
+    ("true && ", ""),
+    ("true || ", ""),
+    ("1 + ", ""),
+    ("1 * ", ""),
+    ("if true then true else ", ""),
+    ("if ", " then true else true"),
+    ("if true then ", " else true"),
+    ("", ".name"),
+    ("", "[\"a\"]"),
+    ("", ".contains(1)"),
+    ("", " + 1"),
+    ("ip(", ")"),
+    ("//\r", ""),
+    ("\"//\" == ", ""),
+    ("principal has a.", ""),
+    ("", " in [principal]"),
+    ("principal in ", ""),
+];
+
+fn statement(condition: &str) -> String {
+    format!("forbid (principal, action, resource) when {{ {condition} }};")
+}
+
+/// Reads what the bounds let through on the stack of this thread, which is an ordinary one: one that is too deep ends the process.
+fn holds(text: &str) {
+    if text.len() <= LARGEST_TEXT && bounded(text).is_ok() {
+        drop(understood(text, true, &WORDS));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_soup_of_tokens_that_is_within_the_bounds_exhausts_an_ordinary_stack(
+        soup in vec((vec(select(&TOKENS[..]), 1..4), prop_oneof![3 => Just(1_usize), 1 => 2..4000_usize]), 1..12),
+    ) {
+        let soup: String = soup.into_iter().map(|(tokens, times)| tokens.concat().repeat(times)).collect();
+        let text: String = statement(&soup).chars().take(LARGEST_TEXT / 2).collect();
+        holds(&text);
+        holds(&soup.chars().take(LARGEST_TEXT / 2).collect::<String>());
+    }
+
+    #[test]
+    fn no_expression_that_is_within_the_bounds_exhausts_an_ordinary_stack(
+        layers in vec((select(&AROUND[..]), prop_oneof![3 => 1..4_usize, 1 => 4..400_usize]), 1..8),
+    ) {
+        let (mut opened, mut closed) = (String::new(), String::new());
+        for ((before, behind), times) in layers {
+            opened.push_str(&before.repeat(times));
+            closed.insert_str(0, &behind.repeat(times));
+        }
+        holds(&statement(&format!("{opened}true{closed}")));
+        holds(&statement(&format!("{opened}principal{closed}")));
     }
 }

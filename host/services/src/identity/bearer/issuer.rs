@@ -252,8 +252,12 @@ impl Identity {
     pub async fn distrust_issuer(&self, by: Clearance) -> Result<(), Error> {
         by.for_(Permission::IssuerWrite)?;
         let (tenant, name) = named(&by)?;
+        let _turn = self.admins_turn(&tenant).await;
         let key = record::key(&[tenant.as_str(), name.as_str()]);
         let stored = record::load::<Issuer>(self.store(), &key).await?.ok_or(Error::NotFound(WHAT))?;
+        // Who holds less does not put out who holds more.
+        self.may_vouch(&by, &tenant, &name).await?;
+        self.not_all_admins(&tenant, &name).await?;
         let mut batch = Batch::new().remove(&key, &stored);
         batch.delete(Url::SPACE, &url_key(&stored.record.url));
         for identity in self.vouched_for(&tenant, &name).await? {

@@ -320,9 +320,30 @@ async fn who_holds_less_than_an_issuers_identities_says_nothing_of_that_issuer()
     };
     assert!(matches!(change(Role::EndUser).await, Err(Error::Refused(_))));
     change(Role::TenantAdmin).await.unwrap();
+    assert!(matches!(identity.distrust_issuer(by(Role::EndUser)).await, Err(Error::Refused(_))));
     identity.distrust_issuer(by(Role::TenantAdmin)).await.unwrap();
     let again = identity.trust_issuer(by(Role::EndUser), spec(ACME, &signer)).await;
     assert!(matches!(again, Err(Error::Refused(_))));
+}
+
+#[tokio::test]
+async fn the_issuer_of_the_last_admin_cannot_go_and_whose_issuer_is_gone_is_no_admin() {
+    let rig = Rig::new();
+    let signer = Signer::p256();
+    let identity = rig.start().await;
+    publish(&rig, ACME, &[signer.jwk("1")]);
+    trust(&identity, "platform", ACME, &signer).await.unwrap();
+    for name in ["root", "root2"] {
+        register(&identity, &format!("platform/identity/{name}"), name, &[Role::PlatformAdmin]).await.unwrap();
+    }
+    let by = || cleared_for(Permission::IssuerWrite, issuer_of("platform", "idp"));
+    assert!(matches!(identity.distrust_issuer(by()).await, Err(Error::LastAdmin)));
+    shows(&identity, &signer.token(ACME, "root", rig.begin), rig.at(1)).await.unwrap();
+    let other = "platform/service-account/other";
+    account(&identity, other, &[Role::PlatformAdmin]).await;
+    identity.distrust_issuer(by()).await.unwrap();
+    let gone = identity.delete_account(cleared(Permission::ServiceAccountDelete, other)).await;
+    assert!(matches!(gone, Err(Error::LastAdmin)), "{gone:?}");
 }
 
 #[tokio::test]

@@ -162,10 +162,28 @@ async fn an_admin_who_is_let_in_again_begins_with_a_new_password_and_no_second_f
     assert!(log_in(&identity, &ada.who, PASSWORD, Some(&ada.code(rig.at(61))), rig.at(61)).await.is_err());
     let begun = log_in(&identity, &ada.who, "another quiet harbour", None, rig.at(62)).await.unwrap();
     assert_eq!(begun.level, session::Level::Enrolling);
-    // A service account of that name is let in as it was, with a further key.
+}
+
+#[tokio::test]
+async fn a_service_account_that_is_let_in_again_begins_with_one_new_key() {
+    let rig = Rig::new();
+    let identity = rig.start().await;
+    identity.offer_setup(rig.at(0).now).await.unwrap();
+    let redeemed = identity.redeem_setup(&file(&rig).unwrap(), first(), &rig.at(0)).await.unwrap();
+    let (name, before) = ("platform/service-account/admin", redeemed.key.unwrap().text);
+    let made = tokens::exchange(&identity, before.expose_secret(), None, rig.at(1)).await.unwrap();
+    account(&identity, "platform/service-account/other", &[Role::PlatformAdmin]).await;
+    // It was put out, since somebody else has its key.
+    let update = account::Update { disabled: Some(true), ..Default::default() };
+    let by = cleared(Permission::ServiceAccountUpdate, name);
+    identity.update_account(by, None, update).await.unwrap();
+    assert!(shows(&identity, &before, rig.at(2)).await.is_err());
     assert!(setup::reopen(&identity.changes).await.unwrap());
     identity.offer_setup(rig.at(63).now).await.unwrap().unwrap();
     let redeemed = identity.redeem_setup(&file(&rig).unwrap(), first(), &rig.at(63)).await.unwrap();
     let key = redeemed.key.unwrap().text;
     assert_eq!(shows(&identity, &key, rig.at(64)).await.unwrap().roles, [Role::PlatformAdmin]);
+    for dead in [before, made.token] {
+        assert_eq!(shows(&identity, &dead, rig.at(64)).await, Err(Unknown::Invalid));
+    }
 }
