@@ -30,7 +30,7 @@ pub(crate) use error::Error;
 pub(crate) use overlay::{OTHERS, Variables, known as known_variables};
 
 /// Where the API is served unless said.
-pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
 /// Most connections unless said: one takes some 50 KiB at the worst, and a descriptor.
 const CONNECTIONS: NonZeroU32 = count(2048);
 /// Most connections from one address unless said: it takes four addresses to take them all.
@@ -392,7 +392,7 @@ fn is_host_name(name: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    let address = name.parse::<std::net::IpAddr>().is_ok();
+    let address = name.parse::<IpAddr>().is_ok();
     address || (name.len() <= 253 && name.split('.').all(label))
 }
 

@@ -2,10 +2,10 @@
 
 use bulkhead_core::id::{Owner, PublisherName};
 use bulkhead_core::secret::Binding;
-use bulkhead_core::{Actor, Permission as P};
+use bulkhead_core::{Actor, Permission as P, Wish};
 
 use super::*;
-use crate::access::{Clearance, Wish};
+use crate::access::Clearance;
 use crate::control::scratch::{Scratch, may};
 use crate::publishers::{self, claim};
 use crate::releases::planted::plant;

@@ -78,7 +78,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let Found { digest, .. } = find(&session, &tenant, release).await?;
             let shown = session.get(&["v1", "tenants", tenant.as_str(), "releases", &digest]).await?;
             output.item(&shown, COLUMNS)?;
-            if output == super::show::Output::Table {
+            if output == Output::Table {
                 super::connect::print_request(&shown)?;
             }
             Ok(())
