@@ -179,7 +179,7 @@ mod tests {
         assert!(ways("crm", &request).contains("bulkhead grant crm --all\n"));
         let request = json!({ "own_word": ["plain http"], "entire": "[[egress]]\n\n[log]\n" });
         let said = ways("crm", &request);
-        assert!(said.contains("  [[egress]]\n\n  [log]\nand then: bulkhead grant crm --from grant.toml\n"), "{said}");
+        assert!(said.contains("  [[egress]]\n\n  [log]\nand then: bulkhead grant crm --from grant.toml"), "{said}");
         assert!(!said.contains("--all"), "nothing is left: {said}");
         for more in [json!({ "log": true }), json!({ "egress": [{ "needs": "x" }, {}] }), json!({ "inert": ["i"] })] {
             let mut request = request.clone();
