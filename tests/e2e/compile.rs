@@ -481,6 +481,11 @@ async fn a_second_start_takes_from_the_cache_what_the_first_one_compiled() -> an
     assert_eq!(cached.origin(), Origin::Cache);
     assert_eq!((cached.imports(), cached.exports()), (compiled.imports(), compiled.exports()));
     assert_eq!(compile(&second, bytes(PLAIN)?).await?.origin(), Origin::Compiled, "another component");
+    // What another key sealed is neither looked at nor removed: two hosts may share the folder.
+    let cache = bulkhead_services::cache::open(&folder.path().join("cache"), &folder.path().join("other")).await?;
+    let other = Runtime::new(Settings::SINGLE, Compiler { cache: Some(cache), ..inside::compiler()? })?;
+    assert_eq!(compile(&other, bytes(MINIMAL)?).await?.origin(), Origin::Compiled);
+    assert_eq!(compile(&with_cache(folder.path()).await?, bytes(MINIMAL)?).await?.origin(), Origin::Cache);
     // The cache is of no use with another key.
     std::fs::remove_file(folder.path().join("state/cache.key"))?;
     let third = with_cache(folder.path()).await?;
@@ -496,7 +501,10 @@ async fn checked() -> anyhow::Result<(Laid, Vec<std::path::PathBuf>)> {
     // A second component, to swap with.
     let plain = PLAIN.wasm().display().to_string();
     bulkhead(laid.path(), &["inspect", &plain]).await?.succeeded();
-    let entries = std::fs::read_dir(cache)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let inside =
+        |folder: &Path| std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>();
+    let keys = inside(&cache)?;
+    let entries = inside(keys.first().context("no folder of the key's")?)?;
     assert_eq!(entries.len(), 2);
     Ok((laid, entries))
 }
@@ -560,7 +568,7 @@ async fn where_nothing_can_be_kept_a_connector_still_runs() -> anyhow::Result<()
     let mut elsewhere = laid.command(&["check", ".", "--cache", "kept"], None);
     elsewhere.env("XDG_STATE_HOME", laid.path().join("state"));
     end(elsewhere).await?.succeeded();
-    assert_eq!(std::fs::read_dir(laid.path().join("kept"))?.count(), 1);
+    assert_eq!(std::fs::read_dir(laid.path().join("kept"))?.count(), 1, "one folder for the key");
     // Named, it has to be usable; and its key is for nobody else to read.
     laid.aimed.write("taken", "")?;
     end(laid.command(&["check", ".", "--cache", "taken"], None)).await?.refused(3, &["the cache taken cannot be used"]);

@@ -299,6 +299,11 @@ async fn a_login_that_others_can_read_is_not_used() -> anyhow::Result<()> {
     home.run(&["whoami"], &[]).await?.refused(18, &["http://127.0.0.1:1 cannot be reached", "bulkhead serve"]);
     std::fs::remove_file(&file)?;
     home.run(&["whoami"], &[]).await?.refused(14, &["you are not logged in", "bulkhead login"]);
+    // A variable that is misspelled would be left out in silence.
+    let misspelled = [("BULKHEAD_TENNANT", "acme")];
+    for verb in [&["whoami"][..], &["login", "--setup"]] {
+        home.run(verb, &misspelled).await?.refused(6, &["did you mean BULKHEAD_TENANT?"]);
+    }
     // A key goes over TLS or stays here, whoever named the server.
     let key = [("BULKHEAD_API_KEY", "bhk_x")];
     let ended = home.run(&["whoami", "--server", "http://bulkhead.example.com"], &key).await?;
@@ -322,5 +327,7 @@ async fn a_name_is_a_connection_and_a_path_is_a_folder() -> anyhow::Result<()> {
     home.run(&["secret", "list", "crm"], &[]).await?.refused(14, &["not logged in"]);
     home.run(&["secret", "list", "crm", "--data", "d"], &[]).await?.refused(2, &["belong to a vault on this machine"]);
     home.run(&["secret", "remove", "crm", "token"], &[]).await?.refused(14, &["not logged in"]);
+    home.run(&["check", "desk"], &[]).await?.refused(3, &["no folder `desk`", "bulkhead connection check desk"]);
+    home.run(&["check", "crm"], &[]).await?.refused(3, &["connector.toml cannot be read"]);
     Ok(())
 }

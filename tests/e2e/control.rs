@@ -137,7 +137,12 @@ async fn what_was_consented_to_runs_and_nothing_else_does() -> anyhow::Result<()
     let refused = plane.grant("acme/crm", Consent::All).await?;
     ensure!(refused.is_err_and(|error| error.code() == "own-word-needed"
         && error.next_step().is_some_and(|next| next.contains("plain-http = true"))));
-    ensure!(plane.grant("acme/crm", Consent::AllBut).await?? == State::Granted);
+    // Nothing else is asked for: a grant of nothing is not what somebody means who says all.
+    let refused = plane.grant("acme/crm", Consent::AllBut).await?;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("nothing else is asked for")
+        && error.next_step().is_some_and(|next| next.contains("bulkhead revoke crm") && !next.contains("--all"))));
+    let nowhere = Consent::Json(json!({ "secrets": { "token": {} } }));
+    ensure!(plane.grant("acme/crm", nowhere).await?? == State::Granted);
     plane.set("acme/crm", "token", &Options::default().token).await?;
     let refused = plane.call("acme/crm", "count-contacts", &count).await?;
     ensure!(refused.is_err_and(|error| error.code() == "imports-not-granted"));
@@ -193,8 +198,10 @@ async fn what_could_not_run_or_is_somebody_elses_is_not_installed() -> anyhow::R
     let mine = laid(HOSTILE_RESOURCES, 1)?;
     ensure!(plane.install("beta", &mine).await??.fresh);
     ensure!(!plane.install("beta", &mine).await??.fresh, "the same is installed once");
-    let refused = plane.install("acme", &mine).await?.err();
-    ensure!(matches!(refused, Some(releases::Error::Publisher(publishers::Error::NotYours(_)))));
+    let refused = plane.install("acme", &mine).await?.err().context("it is somebody else's name")?;
+    ensure!(
+        matches!(&refused, releases::Error::Publisher(publishers::Error::Taken { owner, .. }) if owner.as_str() == "beta")
+    );
     let by = plane.may(P::PublisherAssign, "platform/hostile").await?;
     plane.control.publishers.assign(by, "acme".parse()?, None).await?;
     ensure!(plane.install("acme", &mine).await??.fresh);

@@ -31,6 +31,7 @@ mod generations;
 mod http2;
 mod leaks;
 mod load;
+mod newcomer;
 mod places;
 mod quarantine;
 mod recover;

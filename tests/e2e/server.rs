@@ -24,12 +24,17 @@ async fn a_fresh_server_keeps_to_itself_and_knows_whoever_holds_the_setup_token_
     // Nobody is known yet, whatever they bring.
     let mut stranger = command(served.home.path(), &["tenant", "list", "--server", &served.url])?;
     stranger.env("BULKHEAD_API_KEY", "bhk_AAAAAAAAAAAA_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    outside::end(stranger).await?.refused(14, &["credential-invalid"]);
+    outside::end(stranger).await?.refused(14, &["credential-invalid", "the variable BULKHEAD_API_KEY"]);
     // The next step that it told is the one.
     let next = served.said.last().context("nothing was said")?.trim().to_owned();
     let words: Vec<&str> = next.split(' ').skip(1).collect();
-    let said = served.done(&words).await?;
-    ensure!(said.contains("as platform/service-account/admin"), "{said}");
+    let said = served.run(&words).await?;
+    said.succeeded();
+    ensure!(said.stdout.contains("as platform/service-account/admin"), "{said:?}");
+    ensure!(
+        said.stderr.contains("the key is valid until 20") && said.stderr.contains("bulkhead key rotate"),
+        "{said:?}"
+    );
     ensure!(mode(&served.home.path().join(".config/bulkhead/credentials.toml"))? == 0o600);
     ensure!(!token.exists(), "the token is still there");
     let me = served.json(&["whoami"]).await?;
@@ -76,10 +81,15 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     served.run(&["connection", "check", "crm"]).await?.refused(17, &[]);
     // Nor is anything granted without a word, where nobody can be asked.
     served.run(&["grant", "crm"]).await?.failed(2, &["what of it", "bulkhead grant crm --from grant.toml"]);
-    served.run(&["grant", "crm", "--all", "--leave-out"]).await?.failed(2, &["add --yes"]);
-    // Nor less than all, where all was said.
-    served.run(&["grant", "crm", "--all", "--yes"]).await?.failed(6, &["without TLS", "--leave-out"]);
+    served.run(&["grant", "crm", "--from", "grant.toml"]).await?.failed(3, &["grant.toml"]);
+    // Nor less than all, where all was said; nor nothing.
+    let nothing_else = &["without TLS", "nothing else is asked for", "bulkhead grant crm --from grant.toml"];
+    let ended = served.run(&["grant", "crm", "--all", "--yes"]).await?;
+    ended.failed(6, nothing_else);
+    ensure!(!ended.stderr.contains("--leave-out"), "{ended:?}");
+    served.run(&["grant", "crm", "--all", "--leave-out", "--yes"]).await?.failed(6, nothing_else);
     let grant = laid.path().join("grant.toml").display().to_string();
+    served.run(&["grant", "crm", "--from", &grant]).await?.failed(2, &["add --yes"]);
     let said = served.done(&["grant", "crm", "--from", &format!("@{grant}"), "--yes"]).await?;
     ensure!(said.contains("granted: `crm` of acme") && said.contains("bulkhead secret set crm token"), "{said}");
     served.done(&["secret", "set", "crm", "token", "--from", &from]).await?;
@@ -113,7 +123,8 @@ async fn a_connection_does_what_was_consented_to_and_no_more() -> anyhow::Result
     ensure!(list.starts_with("NAME") && list.contains("crm"), "{list}");
     ensure!(served.done(&["release", "list"]).await?.contains("bulkhead/acme-crm"));
     served.done(&["connection", "remove", "crm", "--yes"]).await?;
-    served.run(&["connection", "show", "crm"]).await?.refused(16, &["not-found"]);
+    let gone = ["there is no connection `crm` of tenant `acme`", "not-found"];
+    served.run(&["connection", "show", "crm"]).await?.refused(16, &gone);
     // All of it is in the log.
     let tail = served.done(&["audit", "tail", "-n", "200"]).await?;
     ensure!(tail.contains("crm") && tail.contains("change"), "{tail}");
@@ -213,8 +224,9 @@ async fn a_server_with_a_certificate_is_asked_over_tls() -> anyhow::Result<()> {
     let (named, plain) = (served.url.replace("127.0.0.1", "localhost"), served.url.replace("https://", "http://"));
     served.run(&["login", "--server", &named, "--setup"]).await?.refused(18, &["certificate", "--server-ca FILE"]);
     // It is a certificate for another name.
-    served.run(&["login", "--server", &served.url, "--server-ca", &ca, "--setup"]).await?.refused(18, &["certificate"]);
-    served.run(&["login", "--server", &plain, "--setup"]).await?.refused(18, &[]);
+    let ended = served.run(&["login", "--server", &served.url, "--server-ca", &ca, "--setup"]).await?;
+    ended.refused(18, &["not valid for name", "--server https://NAME:PORT"]);
+    served.run(&["login", "--server", &plain, "--setup"]).await?.refused(18, &["write https://"]);
     served.done(&["login", "--server", &named, "--server-ca", &ca, "--setup"]).await?;
     // The authority is kept with the login.
     ensure!(served.done(&["whoami"]).await?.contains("platform/service-account/admin"));

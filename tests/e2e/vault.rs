@@ -72,7 +72,9 @@ async fn a_secret_from_the_vault_is_sent_and_lies_nowhere() -> anyhow::Result<()
             laid.path().join(DATA).join("store/db").is_file() && laid.path().join(KEYS).join("master.key").is_file()
         );
         canary::search(laid.path(), token)?;
-        laid.bare(&["secret", "remove", "token", "--connection", "acme-crm"]).await?.succeeded();
+        let remove = ["secret", "remove", "token", "--connection", "acme-crm"];
+        laid.bare(&remove).await?.refused(2, &["cannot be brought back", "add --yes"]);
+        laid.bare(&[&remove[..], &["--yes"]].concat()).await?.succeeded();
         laid.run(&read(), None).await?.refused(6, &["`token` is granted but has no value", "bulkhead secret set"]);
     }
     Ok(())

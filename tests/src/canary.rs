@@ -52,7 +52,7 @@ pub fn search(folder: &Path, token: &str) -> anyhow::Result<()> {
         if path.extension().is_some_and(|ending| ending == "wasm") {
             continue; // It was there before the secret, and is large.
         }
-        if path.parent().is_some_and(|folder| folder.ends_with("bulkhead/artifacts")) {
+        if path.ancestors().skip(2).take(1).any(|folder| folder.ends_with("bulkhead/artifacts")) {
             continue; // That compiled: made of it alone, by a process that has nothing else. Its texts are in it, in pieces.
         }
         let content = std::fs::read(&path)?;

@@ -202,6 +202,62 @@ async fn the_table_of_settings_is_the_programs() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The certificate that the README makes is one that a server shows and a client takes.
+#[tokio::test]
+async fn the_certificate_that_it_makes_is_taken_by_clients() -> anyhow::Result<()> {
+    let blocks = blocks("README.md")?;
+    let lines = blocks.iter().find(|block| block.name == "reference/certificate").context("no such lines")?;
+    // Without what the README adds, it is an authority's, and who tries is told so.
+    let authority = lines.text.replace("CA:FALSE", "CA:TRUE");
+    for (lines, fails) in [(&authority, true), (&lines.text, false)] {
+        let home = tempfile::tempdir()?;
+        let made = Command::new("/bin/sh").args(["-ec", lines]).current_dir(home.path()).output().await?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        shown_and_taken(home.path(), fails).await?;
+    }
+    Ok(())
+}
+
+/// Serves with the certificate in `scratch`, and logs in.
+async fn shown_and_taken(scratch: &Path, fails: bool) -> anyhow::Result<()> {
+    let folder = scratch.join("hello");
+    std::fs::create_dir(&folder)?;
+    let api = free_port()?;
+    let tls = |command: &str| {
+        let mut shell = shell(command, &folder, &api)?;
+        shell.env("BULKHEAD_SERVER_NAMES", "bulkhead.example.com");
+        for (variable, file) in [("CERTIFICATE", "certificate.pem"), ("KEY", "key.pem")] {
+            shell.env(format!("BULKHEAD_SERVER_TLS_{variable}"), scratch.join(file));
+        }
+        anyhow::Ok(shell)
+    };
+    let says = format!("bulkhead {ANY} serves https://bulkhead.example.com:{api}\n{ANY}\n{ANY}\n{ANY}\n");
+    let _server = begin(tls("bulkhead serve")?, &says).await?;
+    let says = match fails {
+        true => format!("error: {ANY}\n  its certificate is an authority's: {ANY}CA:FALSE{ANY}\n"),
+        false => format!("logged in at https://bulkhead.example.com:{api} as {ANY}\n{ANY}\n"),
+    };
+    run(tls("bulkhead login --setup --server-ca ../certificate.pem")?, "login", &says).await
+}
+
+/// What it says of the API is in the API's own description.
+#[test]
+fn the_paths_of_the_api_that_it_names_are_served() -> anyhow::Result<()> {
+    let readme = read("README.md")?;
+    let (_, section) = readme.split_once("\n## HTTP API\n").context("no such section")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let served = read("host/src/http/openapi.json")?;
+    let words = section.split([' ', '`', '\n']).map(|word| word.trim_start_matches("http://127.0.0.1:7411"));
+    let paths: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("/v1/") || (word.starts_with('/') && word.ends_with('z'))).collect();
+    ensure!(paths.len() == 5, "{paths:?}");
+    for path in paths {
+        let path = path.replace("/acme", "/{tenant}").replace("/crm", "/{connection}");
+        ensure!(served.contains(&format!("\n    \"{path}\": {{")), "{path} is not served");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_table_of_limits_is_the_codes() -> anyhow::Result<()> {
     let readme = read("README.md")?;

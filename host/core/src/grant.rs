@@ -197,6 +197,11 @@ impl Grant {
         Ok(grant)
     }
 
+    /// Whether nothing can be done with it: a secret alone goes nowhere.
+    pub fn opens_nothing(&self) -> bool {
+        self.egress.is_empty() && self.log.is_none() && self.wasi.is_empty()
+    }
+
     /// Everything that `manifest` asks, but for what takes an operator's own word: plain http, addresses written out,
     /// private addresses, patterns below a public suffix and secrets without TLS. What local verbs use when no grant is named.
     pub fn whole(manifest: &Manifest) -> Self {

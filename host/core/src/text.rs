@@ -107,7 +107,12 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         let message = match suggestion(error.message()) {
             Some(known) => format!("{}; did you mean `{known}`?", error.message().trim_end()),
             None if error.message().trim_end() == DUPLICATE => duplicate(text.get(span.clone()).unwrap_or("")),
-            None => error.message().trim_end().replace('\n', " ").replace(COUNT, "a whole number from 1 to 4294967295"),
+            None => {
+                let message = error.message().trim_end().replace('\n', " ");
+                message
+                    .replace(COUNT, "a whole number from 1 to 4294967295")
+                    .replace(SOCKET, "write an address with its port, such as `127.0.0.1:7411`")
+            }
         };
         at(text, span, message)
     })
@@ -156,6 +161,9 @@ fn at(text: &str, span: Range<usize>, message: String) -> Problem {
 
 /// What `toml` says of a key that stands twice, whose form a test pins.
 const DUPLICATE: &str = "duplicate key";
+
+/// What the standard library says of what is no address with a port, in a message whose form a test pins.
+const SOCKET: &str = "invalid socket address syntax";
 
 /// What serde calls a count, in a message whose form a test pins.
 const COUNT: &str = "a nonzero u32";

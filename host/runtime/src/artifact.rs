@@ -75,6 +75,16 @@ impl Key {
         self.0.as_slice()
     }
 
+    /// A name for what is sealed with it. It tells nothing of the key.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        // As long as no mark is, and not what an owner is made of.
+        hasher.update(b"folder\n");
+        let hash = hasher.finalize();
+        zeroize::Zeroize::zeroize(&mut hasher);
+        hash.to_hex().chars().take(16).collect()
+    }
+
     /// How this tenant is written down in artifacts.
     pub(crate) fn owner(&self, tenant: &TenantId) -> Owner {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);

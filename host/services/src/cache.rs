@@ -84,7 +84,7 @@ fn apart(cache: &Path, keys: &Path) -> Result<(), Error> {
 /// the key is locked for a moment, so that two processes do not make two keys.
 pub async fn open(cache: &Path, keys: &Path) -> Result<Cache, Error> {
     apart(cache, keys)?;
-    let dir = own_folder(FOLDER, cache)?;
+    own_folder(FOLDER, cache)?;
     let key = tokio::time::timeout(LONGEST_WAIT, async {
         loop {
             match key_in(keys) {
@@ -95,6 +95,8 @@ pub async fn open(cache: &Path, keys: &Path) -> Result<Cache, Error> {
     });
     // After so long, with its reason.
     let key = key.await.unwrap_or_else(|_| key_in(keys))?;
+    // Of its own for each key: what another one sealed is none of ours, and no sign of an attack.
+    let dir = own_folder(FOLDER, &cache.join(key.fingerprint()))?;
     Ok(Cache::new(dir, key))
 }
 

@@ -43,6 +43,9 @@ pub enum Error {
     NotFound,
     #[error("the publisher's name `{0}` belongs to somebody else")]
     NotYours(PublisherName),
+    /// The same for the operator, who may see whose it is.
+    #[error("the publisher's name `{name}` belongs to {}{}", owner, if *gone { ", a tenant that is gone" } else { "" })]
+    Taken { name: PublisherName, owner: TenantId, gone: bool, tenant: TenantId },
     #[error("there is no tenant `{0}`")]
     NoTenant(TenantId),
     #[error("the publisher was changed in the meantime")]
@@ -57,17 +60,21 @@ pub enum Error {
     Changes(changes::Error),
 }
 
-/// `batch`, with the name claimed for `tenant` if it is nobody's; whether it was.
+/// `batch`, with the name claimed for the tenant of `by` if it is nobody's; whether it was.
 pub(crate) async fn claim(
     store: &dyn Store,
     batch: Batch,
     name: &PublisherName,
-    tenant: &TenantId,
-    now: u64,
+    by: &Clearance,
 ) -> Result<(Batch, bool), Error> {
-    let at = key(&[name.as_str()]);
+    let (at, tenant, now) = (key(&[name.as_str()]), &by.resource().tenant, by.at());
     match record::load::<Publisher>(store, &at).await? {
         Some(stored) if stored.record.owner == *tenant => Ok((batch.while_as(&at, &stored), false)),
+        Some(stored) if by.actor().principal.tenant.is_platform() => {
+            let (owner, tenant) = (stored.record.owner, tenant.clone());
+            let gone = !tenants::is_known(store, &owner).await?;
+            Err(Error::Taken { name: name.clone(), owner, gone, tenant })
+        }
         Some(_) => Err(Error::NotYours(name.clone())),
         None => {
             let publisher = Publisher { name: name.clone(), owner: tenant.clone(), created: now, updated: now };
@@ -168,7 +175,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not-found",
-            Self::NotYours(_) => "publisher-not-yours",
+            Self::NotYours(_) | Self::Taken { .. } => "publisher-not-yours",
             Self::NoTenant(_) => "tenant-unknown",
             Self::Changed => "changed",
             Self::Name(_) => "name",
@@ -195,6 +202,13 @@ impl Error {
                     "publish under a name of your own, or ask the operator: `bulkhead publisher assign {name} --to TENANT`"
                 )
             }
+            Self::Taken { name, tenant, .. } if tenant.is_platform() => {
+                format!("give it to the platform: `bulkhead publisher assign {name} --to platform`")
+            }
+            Self::Taken { name, tenant, .. } => format!(
+                "for {tenant} alone: `bulkhead publisher assign {name} --to {tenant}`\n\
+                 for all tenants: `bulkhead publisher assign {name} --to platform`, and then `bulkhead release install DIR --tenant platform`"
+            ),
             Self::Changed => "look at it again, and try again".to_owned(),
             Self::Store(error) => return error.next_step(),
             Self::Changes(error) => return error.next_step(),

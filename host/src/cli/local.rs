@@ -93,6 +93,7 @@ impl Asked {
 
     /// Opens the release, and reads what belongs to it.
     pub(crate) async fn open(&self, tenant: &Tenant) -> Result<(Release, Grant, Value), Error> {
+        self.is_there()?;
         let opened = Release::open(tenant, &self.dir, self.component.as_deref());
         let release = report::while_compiling(opened).await?;
         let grant = self.grant(&release)?;
@@ -100,6 +101,17 @@ impl Asked {
             Error::new(Code::Setup, format!("the configuration is not JSON: {error}")).next(AT_FILE)
         })?;
         Ok((release, grant, config))
+    }
+
+    /// That there is a folder, where what is written may be the name of something else.
+    fn is_there(&self) -> Result<(), Error> {
+        let Some(name) = self.dir.to_str().and_then(|text| text.parse::<ConnectionId>().ok()) else { return Ok(()) };
+        if self.dir.exists() {
+            return Ok(());
+        }
+        Err(Error::new(Code::File, format!("there is no folder `{name}`")).next(format!(
+            "if a server's connection is meant: bulkhead connection check {name}, or bulkhead connection discover {name}"
+        )))
     }
 
     fn grant(&self, release: &Release) -> Result<Grant, Error> {

@@ -59,6 +59,9 @@ enum Verb {
         connection: Option<ConnectionId>,
         #[command(flatten)]
         folders: Folders,
+        /// Without being asked.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -103,16 +106,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let entries = folders.open().await?.list(&tenant, connection.as_ref()).await?;
             report::print(&entries.iter().map(line).collect::<String>())
         }
-        Verb::Remove { first, second: Some(name), tenant, folders, .. } => {
+        Verb::Remove { first, second: Some(name), tenant, folders, yes, .. } => {
             folders.unsaid()?;
-            remote::secret::remove(&whose(tenant), first, name).await
+            remote::secret::remove(&whose(tenant), first, name, *yes).await
         }
-        Verb::Remove { first, second: None, tenant, connection, folders } => {
+        Verb::Remove { first, second: None, tenant, connection, folders, yes } => {
             let bad = |error: bulkhead_core::id::Error| Error::new(Code::Usage, error.to_string());
             let name: SecretName = first.as_str().parse().map_err(bad)?;
             let connection = connection.clone().ok_or_else(|| Error::new(Code::Usage, "which connection's?"))?;
             let owner = Owner { tenant: tenant.clone().unwrap_or_else(TenantId::local), connection };
-            folders.open().await?.remove(&owner, &name).await?;
+            let vault = folders.open().await?;
+            remote::show::confirmed(&format!("Secret `{name}` of {owner} goes, and cannot be brought back."), *yes)?;
+            vault.remove(&owner, &name).await?;
             report::print(&format!("removed `{name}` of {owner}\n"))
         }
     }

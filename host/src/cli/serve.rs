@@ -79,8 +79,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             return Err(error);
         }
     };
-    let url = format!("{}://{}", if config.tls.is_some() { "https" } else { "http" }, server.address());
-    tell(arguments.log, &config, token.as_deref(), &url);
+    tell(arguments.log, &config, token.as_deref(), &config.url_at(server.address()));
     while let Heard::HangUp = signals.next().await {
         match server.reload() {
             Ok(()) => say(arguments.log, "the certificate was read again: new connections are shown it"),

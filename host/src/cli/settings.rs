@@ -73,6 +73,11 @@ pub(crate) fn homes() -> Homes {
     }
 }
 
+/// That each variable of ours means something: one that is misspelled would be left out in silence.
+pub(crate) fn known_variables() -> Result<(), Error> {
+    Ok(config::known_variables(&variables())?)
+}
+
 /// The variables of ours.
 fn variables() -> Variables {
     let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));

@@ -13,7 +13,7 @@ mod overlay;
 #[cfg(test)]
 mod tests;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -27,10 +27,10 @@ use document::Document;
 
 pub(crate) use document::{PREFIX, SETTINGS, Setting};
 pub(crate) use error::Error;
-pub(crate) use overlay::{OTHERS, Variables};
+pub(crate) use overlay::{OTHERS, Variables, known as known_variables};
 
 /// Where the API is served unless said.
-pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
 /// Most connections unless said: one takes some 50 KiB at the worst, and a descriptor.
 const CONNECTIONS: NonZeroU32 = count(2048);
 /// Most connections from one address unless said: it takes four addresses to take them all.
@@ -168,8 +168,25 @@ impl Config {
 
     /// The base of its URLs for whoever is on this machine.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        self.url_at(self.address)
+    }
+
+    /// The same where it listens at `address`. With TLS it is called by its first name, since that is what its certificate is
+    /// for. No address that stands for all of them is one to call.
+    pub(crate) fn url_at(&self, address: SocketAddr) -> String {
+        let (scheme, name) = match self.tls {
+            Some(_) => ("https", self.names.first()),
+            None => ("http", None),
+        };
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        match name {
+            Some(name) if name.parse::<IpAddr>().is_err() => format!("{scheme}://{name}:{}", address.port()),
+            _ => format!("{scheme}://{}", SocketAddr::new(ip, address.port())),
+        }
     }
 
     fn from(effective: Document, origins: Vec<Origin>) -> Result<Self, Error> {
@@ -375,7 +392,7 @@ fn is_host_name(name: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    let address = name.parse::<std::net::IpAddr>().is_ok();
+    let address = name.parse::<IpAddr>().is_ok();
     address || (name.len() <= 253 && name.split('.').all(label))
 }
 

@@ -34,13 +34,22 @@ pub(super) fn read(variables: &Variables) -> Result<(Document, Vec<Setting>), Er
         if OTHERS.iter().any(|(other, _)| other == variable) {
             continue;
         }
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == *variable) else {
-            return Err(Error::Unknown { variable: shown(variable), nearest: nearest(variable) });
-        };
+        let setting = setting(variable)?;
         document = one(setting, value.to_str())?.over(document);
         said.push(*setting);
     }
     Ok((document, said))
+}
+
+/// That each of them means something, whatever it says.
+pub(crate) fn known(variables: &Variables) -> Result<(), Error> {
+    let mut unknown = variables.keys().filter(|variable| OTHERS.iter().all(|(other, _)| other != variable));
+    unknown.try_for_each(|variable| setting(variable).map(drop))
+}
+
+fn setting(variable: &str) -> Result<&'static Setting, Error> {
+    let found = SETTINGS.iter().find(|setting| setting.variable() == variable);
+    found.ok_or_else(|| Error::Unknown { variable: shown(variable), nearest: nearest(variable) })
 }
 
 fn one(setting: &Setting, value: Option<&str>) -> Result<Document, Error> {

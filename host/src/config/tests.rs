@@ -49,6 +49,24 @@ fn the_defaults_listen_on_loopback_and_are_what_is_shown() {
     assert!(config.lines().iter().all(|(_, _, origin)| **origin == Origin::Default));
 }
 
+/// A certificate is for a name, and nobody can call all addresses.
+#[test]
+fn a_server_is_called_by_what_its_certificate_is_for_and_never_at_all_addresses() {
+    let check = |server: &str, expected: &str| {
+        assert_eq!(with(&format!("[server]\n{server}\n"), &[]).unwrap().url(), expected, "{server}");
+    };
+    let tls = "tls-certificate = \"c\"\ntls-key = \"k\"";
+    let named = "names = [\"bulkhead.test\", \"b\"]";
+    check(&format!("address = \"0.0.0.0:7443\"\n{named}\n{tls}"), "https://bulkhead.test:7443");
+    check(&format!("address = \"127.0.0.1:7443\"\n{named}\n{tls}"), "https://bulkhead.test:7443");
+    check(&format!("address = \"0.0.0.0:7443\"\n{tls}"), "https://127.0.0.1:7443");
+    check(&format!("address = \"[::]:7443\"\n{tls}"), "https://[::1]:7443");
+    check(&format!("address = \"192.0.2.1:7443\"\n{tls}"), "https://192.0.2.1:7443");
+    // The name is the proxy's, which is no way in for the setup token.
+    let behind = format!("address = \"0.0.0.0:7411\"\nallow-plain-http = true\n{named}");
+    check(&behind, "http://127.0.0.1:7411");
+}
+
 /// What is shown as a default is what is in force without it, and reads back.
 #[test]
 fn what_is_shown_reads_back_as_the_same_configuration() {
@@ -89,7 +107,9 @@ fn what_is_no_setting_is_refused_with_its_line_and_the_nearest_one() {
     };
     check("[server]\n\nadress = \"127.0.0.1:1\"\n", "line 3, column 1", "did you mean `address`?");
     check("[servers]\n", "line 1, column 2", "did you mean `server`?");
-    check("[server]\naddress = \"localhost\"\n", "line 2, column 11", "invalid socket address");
+    check("[server]\naddress = \"localhost\"\n", "line 2, column 11", "such as `127.0.0.1:7411`");
+    check("[server]\naddress = \"127.0.0.1\"\n", "line 2, column 11", "write an address with its port");
+    check("[egress]\ndns = [\"1.1.1.1\"]\n", "line 2, column 8", "write an address with its port");
     check("[server]\nallow-plain-http = \"yes\"\n", "line 2, column 20", "boolean");
     check("[audit]\nquota = 5\n", "line 2, column 9", "string");
     check("[audit]\nquota = \"0\"\n", "line 2, column 9", "is not a size");
@@ -114,6 +134,10 @@ fn a_variable_that_is_no_setting_or_no_value_is_refused_by_its_name() {
     check("BULKHEAD_SERVER_ALLOW_PLAIN_HTTP", "yes please", "write a number, or true or false");
     check("BULKHEAD_SERVER_ALLOW_PLAIN_HTTP", "1", "boolean");
     check("BULKHEAD_RUNTIME_GUESTS", "5\nmemory", "write a number");
+    // Client verbs ask whether there are such, and not what they say.
+    let known = |name: &str| known_variables(&variables(&[(name, "x")])).map_err(|error| error.to_string());
+    assert!(known("BULKHEAD_TENNANT").is_err_and(|said| said.contains("did you mean BULKHEAD_TENANT?")));
+    assert_eq!((known("BULKHEAD_TENANT"), known("BULKHEAD_SERVER_ADDRESS")), (Ok(()), Ok(())));
     // Variables of ours for other verbs are left to them.
     assert!(with("", &[("BULKHEAD_LOG", "debug"), ("BULKHEAD_CACHE", "/tmp/x")]).is_ok());
 }

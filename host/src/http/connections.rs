@@ -262,7 +262,7 @@ pub(super) fn routes() -> Vec<Route> {
         .tagged(),
         Route::cleared(
             (Method::POST, "/v1/tenants/{tenant}/connections/{connection}/rollback"),
-            ("roll-back-connection", "Move a connection back to the release before"),
+            ("roll-back-connection", "Give up an upgrade that waits, or move a connection back to the release before"),
             upgraded,
             rollback,
         )

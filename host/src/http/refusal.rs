@@ -135,7 +135,7 @@ impl From<publishers::Error> for Problem {
             Error::NotFound => return Self::not_found(),
             Error::Changed => return etag::changed(),
             Error::Changes(error) => return of_changes(error),
-            Error::NotYours(_) => StatusCode::CONFLICT,
+            Error::NotYours(_) | Error::Taken { .. } => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         told(status, error.code(), error.blame(), &error, error.next_step())

@@ -1,7 +1,7 @@
 //! Releases: installed from what is uploaded, shown, and removed.
 
 use bulkhead_core::Permission;
-use bulkhead_core::id::{Digest, TenantId};
+use bulkhead_core::id::{Digest, PublisherName, TenantId};
 use bulkhead_services::release::Parts;
 use bulkhead_services::releases::{Found, Installation};
 use http::{Method, StatusCode};
@@ -40,6 +40,10 @@ pub struct Release {
     pub size: u64,
     /// When it was installed, in seconds since 1970.
     pub created: u64,
+    /// The publisher's name that its installation made the tenant's, where nobody had it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Name>)]
+    pub claimed: Option<PublisherName>,
     /// What it asks for, where one release is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
@@ -58,6 +62,7 @@ impl From<Found> for Release {
             roles: installed.roles,
             size: u64::try_from(installed.sizes.component).unwrap_or(u64::MAX),
             created: installed.created,
+            claimed: None,
             request: None,
         }
     }
@@ -109,8 +114,8 @@ async fn install(call: Call<OfTenant, Upload>) -> Result<Reply<Release>, Problem
     let Upload { manifest, schema, component, place: _place } = call.body;
     let parts = Parts { manifest, schema, component, places: Default::default() };
     let installed = call.shared.control.releases.install(call.by, &parts).await?;
-    let Installation { found, fresh, request } = installed;
-    let release = Release { request: Some(request.into()), ..found.into() };
+    let Installation { found, fresh, claimed, request } = installed;
+    let release = Release { claimed, request: Some(request.into()), ..found.into() };
     let at = format!("/v1/tenants/{}/releases/{}", call.at.tenant, release.digest);
     let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::new(release).located(&at).status(status))

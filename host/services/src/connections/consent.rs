@@ -28,7 +28,7 @@ pub struct Agreement {
 pub enum Consent {
     /// All. Where some of it takes an operator's own word, such as plain http, this is refused.
     All,
-    /// All but what takes an operator's own word, which is left out.
+    /// All but what takes an operator's own word, which is left out. Where nothing else is asked for, this is refused.
     AllBut,
     /// What a grant says, as JSON with the keys of a grant's TOML.
     Json(Value),
@@ -75,11 +75,13 @@ impl Connections {
         };
         let described = self.releases.described(&terms.release).await?;
         let described = self.fitting(&owner.tenant, described, &terms.config).await?;
-        if matches!(consent, Consent::All) {
+        if matches!(consent, Consent::All | Consent::AllBut) {
             let left = crate::consent::own_word(&described.manifest);
-            if !left.is_empty() {
+            let nothing = Grant::whole(&described.manifest).opens_nothing();
+            // Nor would it be meant that what is in force ends in a grant of nothing.
+            if !left.is_empty() && (nothing || matches!(consent, Consent::All)) {
                 let grant = crate::consent::entire(&described.manifest, terms.release.digest);
-                return Err(Error::OwnWord { name: owner.connection, left, grant });
+                return Err(Error::OwnWord { name: owner.connection, left, grant, nothing });
             }
         }
         let grant = consent.read(&described.manifest)?;

@@ -39,8 +39,8 @@ pub enum Error {
     Misfit(#[from] Misfit),
     #[error("this is not a grant: {0}")]
     Grant(String),
-    #[error("granting all would leave out what takes your own word: {}", left.join("; "))]
-    OwnWord { name: ConnectionId, left: Vec<String>, grant: String },
+    #[error("granting all would leave out what takes your own word{}: {}", if *nothing { ", and nothing else is asked for" } else { "" }, left.join("; "))]
+    OwnWord { name: ConnectionId, left: Vec<String>, grant: String, nothing: bool },
     #[error("the grant is for the release {granted}, and what can be consented to is {}", shown(.possible))]
     WhichRelease { granted: String, possible: Vec<Digest> },
     #[error("the release is of `{0}`, and the connection of `{1}`")]
@@ -150,9 +150,13 @@ impl Error {
                 "find out what its connector did; then let it go on: `bulkhead connection resume CONNECTION`".to_owned()
             }
             Self::Paused { .. } => "let it go on: `bulkhead connection resume CONNECTION`".to_owned(),
-            Self::OwnWord { name, grant, .. } => format!(
+            Self::OwnWord { name, grant, nothing, .. } => format!(
                 "say it: put what you agree to of this into grant.toml, and then `bulkhead grant {name} --from grant.toml`. \
-                 To leave it out: `bulkhead grant {name} --all --leave-out`\n{grant}"
+                 {}\n{grant}",
+                match nothing {
+                    true => format!("To take back what was granted: `bulkhead revoke {name}`"),
+                    false => format!("To leave it out: `bulkhead grant {name} --all --leave-out`"),
+                }
             ),
             Self::WhichRelease { .. } => "name the release that you read the request of".to_owned(),
             Self::AnotherConnector(..) => "make a connection of its own for it".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! *Invariants*: 1. a grant is minted for the new release only where what that asks is provably within what the old one asked, the
 //! configuration aims at the same, and what was granted still means the same; 2. otherwise the upgrade waits for consent, and the old
-//! release goes on; 3. going back restores release, configuration and grant as they were, unless a grant was given or taken back
+//! release goes on; 3. while one waits, going back is to give that up, and nothing else; 4. going back restores release, configuration and grant as they were, unless a grant was given or taken back
 //! since: then somebody has to consent again.
 
 use bulkhead_capabilities::life::End;
@@ -76,15 +76,18 @@ impl Connections {
         Ok(Upgraded { connection, difference: Difference::default() })
     }
 
-    /// Moves the connection back to the release it was moved from, with the configuration and the grant that it had there.
+    /// Gives up the upgrade that waits, where one does. Otherwise moves the connection back to the release it was moved from, with the
+    /// configuration and the grant that it had there.
     pub async fn rollback(&self, by: Clearance, revision: Option<u64>) -> Result<Stored<Connection>, Error> {
         by.for_(Permission::ConnectionUpgrade)?;
         let owner = owner(&by)?;
         let stored = self.seen(&owner, revision).await?;
         let mut connection = stored.record.clone();
+        if connection.pending.take().is_some() {
+            return self.make(by, &owner, &stored, connection, None).await;
+        }
         let back = connection.previous.take().ok_or(Error::NoWayBack)?;
         connection.previous = Some(std::mem::replace(&mut connection.terms, back));
-        connection.pending = None;
         self.make(by, &owner, &stored, connection, Some(End::Upgraded)).await
     }
 }

@@ -339,6 +339,20 @@ async fn an_upgrade_that_waits_is_dropped_by_moving_to_what_runs() {
 }
 
 #[tokio::test]
+async fn going_back_while_an_upgrade_waits_gives_that_up_and_moves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.grant(Consent::All, None).await.unwrap();
+    let next = plant(fixture.store(), "acme", &manifest(READS, ""), SCHEMA, &[]).await;
+    let moved = fixture.upgrade(next).await.unwrap().connection.record;
+    let more = plant(fixture.store(), "acme", &manifest(WRITES, "[log]\n"), SCHEMA, &[]).await;
+    assert_eq!(fixture.upgrade(more).await.unwrap().connection.record.state(), State::UpgradePending);
+    let back = fixture.rollback().await.unwrap();
+    assert_eq!((back.state(), &back.terms, &back.previous), (State::Granted, &moved.terms, &moved.previous));
+    // From there, as ever.
+    assert_eq!(fixture.rollback().await.unwrap().terms.release.digest, fixture.release);
+}
+
+#[tokio::test]
 async fn going_back_is_no_way_around_what_was_narrowed_or_taken_back_since() {
     for narrow in [true, false] {
         let fixture = Fixture::new().await;

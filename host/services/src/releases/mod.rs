@@ -124,6 +124,8 @@ pub struct Installation {
     pub found: Found,
     /// Whether it was not there before.
     pub fresh: bool,
+    /// The publisher's name, where nobody had it before: from now on it is the tenant's.
+    pub claimed: Option<PublisherName>,
     /// What it asks for.
     pub request: Request,
 }
@@ -157,10 +159,10 @@ impl Releases {
         let digest = parts.digest();
         let at = key(&[tenant.as_str(), &digest.to_string()]);
         if let Some(installed) = record::load::<Installed>(self.store(), &at).await? {
-            return self.installation(Found { of: tenant, installed }, false).await;
+            return self.installation(Found { of: tenant, installed }, false, None).await;
         }
         let publisher = PublisherName::from(&manifest.connector.name);
-        publishers::claim(self.store(), Batch::new(), &publisher, &tenant, by.at()).await?;
+        publishers::claim(self.store(), Batch::new(), &publisher, &by).await?;
         let release = Release::from_parts(&share.tenant, parts.clone()).await?;
         let roles = trial::run(&share.tenant, &release)?;
         let sizes =
@@ -187,7 +189,7 @@ impl Releases {
         }
         let mut batch = Batch::new().insert(&at, &installed);
         rows::put(&mut batch, &tenant, &digest, parts);
-        let (batch, claimed) = publishers::claim(self.store(), batch, &publisher, &tenant, by.at()).await?;
+        let (batch, claimed) = publishers::claim(self.store(), batch, &publisher, &by).await?;
         let change = Change::made(&serde_json::json!({
             "release": digest,
             "connector": installed.connector,
@@ -200,13 +202,18 @@ impl Releases {
             done => done.map_err(Error::Changes)?,
         }
         let installed = record::load::<Installed>(self.store(), &at).await?.ok_or(Error::NotFound)?;
-        self.installation(Found { of: tenant, installed }, true).await
+        self.installation(Found { of: tenant, installed }, true, claimed.then_some(publisher)).await
     }
 
-    async fn installation(&self, found: Found, fresh: bool) -> Result<Installation, Error> {
+    async fn installation(
+        &self,
+        found: Found,
+        fresh: bool,
+        claimed: Option<PublisherName>,
+    ) -> Result<Installation, Error> {
         let reference = Reference { digest: found.installed.record.digest, of: found.of.clone() };
         let request = self.described(&reference).await?.request(&Value::Null)?;
-        Ok(Installation { found, fresh, request })
+        Ok(Installation { found, fresh, claimed, request })
     }
 
     /// One release: the tenant's own, or the platform's.

@@ -1,12 +1,13 @@
 //! Tenants that come and go, over a store in memory.
 
-use bulkhead_core::Permission as P;
 use bulkhead_core::audit::{Text, Who, Word};
 use bulkhead_core::id::{Owner, PublisherName};
 use bulkhead_core::secret::Binding;
+use bulkhead_core::{Actor, Permission as P, Wish};
 use secrecy::ExposeSecret as _;
 
 use super::*;
+use crate::access::Clearance;
 use crate::audit;
 use crate::control::scratch::{Scratch, may};
 use crate::identity::exchange::{self, ACCESS_TOKEN, Refusal};
@@ -270,16 +271,25 @@ async fn a_publishers_name_is_whose_it_was_first_until_the_operator_says_otherwi
     made(&scratch, "acme").await.unwrap();
     made(&scratch, "beta").await.unwrap();
     let store = scratch.store.as_ref();
-    let claimed = async |tenant: &str| {
+    let claimed_by = async |by: Clearance| {
         let name: PublisherName = "acme-inc".parse().unwrap();
-        let (batch, fresh) = claim(store, Batch::new(), &name, &tenant.parse().unwrap(), 1).await?;
+        let (batch, fresh) = claim(store, Batch::new(), &name, &by).await?;
         store.apply(batch).await?;
         Ok::<_, publishers::Error>(fresh)
     };
+    let claimed = async |tenant: &str| claimed_by(may(P::ReleaseInstall, tenant)).await;
     assert!(claimed("acme").await.unwrap());
     assert!(!claimed("acme").await.unwrap());
+    // Whose it is, the operator is told, with what would give it to another; and nobody else.
     let refused = claimed("beta").await.unwrap_err();
-    assert!(matches!(refused, publishers::Error::NotYours(_)));
+    assert_eq!(refused.to_string(), "the publisher's name `acme-inc` belongs to acme");
+    let next = refused.next_step().unwrap();
+    assert!(next.contains("assign acme-inc --to beta") && next.contains("assign acme-inc --to platform"), "{next}");
+    let operators = may(P::ReleaseInstall, "beta");
+    let own = Actor { principal: "beta/user/ada".parse().unwrap(), ..operators.actor().clone() };
+    let wish = Wish { permission: P::ReleaseInstall, resource: operators.resource().clone() };
+    let refused = claimed_by(Clearance::for_tests(own, wish)).await.unwrap_err();
+    assert!(matches!(refused, publishers::Error::NotYours(_)) && !refused.to_string().contains("belongs to acme"));
     assert!(refused.next_step().unwrap().contains("publisher assign acme-inc"), "{refused}");
 
     let publishers = &scratch.control.publishers;

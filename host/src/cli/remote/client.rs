@@ -5,6 +5,7 @@
 //! what the server says of it is shown as text, whatever is in it.
 //! Callers: the verbs in `remote/` → here → the API in `http/`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use super::kept::{Credential, Login};
 use crate::cli::error::{Code, Error};
-use crate::cli::network;
+use crate::cli::{network, source};
 
 /// Longest wait for a connection.
 const LONGEST_KNOCK: Duration = Duration::from_secs(10);
@@ -108,6 +109,16 @@ impl Client {
 
     /// For the server at `url`.
     pub(crate) fn new(url: &str, ca: Option<&std::path::Path>, credential: Option<Credential>) -> Result<Self, Error> {
+        Self::at(url, ca, credential, false)
+    }
+
+    /// The same for the server of this machine: whatever its name stands for, it is asked at loopback. Its certificate is
+    /// for its name all the same.
+    pub(crate) fn here(url: &str, ca: Option<&std::path::Path>, credential: Option<Credential>) -> Result<Self, Error> {
+        Self::at(url, ca, credential, true)
+    }
+
+    fn at(url: &str, ca: Option<&std::path::Path>, credential: Option<Credential>, here: bool) -> Result<Self, Error> {
         let base = base(url)?;
         let roots = roots(ca)?;
         let failed = |reason: String| Error::new(Code::Host, format!("the HTTP client could not start: {reason}"));
@@ -116,7 +127,13 @@ impl Client {
             .map_err(|error| failed(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(name) = base.domain().filter(|_| here) {
+            // The port is the URL's.
+            builder =
+                builder.resolve_to_addrs(name, &[(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]);
+        }
+        let http = builder
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -167,7 +184,21 @@ impl Client {
         if let (Some(name), Some(Value::String(next))) = (named, problem.get_mut("next_step")) {
             *next = next.replace(" CONNECTION", &format!(" {name}"));
         }
+        if status == reqwest::StatusCode::NOT_FOUND {
+            super::problem::name(&mut problem, &asked.path);
+        }
+        if status == reqwest::StatusCode::UNAUTHORIZED && self.has_key_of_environment() {
+            let next = "the key is that of the variable BULKHEAD_API_KEY, which goes before what `bulkhead login` keeps: correct it, or unset it";
+            if let Some(problem) = problem.as_object_mut() {
+                problem.insert("next_step".to_owned(), Value::from(next));
+            }
+        }
         Err(super::problem::read(status.as_u16(), &problem, &headers, self.server()))
+    }
+
+    fn has_key_of_environment(&self) -> bool {
+        let of_environment = source::variable(super::API_KEY);
+        matches!(&self.credential, Some(Credential::Key(key)) if of_environment.is_ok_and(|text| text == key.expose_secret()))
     }
 
     fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Error> {
@@ -233,16 +264,37 @@ impl Client {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
+        let cause = cause.to_string();
         let told = Error::new(Code::Unreachable, format!("{} cannot be reached: {cause}", self.server()));
         match (connects, late) {
             (_, true) => told.next("it may be busy: try again. What was asked for may still happen"),
-            (true, _) if cause.to_string().contains("certificate") => {
-                told.next("name the authority that signed its certificate: --server-ca FILE")
+            (true, _) => told.next(knocked(&cause)),
+            // What listens with TLS answers a request without it by what is no HTTP.
+            _ if self.base.scheme() == "http" && cause.contains("invalid HTTP") => {
+                told.next("it seems to listen with TLS: write https:// in place of http://")
             }
-            (true, _) => told.next("start it with `bulkhead serve`, or name another one: --server URL"),
             _ => told.next("see what the server logs; what was asked for may have happened"),
         }
     }
+}
+
+/// What to do where no connection came about, by what the libraries say of it.
+fn knocked(cause: &str) -> &'static str {
+    const WAYS: &[(&str, &str)] = &[
+        ("not valid for name", "call it by a name that its certificate is for: --server https://NAME:PORT"),
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is an authority's: make one with -addext basicConstraints=critical,CA:FALSE, as the README shows",
+        ),
+        ("certificate", "name the authority that signed its certificate: --server-ca FILE"),
+        ("InvalidContentType", "it seems to listen without TLS: write http://, which takes a server on this machine"),
+        (
+            "lookup address",
+            "no address is known for this name: enter it into the DNS, or into /etc/hosts of this machine",
+        ),
+    ];
+    let found = WAYS.iter().find(|(part, _)| cause.contains(part));
+    found.map_or("start it with `bulkhead serve`, or name another one: --server URL", |(_, way)| way)
 }
 
 fn no_url(text: &str) -> Error {

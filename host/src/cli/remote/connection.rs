@@ -4,6 +4,7 @@ use bulkhead_core::id::{ConnectionId, TenantId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::client::Asked;
 use super::show::{Column, Output, confirmed};
 use super::{Session, Whose, connect, grant, release};
 use crate::cli::error::Error;
@@ -62,7 +63,8 @@ enum Verb {
         #[arg(long, value_name = "RELEASE")]
         to: String,
     },
-    /// Move it back to the release, grant and configuration that it had before.
+    /// Give up an upgrade that waits for consent; where none does, move it back to the release, grant and configuration that it
+    /// had before.
     Rollback(Named),
     /// Remove it: it ends, and its secrets are destroyed.
     #[command(alias = "delete")]
@@ -152,9 +154,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             told(&session, &tenant, &upgraded, named, "is upgraded").await
         }
         Verb::Rollback(named) => {
-            let back = session.act(&with(&of(named), "rollback")).await?;
-            let release = back.get("release").and_then(Value::as_str).unwrap_or("the release it had before");
-            told(&session, &tenant, &back, named, &format!("is back on {release}")).await
+            let before = session.send(Asked::get(&strs(&of(named)))).await?;
+            let path = of(named);
+            let asked = Asked::new(Method::POST, &with(&path, "rollback")).if_match(before.etag());
+            let back = session.send(asked).await?.value;
+            output.done(&back, &format!("connection `{}` {}", named.connection, gone_back(named, &before.value, &back)))
         }
         Verb::Remove { named, yes } => {
             confirmed(
@@ -164,6 +168,23 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let gone = session.remove(&strs(&of(named))).await?;
             output.done(&gone, &format!("connection `{}` is gone", named.connection))
         }
+    }
+}
+
+/// What going back did, and what comes next where it may do nothing now.
+fn gone_back(named: &Named, before: &Value, back: &Value) -> String {
+    let release = back.get("release").and_then(Value::as_str).unwrap_or("the release it had before");
+    let done = match before.get("pending").is_some_and(|pending| !pending.is_null()) {
+        true => format!("stays on {release}: the upgrade that waited for consent is given up"),
+        false => format!("is back on {release}"),
+    };
+    match back.get("state").and_then(Value::as_str) {
+        Some("granted") | None => done,
+        Some("consent-needed") => format!(
+            "{done}. It may do nothing there, since what was granted was changed meanwhile [consent-needed]: bulkhead grant {}",
+            named.connection
+        ),
+        Some(state) => format!("{done} [{state}]"),
     }
 }
 

@@ -74,8 +74,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let said = Error::new(Code::Usage, "what of it do you grant?");
             return Err(said.next(ways(arguments.connection.as_str(), request)));
         }
-        (None, true) if !left.is_empty() && !arguments.leave_out => {
-            let why = format!("granting all would leave out what takes your own word: {}", left.join("; "));
+        (None, true) if !left.is_empty() && !(arguments.leave_out && asks_more(request)) => {
+            let also = if asks_more(request) { "" } else { ", and nothing else is asked for" };
+            let why = format!("granting all would leave out what takes your own word{also}: {}", left.join("; "));
             return Err(Error::new(Code::Setup, why).next(ways(arguments.connection.as_str(), request)));
         }
         (None, true) if left.is_empty() => {
@@ -132,12 +133,22 @@ pub(super) fn ways(connection: &str, request: &Value) -> String {
         );
     }
     let entire = request.get("entire").and_then(Value::as_str).unwrap_or_default();
+    let (some, rest) = match asks_more(request) {
+        true => ("some", format!("\nto grant all but that: bulkhead grant {connection} --all --leave-out")),
+        false => ("all", String::new()),
+    };
     format!(
-        "some of this takes your own word. To grant it, put what you agree to of this into grant.toml:\n{}\n\
-         and then: bulkhead grant {connection} --from grant.toml\n\
-         to grant all but that: bulkhead grant {connection} --all --leave-out",
+        "{some} of this takes your own word. To grant it, put what you agree to of this into grant.toml:\n{}\n\
+         and then: bulkhead grant {connection} --from grant.toml{rest}",
         indented(entire)
     )
+}
+
+/// Whether it asks for anything that does not take the operator's own word.
+fn asks_more(request: &Value) -> bool {
+    let list = |key: &str| request.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let plain = list("egress").iter().any(|egress| egress.get("needs").is_none_or(Value::is_null));
+    plain || request.get("log") == Some(&json!(true)) || !list("inert").is_empty()
 }
 
 /// What of it takes the operator's own word.
@@ -168,8 +179,14 @@ mod tests {
         assert!(ways("crm", &request).contains("bulkhead grant crm --all\n"));
         let request = json!({ "own_word": ["plain http"], "entire": "[[egress]]\n\n[log]\n" });
         let said = ways("crm", &request);
-        assert!(said.contains("  [[egress]]\n\n  [log]\nand then: bulkhead grant crm --from grant.toml\n"), "{said}");
-        assert!(!said.contains("--all\n"), "{said}");
+        assert!(said.contains("  [[egress]]\n\n  [log]\nand then: bulkhead grant crm --from grant.toml"), "{said}");
+        assert!(!said.contains("--all"), "nothing is left: {said}");
+        for more in [json!({ "log": true }), json!({ "egress": [{ "needs": "x" }, {}] }), json!({ "inert": ["i"] })] {
+            let mut request = request.clone();
+            request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let said = ways("crm", &request);
+            assert!(said.contains("--all --leave-out") && !said.contains("--all\n"), "{said}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bulkhead_core::principal::{Kind, PrincipalName};
+use bulkhead_core::text::plain;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use serde_json::{Map, Value, json};
 
 use super::Whose;
-use super::show::{Column, Output, confirmed};
+use super::show::{Column, Output, confirmed, time};
 use crate::cli::error::{Code, Error};
 use crate::cli::report;
 
@@ -104,6 +105,13 @@ const COLUMNS: &[Column] = &[
     ("replaced by", "/replaced_by"),
 ];
 
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.kind == Kind::User { "user" } else { "service-account" };
+        write!(f, "{kind}/{}", self.name)
+    }
+}
+
 impl Holder {
     fn path<'a>(&'a self, tenant: &'a str) -> [&'a str; 6] {
         let kind = if self.kind == Kind::User { "users" } else { "service-accounts" };
@@ -121,7 +129,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             body.extend(days.iter().map(|days| ("days".to_owned(), json!(days))));
             let file = out.as_deref().map(new_file).transpose()?;
             let made = session.post(&holder.path(tenant), Value::Object(body)).await?;
-            told(session.output, &made, out.as_deref().zip(file))
+            told(session.output, &made, out.as_deref().zip(file))?;
+            note_end(&made, &format!("{holder} ID"));
+            Ok(())
         }
         Verb::Rotate { holder, id, overlap, days, out } => {
             let mut body = Map::new();
@@ -130,7 +140,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let file = out.as_deref().map(new_file).transpose()?;
             let path = [&holder.path(tenant)[..], &[id, "rotate"]].concat();
             let made = session.post(&path, Value::Object(body)).await?;
-            told(session.output, &made, out.as_deref().zip(file))
+            told(session.output, &made, out.as_deref().zip(file))?;
+            note_end(&made, &format!("{holder} ID"));
+            // Who may make keys need not be who may list them.
+            let all = session.all(&holder.path(tenant)).await.unwrap_or_default();
+            let items = all.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let old = items.iter().find(|key| key.get("id").is_some_and(|known| known == id.as_str()));
+            if let Some(expires) = old.and_then(|key| key.get("expires")).and_then(Value::as_u64) {
+                report::note(&format!("the old one, {id}, works until {}", time(expires)));
+            }
+            Ok(())
         }
         Verb::Revoke { holder, id, yes } => {
             confirmed(&format!("Key {id} ends at once."), *yes)?;
@@ -138,6 +157,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let gone = session.send(super::client::Asked::new(reqwest::Method::DELETE, &path)).await?.value;
             session.output.done(&gone, &format!("key {id} is revoked"))
         }
+    }
+}
+
+/// Says until when a key that was made is valid, and what to do before.
+pub(super) fn note_end(made: &Value, which: &str) {
+    if let Some(expires) = made.pointer("/key/expires").and_then(Value::as_u64) {
+        let id = made.pointer("/key/id").and_then(Value::as_str).map(plain).unwrap_or_default();
+        let which = which.replace("ID", &id);
+        report::note(&format!("the key is valid until {}; before that: bulkhead key rotate {which}", time(expires)));
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Asking, person};
 use crate::cli::doctor::SETUP_TOKEN;
 use crate::cli::error::{Code, Error};
 use crate::cli::report;
-use crate::cli::settings::ConfigArguments;
+use crate::cli::settings::{self, ConfigArguments};
 use crate::cli::source::Place;
 
 #[derive(clap::Args)]
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// The tenant that verbs act on unless they are told otherwise; with --user, whose person it is.
     #[arg(long, value_name = "NAME")]
     tenant: Option<TenantId>,
+    /// That it is meant, where the first administrator's key may be lost.
+    #[arg(long)]
+    yes: bool,
     /// What was written behind the options. It may be a key, which an error of the parser would repeat.
     #[arg(hide = true)]
     surplus: Option<String>,
@@ -74,6 +77,7 @@ const FIELDS: &[Column] = &[
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let asking = &arguments.asking;
+    settings::known_variables()?;
     if arguments.surplus.is_some() {
         return Err(Error::new(Code::Usage, "keys do not belong on the command line, where others can read them")
             .next("write --key @FILE, --key env:VARIABLE or --key -"));
@@ -87,9 +91,19 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let ca =
         absolute(asking.server_ca.clone().or_else(|| logins.find(Some(&server)).and_then(|login| login.ca.clone())))?;
-    let stranger = Client::new(&server, ca.as_deref(), None)?;
+    let open = if arguments.setup.is_some() { Client::here } else { Client::new };
+    let stranger = open(&server, ca.as_deref(), None)?;
+    let known = logins.find(Some(stranger.server())).filter(|_| !arguments.yes);
+    if arguments.user.is_some() {
+        keeps_first_key(known, "")?;
+    }
+    let mut first = Value::Null;
     let credential = match (&arguments.setup, &arguments.key, &arguments.user) {
-        (Some(place), ..) => Credential::Key(set_up(&stranger, place, &arguments.config).await?),
+        (Some(place), ..) => {
+            let (key, made) = set_up(&stranger, place, &arguments.config).await?;
+            first = made;
+            Credential::Key(key)
+        }
         (None, Some(place), _) => Credential::Key(value(place, "--key")?),
         (None, None, Some(user)) => {
             let tenant = arguments.tenant.clone().unwrap_or_else(TenantId::platform);
@@ -102,9 +116,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             ));
         }
     };
-    let client = Client::new(&server, ca.as_deref(), Some(credential.clone()))?;
+    let client = open(&server, ca.as_deref(), Some(credential.clone()))?;
     let me = client.send(Asked::get(&["v1", "me"])).await?.value;
     let principal = me.get("principal").and_then(Value::as_str).unwrap_or_default().to_owned();
+    keeps_first_key(known, &principal)?;
     let own = principal.parse::<Principal>().ok().map(|principal| principal.tenant);
     let server = client.server().to_owned();
     // An operator goes on with the customer that was chosen; a server that is set up has none yet.
@@ -113,19 +128,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let tenant = arguments.tenant.clone().or(chosen).or(own);
     logins.insert(Login { server: server.clone(), credential, principal: principal.clone(), tenant, ca });
     logins.store()?;
-    report::print(&bulkhead_core::text::plain(&format!("logged in at {server} as {principal}\n")))
+    report::print(&bulkhead_core::text::plain(&format!("logged in at {server} as {principal}\n")))?;
+    super::key::note_end(&first, "service-account/admin ID --tenant platform --out FILE");
+    Ok(())
 }
 
 pub(crate) async fn logout(arguments: &Logout) -> Result<(), Error> {
     let login = arguments.asking.login()?;
-    let is_key = matches!(login.credential, Credential::Key(_));
-    if is_key && login.principal == FIRST_ADMIN && !arguments.yes {
-        let why = "the first administrator's key is kept here alone, and would be lost";
-        return Err(Error::new(Code::Usage, why).next(
-            "make another one first: bulkhead key create service-account/admin --tenant platform --name TEXT --out FILE\n\
-             if there is another one, or it is meant, add --yes",
-        ));
-    }
+    keeps_first_key(Some(&login).filter(|_| !arguments.yes), "")?;
     if let Credential::Session { .. } = login.credential {
         let end = Asked::new(reqwest::Method::DELETE, &["v1", "sessions", "current"]);
         Client::of(&login)?.send(end).await?;
@@ -151,8 +161,21 @@ pub(crate) async fn whoami(arguments: &Whoami) -> Result<(), Error> {
     session.output.item(&me, FIELDS)
 }
 
-/// Redeems the setup token for the first administrator's key.
-async fn set_up(client: &Client, place: &str, config: &ConfigArguments) -> Result<SecretString, Error> {
+/// That no key of the first administrator's is forgotten where the login `known` goes for one of `next`.
+fn keeps_first_key(known: Option<&Login>, next: &str) -> Result<(), Error> {
+    let kept = known.filter(|login| matches!(login.credential, Credential::Key(_)) && login.principal == FIRST_ADMIN);
+    if kept.is_none() || next == FIRST_ADMIN {
+        return Ok(());
+    }
+    let why = "the first administrator's key is kept here alone, and would be lost";
+    Err(Error::new(Code::Usage, why).next(
+        "make another one first: bulkhead key create service-account/admin --tenant platform --name TEXT --out FILE\n\
+         if there is another one, or it is meant, add --yes",
+    ))
+}
+
+/// Redeems the setup token for the first administrator's key: its text, and what was said of it.
+async fn set_up(client: &Client, place: &str, config: &ConfigArguments) -> Result<(SecretString, Value), Error> {
     let token = match place {
         "" => {
             let path = config.load()?.config.data.join(SETUP_TOKEN);
@@ -166,9 +189,10 @@ async fn set_up(client: &Client, place: &str, config: &ConfigArguments) -> Resul
         }
         place => value(place, "--setup")?,
     };
-    let made = client.send(Asked::post(&["v1", "setup"], json!({ "token": token.expose_secret() }))).await?.value;
-    let key = made.pointer("/key/text").and_then(Value::as_str);
-    key.map(SecretString::from).ok_or_else(|| Error::new(Code::Host, "the server made no key"))
+    let mut made = client.send(Asked::post(&["v1", "setup"], json!({ "token": token.expose_secret() }))).await?.value;
+    let made = made.get_mut("key").map(Value::take).unwrap_or_default();
+    let key = made.get("text").and_then(Value::as_str).map(SecretString::from);
+    key.map(|key| (key, made)).ok_or_else(|| Error::new(Code::Host, "the server made no key"))
 }
 
 /// What is at the place that the option names. It is not repeated in the error: it may be the value.

@@ -35,12 +35,15 @@ use self::kept::{Credential, Login, Logins};
 use self::show::Output;
 use super::error::{Code, Error};
 use super::report;
-use super::source;
+use super::{settings, source};
 
 /// Items that a page is asked to have: the most it may.
 const PAGE: usize = 200;
 /// Most pages of a list that are read: twenty thousand items are more than anyone looks through.
 const MOST_PAGES: usize = 100;
+
+/// The variable with the key of programs that do not log in.
+const API_KEY: &str = "BULKHEAD_API_KEY";
 
 /// Which server is asked, and how its answer is shown.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,7 +99,8 @@ impl Asking {
         // As it is kept.
         let server = self.server.as_deref().map(client::base).transpose()?;
         let server = server.map(|url| url.as_str().trim_end_matches('/').to_owned());
-        let key = source::variable("BULKHEAD_API_KEY").ok();
+        settings::known_variables()?;
+        let key = source::variable(API_KEY).ok();
         let kept = Logins::load()?.find(server.as_deref()).cloned();
         let login = match (kept, key, server) {
             // A key that is given goes to the server that is named, and to no other.

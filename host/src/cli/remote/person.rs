@@ -7,6 +7,7 @@ use std::path::Path;
 use bulkhead_core::id::TenantId;
 use bulkhead_core::principal::PrincipalName;
 use bulkhead_core::text::plain;
+use bulkhead_services::identity::password;
 use console::Term;
 use reqwest::Method;
 use reqwest::header::SET_COOKIE;
@@ -43,21 +44,23 @@ pub(super) async fn log_in(
     let begun = stranger.send(Asked::post(&["v1", "sessions"], Value::Object(body))).await?;
     let credential = session(&begun, &begun.value)?;
     match begun.value.get("level").and_then(Value::as_str) {
-        Some("enrolling") => enrol(&Client::new(stranger.server(), ca, Some(credential))?, &terminal).await,
+        Some("enrolling") => enrol(&Client::new(stranger.server(), ca, Some(credential))?, &terminal, user).await,
         _ => Ok(credential),
     }
 }
 
 /// Sets up a second factor, and chooses a password in place of the first one.
-async fn enrol(client: &Client, terminal: &Term) -> Result<Credential, Error> {
-    let enrolment = client.send(Asked::new(Method::POST, &["v1", "enrolment"])).await?.value;
-    let of = |key: &str| enrolment.get(key).and_then(Value::as_str).map(plain).unwrap_or_default();
-    say(terminal, "this is your first log-in. Give this to your authenticator application; it is shown this once:")?;
-    say(terminal, &format!("  {}\n  {}", of("secret"), of("url")))?;
-    let new = hidden(terminal, "a new password, of 12 characters or more: ")?;
+async fn enrol(client: &Client, terminal: &Term, user: &PrincipalName) -> Result<Credential, Error> {
+    say(terminal, "this is your first log-in: choose a password, and set up a second factor")?;
+    let new = hidden(terminal, &format!("a new password, of {} characters or more: ", password::SHORTEST))?;
+    fit(&new, user)?;
     if hidden(terminal, "once more: ")?.expose_secret() != new.expose_secret() {
         return Err(Error::new(Code::Usage, "the two differ").next("log in again"));
     }
+    let enrolment = client.send(Asked::new(Method::POST, &["v1", "enrolment"])).await?.value;
+    let of = |key: &str| enrolment.get(key).and_then(Value::as_str).map(plain).unwrap_or_default();
+    say(terminal, "give this to your authenticator application; it is shown this once:")?;
+    say(terminal, &format!("  {}\n  {}", of("secret"), of("url")))?;
     let code = shown(terminal, "code that your application shows: ")?;
     let body = json!({ "code": code.as_str(), "new": new.expose_secret() });
     let enrolled = client.send(Asked::post(&["v1", "enrolment", "confirmation"], body)).await?;
@@ -66,6 +69,12 @@ async fn enrol(client: &Client, terminal: &Term) -> Result<Credential, Error> {
         say(terminal, &format!("  {}", plain(code.as_str().unwrap_or_default())))?;
     }
     session(&enrolled, enrolled.value.get("session").unwrap_or(&Value::Null))
+}
+
+/// That the server will take it: before a second factor is set up, which would be for nothing.
+fn fit(new: &SecretString, user: &PrincipalName) -> Result<(), Error> {
+    let unfit = |unfit: password::Unfit| Error::new(Code::Setup, unfit.to_string()).next("log in again");
+    password::fit(new.expose_secret(), user.as_str()).map_err(unfit)
 }
 
 /// The session in an answer: its cookie, and what proves that a request is meant.
@@ -93,4 +102,16 @@ fn say(terminal: &Term, line: &str) -> Result<(), Error> {
 
 fn unread(error: std::io::Error) -> Error {
     Error::new(Code::File, format!("the terminal cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_the_server_would_refuse_is_refused_before_a_second_factor_is_set_up() {
+        let check = |text: &str| fit(&text.into(), &"ada".parse().unwrap()).map_err(|error| error.told().0.to_owned());
+        assert_eq!(check("short"), Err("a password has at least 12 characters".to_owned()));
+        assert_eq!(check("no one guesses this"), Ok(()));
+    }
 }

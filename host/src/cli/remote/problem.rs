@@ -61,6 +61,49 @@ fn code(status: u16, code: &str, denied: bool) -> Code {
     }
 }
 
+/// Says what is not there, where the server does not: what was asked for is in the path. That tells no more than the server did.
+pub(crate) fn name(problem: &mut Value, path: &[&str]) {
+    if problem.get("code").is_none_or(|code| code != "not-found") {
+        return;
+    }
+    // v1, and then pairs of a kind and a name.
+    let pairs: Vec<(&str, &str)> =
+        path.get(1..).unwrap_or_default().chunks(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect();
+    let Some((kind, name)) = pairs.last() else { return };
+    let Some((_, one)) = KINDS.iter().find(|(kinds, _)| kinds == kind) else { return };
+    let tenant = pairs.iter().find(|(kind, _)| *kind == "tenants").map(|(_, name)| *name);
+    let (of, next) = match tenant {
+        Some(tenant) if pairs.len() > 1 => (
+            format!(" of tenant `{tenant}`"),
+            format!("where there is no tenant `{tenant}` any more: bulkhead tenant use NAME, or --tenant NAME"),
+        ),
+        Some(_) => (
+            String::new(),
+            "`bulkhead tenant list` shows which there are; to act on another one: bulkhead tenant use NAME".to_owned(),
+        ),
+        None => (String::new(), String::new()),
+    };
+    if let Some(problem) = problem.as_object_mut() {
+        problem.insert("detail".to_owned(), Value::from(format!("there is no {one} `{name}`{of} that you may see")));
+        problem.entry("next_step").or_insert(Value::from(next));
+    }
+}
+
+/// Kinds of things as paths call them, and what one of them is called.
+const KINDS: &[(&str, &str)] = &[
+    ("tenants", "tenant"),
+    ("connections", "connection"),
+    ("releases", "release"),
+    ("secrets", "secret"),
+    ("users", "user"),
+    ("service-accounts", "service account"),
+    ("keys", "key"),
+    ("issuers", "issuer"),
+    ("identities", "identity"),
+    ("policies", "policy"),
+    ("publishers", "publisher"),
+];
+
 fn bounded(text: &str) -> String {
     plain(&text.chars().take(LONGEST).collect::<String>())
 }
@@ -94,6 +137,30 @@ mod tests {
         check(409, json!({ "detail": "x", "code": "quarantined" }), Code::Ended, "x");
         check(409, json!({ "detail": "x", "code": "imports-not-granted" }), Code::Imports, "x");
         check(409, json!({ "detail": "x", "code": "no-role" }), Code::WrongWorld, "x");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_by_what_was_asked_for() {
+        let check = |path: &[&str], said: &str, next: &str| {
+            let mut problem =
+                json!({ "detail": "there is nothing of this name that you may see", "code": "not-found" });
+            name(&mut problem, path);
+            let error = read(404, &problem, &HeaderMap::new(), "x");
+            let (told, step) = error.told();
+            assert_eq!(told, format!("{said} that you may see [not-found]"), "{path:?}");
+            assert!(step.unwrap_or_default().contains(next), "{step:?}");
+        };
+        let crm = ["v1", "tenants", "acme", "connections", "crm"];
+        check(&crm, "there is no connection `crm` of tenant `acme`", "tenant use NAME");
+        check(&[&crm[..], &["request"]].concat(), "there is no connection `crm` of tenant `acme`", "tenant use");
+        check(&[&crm[..], &["secrets", "token"]].concat(), "there is no secret `token` of tenant `acme`", "");
+        check(&["v1", "tenants", "acme", "connections"], "there is no tenant `acme`", "tenant use NAME");
+        check(&["v1", "tenants", "acme"], "there is no tenant `acme`", "bulkhead tenant list");
+        check(&["v1", "publishers", "acme"], "there is no publisher `acme`", "");
+        check(&["v1", "me"], "there is nothing of this name", "");
+        let mut other = json!({ "detail": "x", "code": "policy-not-found" });
+        name(&mut other, &crm);
+        assert_eq!(other["detail"], "x");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_core::id::{Digest, TenantId};
+use bulkhead_core::text::plain;
 use bulkhead_services::release::Parts;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
 use super::client::Asked;
-use super::show::{Column, confirmed};
+use super::show::{Column, Output, confirmed};
 use super::{Session, Whose};
 use crate::cli::error::{Code, Error};
 use crate::cli::report;
@@ -49,6 +50,9 @@ enum Verb {
     },
 }
 
+/// Most connections that are named to be moved to a release that was installed: more are looked for in their list.
+const MOST_WAYS: usize = 3;
+
 const COLUMNS: &[Column] = &[
     ("connector", "/connector"),
     ("version", "/version"),
@@ -63,22 +67,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     match &arguments.verb {
         Verb::Install { dir, component } => {
             let installed = install(&session, &tenant, dir, component.as_deref()).await?;
-            let name = said(&installed);
-            output.done(
-                &installed,
-                &format!(
-                    "{name} is installed for {}. To connect it: bulkhead connect {}",
-                    whom(&tenant),
-                    short(&installed)
-                ),
-            )
+            if output == Output::Json {
+                return report::print_json(&installed);
+            }
+            let (name, ways) = (said(&installed), ways(&session, &tenant, &installed).await);
+            report::print(&plain(&format!("{name} is installed for {}. {ways}\n", whom(&tenant))))
         }
         Verb::List => output.list(&session.all(&["v1", "tenants", tenant.as_str(), "releases"]).await?, COLUMNS),
         Verb::Show { release } => {
             let Found { digest, .. } = find(&session, &tenant, release).await?;
             let shown = session.get(&["v1", "tenants", tenant.as_str(), "releases", &digest]).await?;
             output.item(&shown, COLUMNS)?;
-            if output == super::show::Output::Table {
+            if output == Output::Table {
                 super::connect::print_request(&shown)?;
             }
             Ok(())
@@ -110,7 +110,12 @@ pub(super) async fn install(
     form = form.part("component", part(parts.component, "application/wasm")?);
     let path = ["v1", "tenants", tenant.as_str(), "releases"];
     let sent = session.send(Asked::new(Method::POST, &path).form(form));
-    Ok(report::while_compiling(sent).await?.value)
+    let installed = report::while_compiling(sent).await?.value;
+    if let (Some(name), Output::Table) = (installed.get("claimed").and_then(Value::as_str), session.output) {
+        let name = plain(name);
+        report::print(&format!("claimed publisher `{name}` for {tenant}: `{name}/…` is nobody else's to install\n"))?;
+    }
+    Ok(installed)
 }
 
 /// A release, as far as it has to be known to connect it.
@@ -202,8 +207,36 @@ fn said(release: &Value) -> String {
     format!("{} {} ({})", of("connector"), of("version"), of("digest"))
 }
 
-fn short(release: &Value) -> &str {
-    release.get("connector").and_then(Value::as_str).unwrap_or("RELEASE")
+/// What to do with a release that is installed. Who may not see what else there is gets less of it.
+async fn ways(session: &Session, tenant: &TenantId, installed: &Value) -> String {
+    let of = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let all = session.all(&["v1", "tenants", tenant.as_str(), "releases"]).await.unwrap_or_default();
+    let releases = all.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let name = short(releases, installed);
+    let mut ways = format!("To connect it: bulkhead connect {name}");
+    let (connector, digest) = (of(installed, "connector"), of(installed, "digest"));
+    let others: Vec<String> =
+        releases.iter().filter(|item| of(item, "connector") == connector).map(|item| of(item, "digest")).collect();
+    let there = session.all(&["v1", "tenants", tenant.as_str(), "connections"]).await.unwrap_or_default();
+    let connections = there.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let older = connections.iter().filter(|item| {
+        let release = of(item, "release");
+        release != digest && others.contains(&release)
+    });
+    for connection in older.take(MOST_WAYS) {
+        let moved = of(connection, "name");
+        ways.push_str(&format!("\nTo move `{moved}` to it: bulkhead connection upgrade {moved} --to {name}"));
+    }
+    ways
+}
+
+/// The shortest name that means `release` and no other one of `all`.
+fn short(all: &[Value], release: &Value) -> String {
+    let of = |key: &str| release.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let digest = of("digest");
+    let names = [of("connector"), format!("{}@{}", of("connector"), of("version"))];
+    let is_it = |name: &String| choose(all, name).is_ok_and(|found| found.digest == digest);
+    names.into_iter().find(is_it).unwrap_or(digest)
 }
 
 #[cfg(test)]
@@ -229,6 +262,10 @@ mod tests {
         check("acme/desk", Err(Code::Usage));
         check("acme/desk@3.0.0", Err(Code::Missing));
         check("desk-", Err(Code::Missing));
+        // What was told to be connected is found by what was told.
+        assert_eq!(short(&items, &items[1]), "acme/desk@2.0.0");
+        assert_eq!(short(&items, &items[2]), "acme/crm");
+        assert_eq!(short(&[], &items[2]), "d3");
         let items = [items[2].clone(), items[2].clone()];
         assert_eq!(choose(&items, "crm").map(|found| found.digest).ok().as_deref(), Some("d3"));
     }

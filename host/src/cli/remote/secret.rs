@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Whose;
 use super::client::Asked;
-use super::show::Column;
+use super::show::{Column, confirmed};
 use crate::cli::error::Error;
 
 const COLUMNS: &[Column] = &[
@@ -49,8 +49,14 @@ pub(crate) async fn list(whose: &Whose, connection: &ConnectionId) -> Result<(),
 }
 
 /// Removes one.
-pub(crate) async fn remove(whose: &Whose, connection: &ConnectionId, name: &SecretName) -> Result<(), Error> {
+pub(crate) async fn remove(
+    whose: &Whose,
+    connection: &ConnectionId,
+    name: &SecretName,
+    yes: bool,
+) -> Result<(), Error> {
     let (session, tenant) = whose.open_customer().await?;
+    confirmed(&format!("Secret `{name}` of {tenant}/{connection} goes, and cannot be brought back."), yes)?;
     let path = ["v1", "tenants", tenant.as_str(), "connections", connection.as_str(), "secrets", name.as_str()];
     let gone = session.send(Asked::new(Method::DELETE, &path)).await?.value;
     session.output.done(&gone, &format!("removed `{name}` of {tenant}/{connection}"))
