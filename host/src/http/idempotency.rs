@@ -4,7 +4,8 @@
 //! killed between the two says that it does not know, and never does it twice.
 //! *Invariants*: 1. a key belongs to one principal and to one request; 2. an answer is kept for a day, sealed (`sealed.rs`), and one
 //! that shows a secret not at all; 3. what did nothing leaves nothing behind, so that it can be tried again; 4. keys of a
-//! principal, and the size of an answer, are bounded; 5. what is kept of a tenant's requests goes with the tenant, and nothing comes behind.
+//! principal, and the size of an answer, are bounded; 5. what is kept of a principal's
+//! requests goes with the principal and with the tenant, and nothing comes behind the latter.
 
 mod sealed;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use axum::response::Response;
 use bulkhead_core::id::Digest;
 use bulkhead_core::principal::Principal;
-use bulkhead_services::{presence, tenants};
+use bulkhead_services::{identity, presence};
 use bulkhead_storage::{Batch, Record, Space, Store, record};
 use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use http::request::Parts;
@@ -60,7 +61,7 @@ struct Answer {
 }
 
 impl Record for Kept {
-    const SPACE: Space = tenants::IDEMPOTENCY;
+    const SPACE: Space = identity::IDEMPOTENCY;
 }
 
 /// What was asked for with a key.

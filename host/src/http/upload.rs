@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
-use bulkhead_core::id::Digest;
+use bulkhead_core::Resource;
+use bulkhead_core::id::{Digest, TenantId};
 use http::request::Parts as Head;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -38,40 +39,39 @@ pub(super) struct Uploads(Arc<UnderWay>);
 
 struct UnderWay {
     places: Arc<Semaphore>,
-    /// Paths under which something is uploaded. Each tenant has its own, and uploads one release at a time, so that one that is slow
-    /// on purpose takes no other's place.
-    paths: Mutex<BTreeSet<String>>,
+    /// Tenants for which something is uploaded: one release at a time each, so that one that is slow on purpose takes no other's place.
+    tenants: Mutex<BTreeSet<TenantId>>,
 }
 
 /// Leave to upload a release, until it is dropped.
 pub(super) struct Place {
     _one: OwnedSemaphorePermit,
     of: Uploads,
-    path: String,
+    tenant: TenantId,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self(Arc::new(UnderWay { places: Arc::new(Semaphore::new(MOST)), paths: Mutex::default() }))
+        Self(Arc::new(UnderWay { places: Arc::new(Semaphore::new(MOST)), tenants: Mutex::default() }))
     }
 }
 
 impl Uploads {
-    /// A place for that path, unless it has one, or all are taken.
-    fn take(&self, path: &str) -> Option<Place> {
+    /// A place for that tenant, unless it has one, or all are taken.
+    fn take(&self, tenant: &TenantId) -> Option<Place> {
         let one = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
-        // Only who put the path there takes it away again.
-        self.paths().insert(path.to_owned()).then(|| Place { _one: one, of: self.clone(), path: path.to_owned() })
+        // Only who put the tenant there takes it away again.
+        self.tenants().insert(tenant.clone()).then(|| Place { _one: one, of: self.clone(), tenant: tenant.clone() })
     }
 
-    fn paths(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tenants(&self) -> MutexGuard<'_, BTreeSet<TenantId>> {
+        self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.of.paths().remove(&self.path);
+        self.of.tenants().remove(&self.tenant);
     }
 }
 
@@ -90,7 +90,10 @@ impl Input for Upload {
         input::is_of(&head.headers, "multipart/form-data")?;
         let busy = || Problem::unavailable("busy", "as many releases are uploaded as may be at once", LONGEST_PAUSE);
         let missing = || Problem::internal("door", &"an upload did not come through the door");
-        let place = head.extensions.get::<Uploads>().ok_or_else(missing)?.take(head.uri.path()).ok_or_else(busy)?;
+        let uploads = head.extensions.get::<Uploads>().ok_or_else(missing)?;
+        // As the route read it: a path has many spellings.
+        let Resource { tenant, .. } = head.extensions.get().ok_or_else(missing)?;
+        let place = uploads.take(tenant).ok_or_else(busy)?;
         let mut request = Request::new(body);
         *request.headers_mut() = head.headers.clone();
         // Bounded below, part by part.
@@ -181,6 +184,7 @@ mod tests {
         let mut head = Request::new(()).into_parts().0;
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=x"));
         head.extensions.insert(Uploads::default());
+        head.extensions.insert(Resource::of("acme".parse().unwrap()));
         let read = Upload::read(&head, Body::from(body)).await;
         let read = read.map(|(upload, _)| upload.manifest).map_err(|problem| problem.code().to_owned());
         assert_eq!(read.as_deref().map_err(String::as_str), expected, "{:?}", parts.iter().map(|(name, _)| name));
@@ -198,17 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_place_and_whoever_is_refused_takes_it_from_nobody() {
+    fn a_tenant_has_one_place_and_whoever_is_refused_takes_it_from_nobody() {
         let uploads = Uploads::default();
-        let first = uploads.take("/acme").unwrap();
+        let take = |tenant: &str| uploads.take(&tenant.parse().unwrap());
+        let first = take("acme").unwrap();
         for _ in 0..2 {
-            assert!(uploads.take("/acme").is_none());
+            assert!(take("acme").is_none());
         }
         drop(first);
-        let held: Vec<Place> = (0..MOST).filter_map(|tenant| uploads.take(&format!("/{tenant}"))).collect();
+        let held: Vec<Place> = (0..MOST).filter_map(|tenant| take(&format!("t{tenant}"))).collect();
         assert_eq!(held.len(), MOST);
-        assert!(uploads.take("/acme").is_none(), "all are taken");
+        assert!(take("acme").is_none(), "all are taken");
         drop(held);
-        assert!(uploads.take("/acme").is_some());
+        assert!(take("acme").is_some());
     }
 }

@@ -274,6 +274,79 @@ async fn whoever_is_put_out_while_their_request_arrives_is_not_served() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_forbidden_while_its_request_arrives_is_not_done() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let forbid = |action: &str, environment: &str| {
+        let when = format!("resource has environment && resource.environment == \"{environment}\"");
+        json!({ "text": format!("forbid (principal, action == Action::\"{action}\", resource) when {{ {when} }};") })
+    };
+    let put = |path: &str| Ask::new(Method::PUT, path);
+    let stored =
+        api.admin(put("/v1/tenants/platform/policies/frozen").json(&forbid("policy:write", "production"))).await?;
+    anyhow::ensure!(stored.status.is_success(), "{stored:?}");
+    let text = forbid("secret:write", "staging").to_string();
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let (first, rest) = text.split_at(10);
+    let (first, rest) = (first.to_owned(), rest.to_owned());
+    let rest = async move {
+        let _ = wait.await;
+        Ok::<_, std::io::Error>(rest)
+    };
+    let body = futures::stream::iter([Ok(first)]).chain(futures::stream::once(rest));
+    let own = "/v1/tenants/acme/policies/own";
+    let slow = put(own).body("application/json", axum::body::Body::from_stream(body));
+    let meanwhile = async {
+        // Until it was asked whether they may.
+        let mut asked = false;
+        while !asked {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            asked = api.audited("acme").await?.iter().any(|entry| entry["permission"] == "policy:write");
+        }
+        let moved = Ask::new(Method::PATCH, "/v1/tenants/acme").json(&json!({ "environment": "production" }));
+        let moved = api.admin(moved.header("if-match", "*")).await?;
+        anyhow::ensure!(moved.status == StatusCode::OK, "{moved:?}");
+        // Longer than it holds what they may.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let _ = go.send(());
+        Ok(())
+    };
+    let (answer, done) = tokio::join!(api.admin(slow), meanwhile);
+    done?;
+    let answer = answer?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
+    assert_eq!(api.admin(Ask::get(own)).await?.status, StatusCode::NOT_FOUND);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_uploads_one_release_at_a_time_however_it_spells_its_path() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let never = async move {
+        let _ = began.send(());
+        let _ = wait.await;
+        Err::<&str, _>(std::io::Error::other("it was given up"))
+    };
+    let kind = "multipart/form-data; boundary=x";
+    let upload = |tenant: &str| Ask::post(&format!("/v1/tenants/{tenant}/releases")).body(kind, "--x--\r\n");
+    let slow = upload("acme").body(kind, axum::body::Body::from_stream(futures::stream::once(never)));
+    let meanwhile = async {
+        begins.recv().await;
+        for spelled in ["acme", "%61cme", "ac%6De", "%61%63%6d%65"] {
+            is_problem(&api.admin(upload(spelled)).await?, 503, "busy").map_err(|error| error.context(spelled))?;
+        }
+        is_problem(&api.admin(upload("beta")).await?, 400, "upload")?;
+        let _ = go.send(());
+        Ok::<_, anyhow::Error>(())
+    };
+    let (answer, done) = tokio::join!(api.admin(slow), meanwhile);
+    done?;
+    assert!(answer?.status.is_client_error());
+    is_problem(&api.admin(upload("acme")).await?, 400, "upload")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_and_a_question_tell_nothing_of_other_tenants() -> anyhow::Result<()> {
     let api = Api::new().await?;
     for (name, owner) in [("mine-one", "acme"), ("mine-two", "acme"), ("rival-one", "beta"), ("rival-two", "beta")] {

@@ -1,5 +1,6 @@
 //! Changes that happen once, for the version that was seen, and lists that are read to their end.
 
+use bulkhead_core::Role;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -168,5 +169,24 @@ async fn a_list_is_read_page_by_page_to_its_end() -> anyhow::Result<()> {
         next = page["next"].as_str().map(str::to_owned);
     }
     assert!(newest.iter().rev().is_sorted() && newest.last() == Some(&0), "{newest:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_a_name_later_is_not_told_what_was_answered_to_whoever_had_it() -> anyhow::Result<()> {
+    let api = Api::new().await?;
+    let all = "/v1/tenants/acme/service-accounts";
+    let make = |key: &str| Ask::post(all).json(&json!({ "name": "x" })).header("idempotency-key", "one").key(key);
+    let before = api.account("acme", "adm", &[Role::TenantAdmin]).await?;
+    assert_eq!(api.send(make(&before)).await?.status, StatusCode::CREATED);
+    assert_eq!(api.send(make(&before)).await?.header("idempotency-replayed"), "true");
+    for name in ["x", "adm"] {
+        let gone = api.admin(Ask::new(Method::DELETE, &format!("{all}/{name}"))).await?;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT, "{gone:?}");
+    }
+    let later = api.account("acme", "adm", &[Role::TenantAdmin]).await?;
+    let made = api.send(make(&later)).await?;
+    assert_eq!((made.status, made.header("idempotency-replayed")), (StatusCode::CREATED, ""), "{made:?}");
+    assert_eq!(api.admin(Ask::get(&format!("{all}/x"))).await?.status, StatusCode::OK);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What goes with a principal that is removed, with a person who is put out, and with a tenant.
 //!
-//! *Invariant*: whoever goes takes keys, sessions and tokens along, in the same batch.
+//! *Invariant*: whoever goes takes keys, sessions, tokens and the answers to their requests along, in the same batch.
 
 use bulkhead_core::Principal;
 use bulkhead_core::id::TenantId;
@@ -20,10 +20,14 @@ use super::token::TokenRow;
 use super::user::{Factor, Password, User};
 use super::{Error, Identity, ticket};
 
+/// Where HTTP keeps which requests of a principal's were done, by its tenant, kind and name: what was asked for and told goes with
+/// whoever asked, and is not for those who have their name later.
+pub const IDEMPOTENCY: Space = Space::new("idempotency");
+
 /// Which credentials go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goes {
-    /// All of them, and how a person logs in.
+    /// All of them, how a person logs in, and what was answered to them.
     All,
     /// All of them.
     Credentials,
@@ -77,6 +81,11 @@ impl Identity {
                 TokenRow::SPACE => ended.tokens = gone,
                 _ => {}
             }
+        }
+        if goes == Goes::All {
+            let asked =
+                record::key(&[principal.tenant.as_str(), &format!("{}/{}", principal.kind.name(), principal.name)]);
+            (batch, _) = self.without(batch, IDEMPOTENCY, &asked).await?;
         }
         if goes == Goes::All && principal.kind == Kind::User {
             batch.delete(Password::SPACE, &holder::key(principal));

@@ -49,7 +49,7 @@ use crate::changes::Changes;
 pub use error::{Error, Unknown};
 pub use forged::{Browser, Forged};
 pub use holder::{Listed, MOST_OF_TENANT, credential_resource, resource};
-pub use leaving::Ended;
+pub use leaving::{Ended, IDEMPOTENCY};
 
 use error::Reason;
 use found::Failed;

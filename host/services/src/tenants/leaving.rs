@@ -17,9 +17,6 @@ use crate::identity::Identity;
 use crate::live::Live;
 use crate::shares::Shares;
 
-/// Where HTTP keeps which requests of a principal's were done, by its tenant: what a tenant asked for and was told goes with it.
-pub const IDEMPOTENCY: Space = Space::new("idempotency");
-
 /// What has to be told when a tenant goes.
 pub struct Leaving {
     /// Its people, programs and their credentials.

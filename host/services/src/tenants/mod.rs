@@ -23,7 +23,7 @@ use crate::changes::{self, Change, Changes};
 use crate::kept::{self, Listed};
 use crate::presence;
 
-pub use leaving::{IDEMPOTENCY, Leaving};
+pub use leaving::Leaving;
 
 /// Most tenants, those that went included: twice what the vault has room for at once.
 pub const MOST_TENANTS: usize = 20_000;

@@ -50,6 +50,8 @@ where
     let mut asked = Instant::now();
     let answer = async {
         let Path(at) = Path::<P>::from_request_parts(&mut parts, &()).await.map_err(|_| Problem::not_found())?;
+        // For bodies that are read by whose they are.
+        parts.extensions.insert(at.resource());
         // What is made has its name in its body. Whoever may not make it learns that first, and not what is wrong with the body.
         let (mut body, mut read) = (Some(body), None);
         if terms.named_by_body {
@@ -61,7 +63,7 @@ where
         let name = read.as_ref().and_then(|read| read.as_ref().ok()).and_then(|(body, _)| body.name());
         let resource = name.map_or_else(|| at.resource(), |name| at.making(name));
         let resource = attributes::of(&shared.control, resource, permission).await?;
-        let wish = Wish { permission, resource };
+        let mut wish = Wish { permission, resource };
         let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
         let mut by = shared.control.access.authorize(&actor, wish.clone(), circumstances).await?;
         let query = query(&parts)?;
@@ -75,6 +77,8 @@ where
         };
         if asked.elapsed() > HOLDS {
             (actor, _) = again(&shared, &parts, &mut head).await?;
+            // What it is to policies may be otherwise by now, as well.
+            wish.resource = attributes::of(&shared.control, wish.resource, permission).await?;
             let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
             by = shared.control.access.authorize(&actor, wish, circumstances).await?;
         }
