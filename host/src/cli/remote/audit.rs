@@ -58,12 +58,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 
 async fn tail(session: &Session, path: &[&str], entries: u32, follow: bool) -> Result<(), Error> {
     let entries = usize::try_from(entries).unwrap_or(usize::MAX);
-    let page = async |limit: usize, cursor: Option<String>| {
+    let mut last = Last { wanted: entries, newest_first: Vec::new(), cursor: None };
+    while let Some(limit) = last.limit() {
         let asked = Asked::get(path).with("order", "newest").with("limit", limit);
-        let asked = cursor.into_iter().fold(asked, |asked, cursor| asked.with("cursor", cursor));
-        Ok(session.send(asked).await?.value)
-    };
-    let items = last_of(entries, page).await?;
+        let asked = last.cursor.iter().fold(asked, |asked, cursor| asked.with("cursor", cursor));
+        last.take(&session.send(asked).await?.value);
+    }
+    let items = last.in_order();
     show(session.output, &items)?;
     let mut last = items.last().and_then(number);
     if !follow {
@@ -82,20 +83,34 @@ async fn tail(session: &Session, path: &[&str], entries: u32, follow: bool) -> R
     }
 }
 
-/// The last so many entries, in order: `page` has the newest first, up to a limit, from where a cursor says.
-async fn last_of(
-    entries: usize,
-    page: impl AsyncFn(usize, Option<String>) -> Result<Value, Error>,
-) -> Result<Vec<Value>, Error> {
-    let (mut items, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = page(entries.saturating_sub(items.len()).min(PAGE), cursor).await?;
-        items.extend(page.get("items").and_then(Value::as_array).into_iter().flatten().cloned());
-        cursor = page.get("next").and_then(Value::as_str).and_then(super::next_cursor);
-        if cursor.is_none() || items.len() >= entries {
-            items.reverse();
-            return Ok(items);
+/// The last so many entries, page by page.
+struct Last {
+    wanted: usize,
+    newest_first: Vec<Value>,
+    /// Where the next page is; nowhere before the first and behind the last.
+    cursor: Option<String>,
+}
+
+impl Last {
+    /// How many the next page is to have, if there is to be one.
+    fn limit(&self) -> Option<usize> {
+        let begun = !self.newest_first.is_empty();
+        let missing = self.wanted.saturating_sub(self.newest_first.len());
+        (missing > 0 && (!begun || self.cursor.is_some())).then_some(missing.min(PAGE))
+    }
+
+    fn take(&mut self, page: &Value) {
+        let before = self.newest_first.len();
+        self.newest_first.extend(page.get("items").and_then(Value::as_array).into_iter().flatten().cloned());
+        self.cursor = page.get("next").and_then(Value::as_str).and_then(super::next_cursor);
+        if self.newest_first.len() == before {
+            // An empty page is the last.
+            self.wanted = before;
         }
+    }
+
+    fn in_order(self) -> Vec<Value> {
+        self.newest_first.into_iter().rev().collect()
     }
 }
 
@@ -155,24 +170,25 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn so_many_entries_are_shown_however_many_pages_they_take() {
+    #[test]
+    fn so_many_entries_are_shown_however_many_pages_they_take() {
         // A server with so many, whose cursor is the number behind the last that is wanted.
-        let server = async |all: usize, entries: usize| {
-            let page = async |limit: usize, cursor: Option<String>| {
+        let server = |all: usize, wanted: usize| {
+            let mut last = Last { wanted, newest_first: Vec::new(), cursor: None };
+            while let Some(limit) = last.limit() {
                 assert!((1..=PAGE).contains(&limit));
-                let end = cursor.map_or(all, |cursor| cursor.parse().unwrap());
+                let end = last.cursor.as_ref().map_or(all, |cursor| cursor.parse().unwrap());
                 let first = end.saturating_sub(limit);
                 let items: Vec<_> = (first..end).rev().map(|number| json!({ "number": number })).collect();
                 let next = (first > 0).then(|| format!("/v1/tenants/acme/audit?cursor={first}&order=newest"));
-                Ok(json!({ "items": items, "next": next }))
-            };
-            last_of(entries, page).await.unwrap().iter().filter_map(number).collect::<Vec<_>>()
+                last.take(&json!({ "items": items, "next": next }));
+            }
+            last.in_order().iter().filter_map(number).collect::<Vec<_>>()
         };
-        assert_eq!(server(334, 100_000).await, (0..334).collect::<Vec<_>>());
-        assert_eq!(server(1000, 450).await, (550..1000).collect::<Vec<_>>());
-        assert_eq!(server(1000, 1).await, [999]);
-        assert_eq!(server(0, 20).await, [0_u64; 0]);
+        assert_eq!(server(334, 100_000), (0..334).collect::<Vec<_>>());
+        assert_eq!(server(1000, 450), (550..1000).collect::<Vec<_>>());
+        assert_eq!(server(1000, 1), [999]);
+        assert_eq!(server(0, 20), [0_u64; 0]);
     }
 
     #[test]

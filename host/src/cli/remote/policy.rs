@@ -129,10 +129,11 @@ fn roles(output: Output, table: &Value) -> Result<(), Error> {
     let rows = items.iter().map(|item| {
         let list = |key: &str| item.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let (granted, platform) = (list("roles"), list("platform_only"));
-        let cells = all.iter().map(|role| match (granted.iter(), platform.iter()) {
-            (_, mut platform) if platform.any(|name| name == role) => "platform",
-            (mut granted, _) if granted.any(|name| name == role) => "yes",
-            _ => "",
+        let has = |list: &[Value], role: &str| list.iter().any(|name| name == role);
+        let cells = all.iter().map(move |role| match (has(platform, role), has(granted, role)) {
+            (true, _) => "platform",
+            (false, true) => "yes",
+            (false, false) => "",
         });
         let permission = item.get("permission").and_then(Value::as_str).unwrap_or_default();
         [permission].into_iter().chain(cells).map(str::to_owned).collect()
