@@ -155,10 +155,14 @@ impl Terminal {
     /// What was shown up to the question `question`, and types `answer`.
     async fn asked(&mut self, question: &str, answer: &str) -> anyhow::Result<String> {
         let before = self.until(question).await?;
+        self.answer(answer).await?;
+        Ok(before)
+    }
+
+    async fn answer(&mut self, answer: &str) -> anyhow::Result<()> {
         // What is typed before the terminal was told not to show it is thrown away by it.
         tokio::time::sleep(SETTLED).await;
-        self.input.write_all(format!("{answer}\n").as_bytes()).await?;
-        Ok(before)
+        Ok(self.input.write_all(format!("{answer}\n").as_bytes()).await?)
     }
 
     async fn until(&mut self, part: &str) -> anyhow::Result<String> {
@@ -194,16 +198,25 @@ async fn a_person_logs_in_at_a_terminal_with_a_second_factor() -> anyhow::Result
     served.set_up().await?;
     let first = served.done(&["user", "create", "ada", "--role", "tenant-admin"]).await?;
     let url = served.url.clone();
-    let log_in = ["login", "--server", &url, "--user", "ada", "--tenant", "acme"];
+    let log_in = ["login", "--server", &url, "--user", "ada", "--tenant", "acme", "--yes"];
     // Where there is no terminal, nobody types a password.
     served.run(&log_in).await?.refused(2, &["at a terminal", "--key @FILE"]);
+    // A password that will not do is refused before a second factor is set up for it.
     let mut terminal = Terminal::run(&served, &log_in)?;
     terminal.asked(QUESTIONS[0], first.trim()).await?;
     terminal.asked(QUESTIONS[1], "").await?;
-    let shown = terminal.asked("a new password, of 12 characters or more: ", PASSWORD).await?;
+    terminal.asked("a new password, of 12 characters or more: ", "short").await?;
+    let (code, rest) = terminal.ended().await?;
+    ensure!(code == Some(6) && rest.contains("at least 12 characters"), "{code:?} {rest}");
+    ensure!(!rest.contains("shown this once"), "a second factor was set up: {rest}");
+    let mut terminal = Terminal::run(&served, &log_in)?;
+    terminal.asked(QUESTIONS[0], first.trim()).await?;
+    terminal.asked(QUESTIONS[1], "").await?;
+    terminal.asked("a new password, of 12 characters or more: ", PASSWORD).await?;
     terminal.asked("once more: ", PASSWORD).await?;
+    let shown = terminal.until("code that your application shows: ").await?;
     let secret = shown.lines().skip_while(|line| !line.contains("shown this once")).nth(1).context("no secret")?;
-    terminal.asked("code that your application shows: ", &totp::code(secret.trim())?).await?;
+    terminal.answer(&totp::code(secret.trim())?).await?;
     let (code, rest) = terminal.ended().await?;
     ensure!(code == Some(0) && rest.contains("as acme/user/ada"), "{code:?} {rest}");
     ensure!(!shown.contains(PASSWORD) && !rest.contains(PASSWORD), "a password was shown");
