@@ -151,12 +151,12 @@ fn line(item: &Value) -> String {
         "opened" => ("", event, "", of("version").to_owned()),
         _ => ("", event, "", String::new()),
     };
-    let times = count("times").or(count("calls")).map(|times| format!(" ({times} times)")).unwrap_or_default();
+    let times = count("times").or(count("calls")).map(|times| format!("{times} × ")).unwrap_or_default();
     // To the second.
     let time = of("time").split('.').next().unwrap_or_default().trim_end_matches('Z');
     let number = number(item).unwrap_or_default();
     let line =
-        format!("{number:>6}  {time}  {who:<22} {what:<20} {on:<20} {outcome}{times}").replace(['\n', '\r'], " ");
+        format!("{number:>6}  {time}  {who:<22} {what:<20} {on:<20} {times}{outcome}").replace(['\n', '\r'], " ");
     let line = line.trim_end();
     match line.chars().count() > LONGEST_LINE {
         true => format!("{}…\n", line.chars().take(LONGEST_LINE - 1).collect::<String>()),
@@ -215,7 +215,7 @@ mod tests {
             "reason": "no policy permits it ".repeat(9),
         });
         let shown = line(&denied);
-        assert!(shown.contains("denied: no policy permits it") && shown.chars().count() == LONGEST_LINE + 1, "{shown}");
+        assert!(shown.contains("99 × denied: no policy") && shown.chars().count() == LONGEST_LINE + 1, "{shown}");
         for event in ["opened", "gap", "invocation", "turned-away", "unknown", "decision", "to-come"] {
             assert_eq!(line(&json!({ "number": 1, "event": event, "calls": 3 })).lines().count(), 1, "{event}");
         }
