@@ -70,7 +70,7 @@ async fn answers(stream: &mut TlsStream<TcpStream>, port: u16) -> anyhow::Result
     stream.write_all(format!("GET /healthz HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n").as_bytes()).await?;
     let mut answer = [0; 4096];
     let read = stream.read(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    let answer = String::from_utf8_lossy(answer.get(..read).unwrap_or_default()).into_owned();
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Ok(())
 }
@@ -176,7 +176,7 @@ impl Terminal {
             let read = tokio::time::timeout(AT_ONCE, self.output.read(&mut bytes)).await;
             let read = read.with_context(|| format!("no {part:?} in {:?}", self.seen))??;
             ensure!(read > 0, "it ended: no {part:?} in {:?}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            self.seen.push_str(&String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()));
         }
     }
 

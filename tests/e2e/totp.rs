@@ -23,7 +23,8 @@ pub(crate) fn code(secret: &str) -> anyhow::Result<String> {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes);
     let tag = hmac::sign(&key, &step.to_be_bytes());
     let tag = tag.as_ref();
-    let at = usize::from(tag[19] & 15);
-    let number = u32::from_be_bytes(tag[at..at + 4].try_into()?) & 0x7fff_ffff;
+    let at = usize::from(tag.last().context("an empty tag")? & 15);
+    let four = tag.get(at..at + 4).context("a short tag")?;
+    let number = u32::from_be_bytes(four.try_into()?) & 0x7fff_ffff;
     Ok(format!("{:06}", number % 1_000_000))
 }

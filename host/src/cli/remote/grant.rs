@@ -74,13 +74,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
             let said = Error::new(Code::Usage, "what of it do you grant?");
             return Err(said.next(ways(arguments.connection.as_str(), request)));
         }
-        (None, true) if !left.is_empty() && !(arguments.leave_out && asks_more(request)) => {
+        (None, true) if left.is_empty() => {
+            (json!({ "release": read, "all": true }), "all that it asks for would be in force then\n".to_owned())
+        }
+        (None, true) if !arguments.leave_out || !asks_more(request) => {
             let also = if asks_more(request) { "" } else { ", and nothing else is asked for" };
             let why = format!("granting all would leave out what takes your own word{also}: {}", left.join("; "));
             return Err(Error::new(Code::Setup, why).next(ways(arguments.connection.as_str(), request)));
-        }
-        (None, true) if left.is_empty() => {
-            (json!({ "release": read, "all": true }), "all that it asks for would be in force then\n".to_owned())
         }
         (None, true) => {
             let left = indented(&left.join("\n"));
