@@ -2,7 +2,7 @@
 //!
 //! *Why a row of its own*: the tenant's row changes whenever something is said of it, and nothing that is made for a tenant
 //! has to wait for that. This one is written once, in the batch with which a removal begins, and stays: a name is never given again.
-//! Callers: `changes`, `publishers`, `identity/throttle.rs`, `http/idempotency.rs` → [`while_there`]; `tenants` → [`ended`].
+//! Callers: `changes`, `publishers`, `identity/throttle.rs`, `http/idempotency.rs` → `while_there`; `tenants` → `ended`.
 
 use bulkhead_core::id::TenantId;
 use bulkhead_storage::record::key;
