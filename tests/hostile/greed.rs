@@ -40,6 +40,8 @@ pub(crate) struct Greed {
 pub(crate) enum Ends {
     /// With a failure of this code, which says this.
     Stopped(&'static str, &'static str),
+    /// The same, and whoever it asked is to blame: it waited for them all the time.
+    KeptWaiting(&'static str, &'static str),
     /// With a request that failed with this code; the guest goes on.
     Failed(&'static str),
     /// Well, and something is true of it.
@@ -90,10 +92,11 @@ impl Greed {
 
     fn judge(&self, way: Way, ended: &Ended) -> anyhow::Result<()> {
         match self.ends {
-            Ends::Stopped(code, words) => {
+            Ends::Stopped(code, words) | Ends::KeptWaiting(code, words) => {
                 let failed = ended.failure.as_ref().with_context(|| format!("it came to an end without {code}"))?;
                 ensure!(failed.code == code && failed.text.contains(words), "not {code} with {words:?}: {failed:?}");
-                ensure!(failed.blame == Blame::Guest, "{} is to blame: {failed:?}", failed.blame);
+                let whose = if let Ends::KeptWaiting(..) = self.ends { Blame::Upstream } else { Blame::Guest };
+                ensure!(failed.blame == whose, "{} is to blame: {failed:?}", failed.blame);
             }
             Ends::Failed(code) => {
                 well(way, &self.taking.act, ended)?;

@@ -15,7 +15,7 @@ use crate::taken::{Act, Taking};
 
 /// What an answer may have.
 const ANSWER: &str = "methods = [\"GET\"]\npaths = [\"/**\"]\nresponse-bytes = \"2MiB\"";
-const TIME: Ends = Ends::Stopped("limit-time", "250ms of wall-clock time");
+const TIME: Ends = Ends::KeptWaiting("limit-time", "250ms of wall-clock time");
 
 /// Time for what is over by itself.
 const PATIENT: &str = "3s";
