@@ -97,7 +97,6 @@ pub(super) async fn pass(State(shared): State<Arc<Shared>>, request: Request, ne
         (Err(problem), _) => problem.into_response(),
         (Ok(()), Ok(())) => {
             parts.extensions.insert(head);
-            parts.extensions.insert(shared.uploads.clone());
             next.run(Request::from_parts(parts, body)).await
         }
     };

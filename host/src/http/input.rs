@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bulkhead_core::id::Digest;
+use bulkhead_core::id::{Digest, TenantId};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
@@ -19,6 +19,7 @@ use utoipa::openapi::{ContentBuilder, Required};
 use super::json;
 use super::openapi::{Schemas, refer};
 use super::problem::Problem;
+use super::upload::Uploads;
 
 /// Largest JSON body, in bytes: configurations, grants and inputs of actions are a small part of that.
 pub(super) const LARGEST_JSON: usize = 1024 * 1024;
@@ -29,10 +30,19 @@ const LARGEST_EMPTY: usize = 16;
 /// Longest time until a body is whole, for those that are not uploads.
 const LONGEST_READ: Duration = Duration::from_secs(30);
 
+/// What a body is read by.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub(super) head: &'a Parts,
+    /// Whose it is, where the path says so. As the route read it: a path has many spellings.
+    pub(super) tenant: Option<&'a TenantId>,
+    pub(super) uploads: &'a Uploads,
+}
+
 /// What a request brings.
 pub(super) trait Input: Sized + Send + 'static {
     /// Reads it, with a digest that tells one request from another.
-    fn read(head: &Parts, body: Body) -> impl Future<Output = Result<(Self, Digest), Problem>> + Send;
+    fn read(by: Reading<'_>, body: Body) -> impl Future<Output = Result<(Self, Digest), Problem>> + Send;
 
     /// How the API's description says it.
     fn describe(schemas: &mut Schemas) -> Option<RequestBody>;
@@ -54,8 +64,8 @@ pub(super) trait Making {
 pub(super) struct New<T>(pub(super) T);
 
 impl<T: Making + DeserializeOwned + ToSchema + Send + 'static> Input for New<T> {
-    async fn read(head: &Parts, body: Body) -> Result<(Self, Digest), Problem> {
-        Json::read(head, body).await.map(|(Json(body), digest)| (Self(body), digest))
+    async fn read(by: Reading<'_>, body: Body) -> Result<(Self, Digest), Problem> {
+        Json::read(by, body).await.map(|(Json(body), digest)| (Self(body), digest))
     }
 
     fn describe(schemas: &mut Schemas) -> Option<RequestBody> {
@@ -76,12 +86,12 @@ pub(super) struct Json<T>(pub(super) T);
 pub(super) struct Form<T>(pub(super) T);
 
 impl Input for () {
-    async fn read(head: &Parts, body: Body) -> Result<((), Digest), Problem> {
+    async fn read(by: Reading<'_>, body: Body) -> Result<((), Digest), Problem> {
         let unexpected = || Problem::malformed("body-unexpected", "this path takes no body, or an empty object");
         let bytes = whole(body, LARGEST_EMPTY).await.map_err(|_| unexpected())?;
         match bytes.trim_ascii() {
             b"" => {}
-            b"{}" => is_of(&head.headers, "application/json")?,
+            b"{}" => is_of(&by.head.headers, "application/json")?,
             _ => return Err(unexpected()),
         }
         Ok(((), Digest::of(&[])))
@@ -93,8 +103,8 @@ impl Input for () {
 }
 
 impl<T: DeserializeOwned + ToSchema + Send + 'static> Input for Json<T> {
-    async fn read(head: &Parts, body: Body) -> Result<(Self, Digest), Problem> {
-        let bytes = typed(head, body, "application/json", LARGEST_JSON).await?;
+    async fn read(by: Reading<'_>, body: Body) -> Result<(Self, Digest), Problem> {
+        let bytes = typed(by.head, body, "application/json", LARGEST_JSON).await?;
         Ok((Self(json::read(&bytes)?), Digest::of(&[&bytes])))
     }
 
@@ -104,8 +114,8 @@ impl<T: DeserializeOwned + ToSchema + Send + 'static> Input for Json<T> {
 }
 
 impl<T: DeserializeOwned + ToSchema + Send + 'static> Input for Form<T> {
-    async fn read(head: &Parts, body: Body) -> Result<(Self, Digest), Problem> {
-        let bytes = typed(head, body, "application/x-www-form-urlencoded", LARGEST_FORM).await?;
+    async fn read(by: Reading<'_>, body: Body) -> Result<(Self, Digest), Problem> {
+        let bytes = typed(by.head, body, "application/x-www-form-urlencoded", LARGEST_FORM).await?;
         Ok((Self(form(&bytes)?), Digest::of(&[&bytes])))
     }
 
@@ -211,6 +221,10 @@ mod tests {
         request.into_parts().0
     }
 
+    async fn brought<T: Input>(head: &Parts, body: impl Into<Body>) -> Result<(T, Digest), Problem> {
+        T::read(Reading { head, tenant: None, uploads: &Uploads::default() }, body.into()).await
+    }
+
     #[tokio::test]
     async fn a_body_is_of_the_type_that_its_path_takes() {
         for (content_type, expected) in [
@@ -224,34 +238,34 @@ mod tests {
             (Some("text/plain; application/json"), Some(415)),
             (None, Some(415)),
         ] {
-            let read = Json::<Thing>::read(&head(content_type), Body::from(r#"{"name":"a"}"#)).await;
+            let read = brought::<Json<Thing>>(&head(content_type), r#"{"name":"a"}"#).await;
             assert_eq!(read.err().map(|problem| problem.status().as_u16()), expected, "{content_type:?}");
         }
         let mut encoded = head(Some("application/json"));
         encoded.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        assert!(Json::<Thing>::read(&encoded, Body::from(r#"{"name":"a"}"#)).await.is_err());
+        assert!(brought::<Json<Thing>>(&encoded, r#"{"name":"a"}"#).await.is_err());
     }
 
     #[tokio::test]
     async fn a_body_is_bounded_whether_it_says_so_or_not() {
         let large = format!("{{\"name\":\"{}\"}}", "a".repeat(LARGEST_JSON));
-        let read = Json::<Thing>::read(&head(Some("application/json")), Body::from(large)).await;
+        let read = brought::<Json<Thing>>(&head(Some("application/json")), large).await;
         assert_eq!(read.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
         let mut claims = head(Some("application/json"));
         claims.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
-        let read = Json::<Thing>::read(&claims, Body::from("{}")).await;
+        let read = brought::<Json<Thing>>(&claims, "{}").await;
         assert_eq!(read.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(<()>::read(&head(None), Body::from("x")).await.unwrap_err().code(), "body-unexpected");
-        assert!(<()>::read(&head(None), Body::empty()).await.is_ok());
-        assert!(<()>::read(&head(Some("application/json")), Body::from("{}")).await.is_ok());
-        assert_eq!(<()>::read(&head(Some("text/plain")), Body::from("{}")).await.unwrap_err().code(), "media-type");
+        assert_eq!(brought::<()>(&head(None), "x").await.unwrap_err().code(), "body-unexpected");
+        assert!(brought::<()>(&head(None), Body::empty()).await.is_ok());
+        assert!(brought::<()>(&head(Some("application/json")), "{}").await.is_ok());
+        assert_eq!(brought::<()>(&head(Some("text/plain")), "{}").await.unwrap_err().code(), "media-type");
     }
 
     #[tokio::test]
     async fn a_form_is_read_strictly() {
         let form = "application/x-www-form-urlencoded";
         let check = async |text: &'static str, expected: Option<&str>| {
-            let read = Form::<Thing>::read(&head(Some(form)), Body::from(text)).await;
+            let read = brought::<Form<Thing>>(&head(Some(form)), text).await;
             assert_eq!(read.ok().map(|(Form(thing), _)| thing.name).as_deref(), expected, "{text}");
         };
         check("name=a+b%26c", Some("a b&c")).await;

@@ -10,15 +10,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
-use bulkhead_core::Resource;
 use bulkhead_core::id::{Digest, TenantId};
-use http::request::Parts as Head;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{ContentBuilder, Required};
 
-use super::input::{self, Input};
+use super::input::{self, Input, Reading};
 use super::openapi::Schemas;
 use super::problem::Problem;
 
@@ -86,13 +84,10 @@ pub(super) struct Upload {
 }
 
 impl Input for Upload {
-    async fn read(head: &Head, body: Body) -> Result<(Self, Digest), Problem> {
+    async fn read(Reading { head, tenant, uploads }: Reading<'_>, body: Body) -> Result<(Self, Digest), Problem> {
         input::is_of(&head.headers, "multipart/form-data")?;
         let busy = || Problem::unavailable("busy", "as many releases are uploaded as may be at once", LONGEST_PAUSE);
-        let missing = || Problem::internal("door", &"an upload did not come through the door");
-        let uploads = head.extensions.get::<Uploads>().ok_or_else(missing)?;
-        // As the route read it: a path has many spellings.
-        let Resource { tenant, .. } = head.extensions.get().ok_or_else(missing)?;
+        let tenant = tenant.ok_or_else(|| Problem::internal("upload", &"an upload is nobody's"))?;
         let place = uploads.take(tenant).ok_or_else(busy)?;
         let mut request = Request::new(body);
         *request.headers_mut() = head.headers.clone();
@@ -183,9 +178,9 @@ mod tests {
         body += "--x--\r\n";
         let mut head = Request::new(()).into_parts().0;
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=x"));
-        head.extensions.insert(Uploads::default());
-        head.extensions.insert(Resource::of("acme".parse().unwrap()));
-        let read = Upload::read(&head, Body::from(body)).await;
+        let (tenant, uploads) = ("acme".parse().unwrap(), Uploads::default());
+        let by = Reading { head: &head, tenant: Some(&tenant), uploads: &uploads };
+        let read = Upload::read(by, Body::from(body)).await;
         let read = read.map(|(upload, _)| upload.manifest).map_err(|problem| problem.code().to_owned());
         assert_eq!(read.as_deref().map_err(String::as_str), expected, "{:?}", parts.iter().map(|(name, _)| name));
     }

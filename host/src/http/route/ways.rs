@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
-use bulkhead_core::{Actor, Permission, Wish};
-use bulkhead_services::access::Circumstances;
+use bulkhead_core::{Actor, Permission, Resource, Wish};
+use bulkhead_services::access::{Circumstances, Clearance};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::super::door::{Head, Shared};
 use super::super::idempotency::{self, Once};
-use super::super::input::Input;
+use super::super::input::{Input, Reading};
 use super::super::limits::Left;
 use super::super::problem::Problem;
 use super::super::{actor, attributes, etag};
@@ -50,22 +50,19 @@ where
     let mut asked = Instant::now();
     let answer = async {
         let Path(at) = Path::<P>::from_request_parts(&mut parts, &()).await.map_err(|_| Problem::not_found())?;
-        // For bodies that are read by whose they are.
-        parts.extensions.insert(at.resource());
+        let resource = at.resource();
+        let reading = Reading { head: &parts, tenant: Some(&resource.tenant), uploads: &shared.uploads };
         // What is made has its name in its body. Whoever may not make it learns that first, and not what is wrong with the body.
         let (mut body, mut read) = (Some(body), None);
         if terms.named_by_body {
-            read = Some(B::read(&parts, body.take().unwrap_or_default()).await);
+            read = Some(B::read(reading, body.take().unwrap_or_default()).await);
             if asked.elapsed() > HOLDS {
-                (actor, asked) = again(&shared, &parts, &mut head).await?;
+                (actor, asked) = (again(&shared, &parts, &mut head).await?, Instant::now());
             }
         }
         let name = read.as_ref().and_then(|read| read.as_ref().ok()).and_then(|(body, _)| body.name());
-        let resource = name.map_or_else(|| at.resource(), |name| at.making(name));
-        let resource = attributes::of(&shared.control, resource, permission).await?;
-        let mut wish = Wish { permission, resource };
-        let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
-        let mut by = shared.control.access.authorize(&actor, wish.clone(), circumstances).await?;
+        let about = name.map_or_else(|| resource.clone(), |name| at.making(name));
+        let mut by = may(&shared, &actor, permission, about, &head).await?;
         let query = query(&parts)?;
         let wanted = etag::wanted(&parts.headers)?;
         if terms.revised && wanted.is_none() {
@@ -73,14 +70,11 @@ where
         }
         let (body, digest) = match (read, body) {
             (Some(read), _) => read?,
-            (None, body) => B::read(&parts, body.unwrap_or_default()).await?,
+            (None, body) => B::read(reading, body.unwrap_or_default()).await?,
         };
         if asked.elapsed() > HOLDS {
-            (actor, _) = again(&shared, &parts, &mut head).await?;
-            // What it is to policies may be otherwise by now, as well.
-            wish.resource = attributes::of(&shared.control, wish.resource, permission).await?;
-            let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
-            by = shared.control.access.authorize(&actor, wish, circumstances).await?;
+            actor = again(&shared, &parts, &mut head).await?;
+            by = may(&shared, &actor, permission, by.resource().clone(), &head).await?;
         }
         let key = if terms.writes { idempotency::key(&parts.headers)? } else { None };
         let once = match &key {
@@ -127,9 +121,9 @@ where
     let asked = Instant::now();
     let answer = async {
         query::<()>(&parts)?;
-        let (body, _) = B::read(&parts, body).await?;
+        let (body, _) = B::read(Reading { head: &parts, tenant: None, uploads: &shared.uploads }, body).await?;
         if asked.elapsed() > HOLDS {
-            (actor, _) = again(&shared, &parts, &mut head).await?;
+            actor = again(&shared, &parts, &mut head).await?;
         }
         let work = handler(Own { shared, actor, body, head, parts });
         let reply = finished(terms.time, work).await?;
@@ -152,7 +146,7 @@ where
     let answer = async {
         let head = Head::of(&parts)?;
         query::<()>(&parts)?;
-        let (body, _) = B::read(&parts, body).await?;
+        let (body, _) = B::read(Reading { head: &parts, tenant: None, uploads: &shared.uploads }, body).await?;
         let work = handler(Anybody { shared, body, head, parts });
         let reply = finished(terms.time, work).await?;
         reply.into_response(terms.status)
@@ -174,10 +168,23 @@ async fn known(shared: &Shared, parts: &Parts) -> Result<(Head, Actor, Left), Pr
     }
 }
 
+/// That they may do that, with what it is to policies as of now.
+async fn may(
+    shared: &Shared,
+    actor: &Actor,
+    permission: Permission,
+    resource: Resource,
+    head: &Head,
+) -> Result<Clearance, Problem> {
+    let resource = attributes::of(&shared.control, resource, permission).await?;
+    let circumstances = Circumstances { now: head.now, request: head.id.to_string() };
+    Ok(shared.control.access.authorize(actor, Wish { permission, resource }, circumstances).await?)
+}
+
 /// Who asks, as of now.
-async fn again(shared: &Shared, parts: &Parts, head: &mut Head) -> Result<(Actor, Instant), Problem> {
+async fn again(shared: &Shared, parts: &Parts, head: &mut Head) -> Result<Actor, Problem> {
     head.now = SystemTime::now();
-    Ok((actor::authenticate(shared, parts, head).await?, Instant::now()))
+    actor::authenticate(shared, parts, head).await
 }
 
 fn query<Q: DeserializeOwned>(parts: &Parts) -> Result<Q, Problem> {
