@@ -53,3 +53,29 @@ pub(crate) async fn page<R: Record>(
     let next = listed.next.and(listed.records.last().map(|stored| name(&stored.record)));
     Ok(Listed { items: listed.records, next })
 }
+
+/// The same of those alone that `wanted` says are to be seen: a full page where there are so many, whose cursor is one of them, and tells
+/// of no other.
+pub(crate) async fn page_where<R: Record>(
+    store: &dyn Store,
+    after: Option<&str>,
+    limit: usize,
+    name: impl Fn(&R) -> String + Copy,
+    wanted: impl Fn(&R) -> bool,
+) -> Result<Listed<Stored<R>>, bulkhead_storage::Error> {
+    let limit = limit.clamp(1, LARGEST_PAGE);
+    let (mut items, mut after) = (Vec::new(), after.map(str::to_owned));
+    // One more says whether there is another page.
+    while items.len() <= limit {
+        let page = page(store, &[], after.as_deref(), LARGEST_PAGE, name).await?;
+        items.extend(page.items.into_iter().filter(|stored| wanted(&stored.record)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|stored: &Stored<R>| name(&stored.record));
+    Ok(Listed { items, next })
+}

@@ -111,21 +111,8 @@ impl Publishers {
     ) -> Result<Listed<Stored<Publisher>>, Error> {
         by.for_(Permission::PublisherRead)?;
         let name = |publisher: &Publisher| publisher.name.to_string();
-        let limit = limit.clamp(1, kept::LARGEST_PAGE);
-        let (mut found, mut after): (Vec<Stored<Publisher>>, _) = (Vec::new(), after.map(str::to_owned));
-        loop {
-            let page = kept::page(self.store(), &[], after.as_deref(), kept::LARGEST_PAGE, name).await?;
-            found.extend(page.items.into_iter().filter(|stored| may_see(by, &stored.record)));
-            if found.len() > limit || page.next.is_none() {
-                break;
-            }
-            after = page.next;
-        }
         // The cursor is a name that the asker sees: it would tell them of others otherwise.
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|last| last.record.name.to_string());
-        Ok(Listed { items: found, next })
+        Ok(kept::page_where(self.store(), after, limit, name, |publisher| may_see(by, publisher)).await?)
     }
 
     /// Gives the name that the clearance names, of the platform's, to `owner`.

@@ -213,21 +213,10 @@ impl Tenants {
         limit: usize,
     ) -> Result<Listed<Stored<Tenant>>, Error> {
         by.for_(Permission::TenantList)?;
-        let (limit, name) = (limit.clamp(1, kept::LARGEST_PAGE), |tenant: &Tenant| tenant.name.to_string());
-        let (mut items, mut after) = (Vec::new(), after.map(str::to_owned));
-        // Those that were removed take no room, and one more says whether there is another page.
-        while items.len() <= limit {
-            let page = kept::page(self.store(), &[], after.as_deref(), kept::LARGEST_PAGE, name).await?;
-            items.extend(page.items.into_iter().filter(|stored| stored.record.standing == Standing::Present));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|stored: &Stored<Tenant>| name(&stored.record));
-        Ok(Listed { items, next })
+        let name = |tenant: &Tenant| tenant.name.to_string();
+        // Those that were removed take no room.
+        let is_there = |tenant: &Tenant| tenant.standing == Standing::Present;
+        Ok(kept::page_where(self.store(), after, limit, name, is_there).await?)
     }
 
     /// Changes what is said of a tenant.
