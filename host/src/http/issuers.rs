@@ -133,8 +133,8 @@ async fn list(call: Call<OfTenant, (), Which>) -> Result<Reply<Page<Issuer>>, Pr
 
 async fn trust(call: Call<OfTenant, New<NewIssuer>>) -> Result<Reply<Issuer>, Problem> {
     let New(NewIssuer { name, url, audience, algorithms, keys, addresses, plain_http }) = call.body;
-    let spec = bearer::Spec { url, audience, algorithms, keys, addresses, plain_http };
-    let made = call.shared.control.identity.trust_issuer(call.by, spec).await?;
+    let terms = bearer::Terms { audience, algorithms, keys, addresses, plain_http };
+    let made = call.shared.control.identity.trust_issuer(call.by, bearer::Spec { url, terms }).await?;
     Ok(shown(made).located(&format!("/v1/tenants/{}/issuers/{name}", call.at.tenant)))
 }
 
@@ -145,8 +145,8 @@ async fn show(call: Call<AtIssuer>) -> Result<Reply<Issuer>, Problem> {
 async fn change(call: Call<AtIssuer, Json<IssuerChange>>) -> Result<Reply<Issuer>, Problem> {
     let (revision, Json(change)) = (call.revision(), call.body);
     let IssuerChange { audience, algorithms, keys, addresses, plain_http } = change;
-    let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
-    Ok(shown(call.shared.control.identity.update_issuer(call.by, revision, update).await?))
+    let terms = bearer::Terms { audience, algorithms, keys, addresses, plain_http };
+    Ok(shown(call.shared.control.identity.update_issuer(call.by, revision, terms).await?))
 }
 
 async fn distrust(call: Call<AtIssuer>) -> Result<Reply<Nothing>, Problem> {

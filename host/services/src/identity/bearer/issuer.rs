@@ -85,23 +85,15 @@ impl Record for Url {
 /// What one is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Spec {
-    /// Its address.
+    /// Its address, by which its tokens and its tenant are found. It stays what it is.
     pub url: String,
-    /// What its tokens have to be for.
-    pub audience: String,
-    /// How they may be signed.
-    pub algorithms: Vec<Algorithm>,
-    /// Where its keys are, when that is elsewhere.
-    pub keys: Option<String>,
-    /// Blocks of private addresses that it may have.
-    pub addresses: Vec<String>,
-    /// Whether it may be asked without TLS.
-    pub plain_http: bool,
+    /// What may be otherwise later.
+    pub terms: Terms,
 }
 
-/// What is to be otherwise of one: all but its address, by which its tokens and its tenant are found.
+/// How its tokens are known.
 #[derive(Debug, Clone, Default)]
-pub struct Update {
+pub struct Terms {
     /// What its tokens have to be for.
     pub audience: String,
     /// How they may be signed.
@@ -149,7 +141,8 @@ pub(super) fn target(url: &str, plain_http: bool) -> Result<Target, Error> {
 
 impl Issuer {
     fn new(name: PrincipalName, spec: Spec, now: u64) -> Result<Self, Error> {
-        let Spec { url, audience, mut algorithms, keys, addresses, plain_http } = spec;
+        let Spec { url, terms } = spec;
+        let Terms { audience, mut algorithms, keys, addresses, plain_http } = terms;
         target(&url, plain_http)?;
         if url.contains('?') {
             return Err(Error::Invalid("an issuer's address has no query (OpenID Connect Discovery §3)".to_owned()));
@@ -229,7 +222,7 @@ impl Identity {
         &self,
         by: Clearance,
         revision: Option<u64>,
-        update: Update,
+        terms: Terms,
     ) -> Result<Stored<Issuer>, Error> {
         by.for_(Permission::IssuerWrite)?;
         let (tenant, name) = named(&by)?;
@@ -240,8 +233,7 @@ impl Identity {
         }
         self.may_vouch(&by, &tenant, &name).await?;
         let before = stored.record.clone();
-        let Update { audience, algorithms, keys, addresses, plain_http } = update;
-        let spec = Spec { url: before.url.clone(), audience, algorithms, keys, addresses, plain_http };
+        let spec = Spec { url: before.url.clone(), terms };
         let issuer = Issuer { created: before.created, ..Issuer::new(name, spec, seconds(by.now()))? };
         let batch = Batch::new().update(&key, &stored, &issuer);
         self.make_for_issuer(by, Change::of(&before, &issuer), batch).await?;
@@ -311,9 +303,7 @@ mod tests {
     fn an_issuer_has_an_address_an_audience_and_algorithms() {
         let good = || Spec {
             url: "https://id.example/realms/acme".to_owned(),
-            audience: "bulkhead".to_owned(),
-            algorithms: vec![Algorithm::RS256],
-            ..Spec::default()
+            terms: Terms { audience: "bulkhead".to_owned(), algorithms: vec![Algorithm::RS256], ..Terms::default() },
         };
         let check = |change: &dyn Fn(&mut Spec), expected: bool| {
             let mut spec = good();
@@ -323,19 +313,19 @@ mod tests {
         check(&|_| {}, true);
         check(&|spec| spec.url = "https://id.example".to_owned(), true);
         check(&|spec| spec.url = "http://id.example".to_owned(), false);
-        check(&|spec| (spec.url, spec.plain_http) = ("http://127.0.0.1:8080".to_owned(), true), true);
+        check(&|spec| (spec.url, spec.terms.plain_http) = ("http://127.0.0.1:8080".to_owned(), true), true);
         check(&|spec| spec.url = "https://id.example/?a=b".to_owned(), false);
         check(&|spec| spec.url = "https://id.example/#a".to_owned(), false);
         check(&|spec| spec.url = "https://me@id.example".to_owned(), false);
         check(&|spec| spec.url = "ftp://id.example".to_owned(), false);
         check(&|spec| spec.url = "id.example".to_owned(), false);
         check(&|spec| spec.url = format!("https://id.example/{}", "x".repeat(255)), false);
-        check(&|spec| spec.keys = Some("https://keys.example/jwks?p=b".to_owned()), true);
-        check(&|spec| spec.keys = Some("http://keys.example/jwks".to_owned()), false);
-        check(&|spec| spec.audience = String::new(), false);
-        check(&|spec| spec.algorithms = Vec::new(), false);
-        check(&|spec| spec.addresses = vec!["10.0.0.0/8".to_owned()], true);
-        check(&|spec| spec.addresses = vec!["everywhere".to_owned()], false);
+        check(&|spec| spec.terms.keys = Some("https://keys.example/jwks?p=b".to_owned()), true);
+        check(&|spec| spec.terms.keys = Some("http://keys.example/jwks".to_owned()), false);
+        check(&|spec| spec.terms.audience = String::new(), false);
+        check(&|spec| spec.terms.algorithms = Vec::new(), false);
+        check(&|spec| spec.terms.addresses = vec!["10.0.0.0/8".to_owned()], true);
+        check(&|spec| spec.terms.addresses = vec!["everywhere".to_owned()], false);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use bulkhead_storage::record;
 
 pub use fetch::{Fetch, Gate, Source, Unfetched};
 pub(super) use issuer::forget;
-pub use issuer::{Algorithm, Issuer, Spec, Update};
+pub use issuer::{Algorithm, Issuer, Spec, Terms};
 
 use super::error::Reason;
 use super::found::Failed;

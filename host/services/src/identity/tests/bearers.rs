@@ -105,7 +105,8 @@ fn publish(rig: &Rig, issuer: &str, keys: &[Value]) {
 
 fn spec(url: &str, signer: &Signer) -> bearer::Spec {
     let algorithms = vec![serde_json::from_value(signer.algorithm().into()).unwrap()];
-    bearer::Spec { url: url.to_owned(), audience: "bulkhead".to_owned(), algorithms, ..Default::default() }
+    let terms = bearer::Terms { audience: "bulkhead".to_owned(), algorithms, ..Default::default() };
+    bearer::Spec { url: url.to_owned(), terms }
 }
 
 fn issuer_of(tenant: &str, name: &str) -> Resource {
@@ -283,10 +284,9 @@ async fn an_issuer_that_is_changed_keeps_its_identities_and_nothing_that_was_kno
         shows(&identity, shown, rig.at(1)).await.unwrap();
     }
     let change = async |revision, signer: &Signer| {
-        let bearer::Spec { audience, algorithms, keys, addresses, plain_http, .. } = spec(ACME, signer);
-        let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
+        let terms = spec(ACME, signer).terms;
         let by = cleared_for(Permission::IssuerWrite, issuer_of("acme", "idp"));
-        identity.update_issuer(by, Some(revision), update).await
+        identity.update_issuer(by, Some(revision), terms).await
     };
     let read = cleared_for(Permission::IssuerRead, issuer_of("acme", "idp"));
     let first = identity.get_issuer(&read).await.unwrap().revision;
@@ -313,10 +313,9 @@ async fn who_holds_less_than_an_issuers_identities_says_nothing_of_that_issuer()
     let identity = trusting(&rig, &signer).await;
     let by = |role| clearance_of("acme/user/low", role, Permission::IssuerWrite, issuer_of("acme", "idp"));
     let change = async |role| {
-        let bearer::Spec { audience, algorithms, addresses, plain_http, .. } = spec(ACME, &signer);
         let keys = Some("https://keys.evil.example/jwks".to_owned());
-        let update = bearer::Update { audience, algorithms, keys, addresses, plain_http };
-        identity.update_issuer(by(role), None, update).await.map(drop)
+        let terms = bearer::Terms { keys, ..spec(ACME, &signer).terms };
+        identity.update_issuer(by(role), None, terms).await.map(drop)
     };
     assert!(matches!(change(Role::EndUser).await, Err(Error::Refused(_))));
     change(Role::TenantAdmin).await.unwrap();
@@ -385,7 +384,8 @@ async fn keys_come_from_the_issuers_own_address_or_where_its_record_says() {
     let keys = json!({"keys": [signer.jwk("1")]}).to_string().into_bytes();
     rig.documents.by_url.lock().unwrap().insert(elsewhere.to_owned(), keys);
     identity.distrust_issuer(cleared_for(Permission::IssuerWrite, issuer_of("acme", "idp"))).await.unwrap();
-    let spec = bearer::Spec { keys: Some(elsewhere.to_owned()), ..spec(ACME, &signer) };
+    let mut spec = spec(ACME, &signer);
+    spec.terms.keys = Some(elsewhere.to_owned());
     identity.trust_issuer(cleared_for(Permission::IssuerWrite, issuer_of("acme", "idp")), spec).await.unwrap();
     assert!(shows(&identity, &token, rig.at(0)).await.is_ok());
 }
