@@ -115,22 +115,39 @@ pub struct Runtime {
     _ticker: Arc<Ticker>,
 }
 
+/// Address space that was set aside for guests, in which nothing runs yet.
+pub struct SetAside {
+    engine: Engine,
+    settings: Settings,
+}
+
 impl Settings {
-    /// That an engine can be started with them on this machine.
-    pub fn check(self) -> Result<(), Unavailable> {
-        engine(self).map(drop)
+    /// Sets aside what guests take, or says why this machine has no room for them.
+    pub fn set_aside(self) -> Result<SetAside, Unavailable> {
+        let mut config = compilation();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self)));
+        // What starts without a pool fails for the pool.
+        let engine = Engine::new(&config).map_err(|error| match Engine::new(&compilation()) {
+            Ok(_) => Unavailable::AddressSpace {
+                guests: self.guests,
+                space: self.address_space(),
+                reason: error.root_cause().to_string(),
+            },
+            Err(error) => Unavailable::Engine(format!("{error:#}")),
+        })?;
+        Ok(SetAside { engine, settings: self })
     }
 }
 
-impl Runtime {
-    /// An engine, and a thread that ticks its epoch. `compiler` makes what runs in it.
-    pub fn new(settings: Settings, compiler: Compiler) -> Result<Self, Unavailable> {
-        let engine = engine(settings)?;
+impl SetAside {
+    /// Begins to run what `compiler` makes in it, with a thread that ticks its epoch.
+    pub fn run(self, compiler: Compiler) -> Result<Runtime, Unavailable> {
+        let Self { engine, settings } = self;
         if !wipes_at_once() {
             tracing::info!("this kernel has no PAGEMAP_SCAN (Linux 6.7): wiping a guest's memory takes longer");
         }
         let ticker = Ticker::start(&engine).map_err(|error| Unavailable::Engine(error.to_string()))?;
-        Ok(Self {
+        Ok(Runtime {
             works: Arc::new(Works::new(compiler, &engine)),
             prepared: Arc::default(),
             host: Host::new(settings),
@@ -138,6 +155,13 @@ impl Runtime {
             settings,
             _ticker: Arc::new(ticker),
         })
+    }
+}
+
+impl Runtime {
+    /// A runtime in address space of its own. `compiler` makes what runs in it.
+    pub fn new(settings: Settings, compiler: Compiler) -> Result<Self, Unavailable> {
+        settings.set_aside()?.run(compiler)
     }
 
     /// A tenant's share of the host. There should be one for all connections of a tenant.
@@ -149,20 +173,6 @@ impl Runtime {
     pub fn settings(&self) -> Settings {
         self.settings
     }
-}
-
-fn engine(settings: Settings) -> Result<Engine, Unavailable> {
-    let mut config = compilation();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
-    // What starts without a pool fails for the pool.
-    Engine::new(&config).map_err(|error| match Engine::new(&compilation()) {
-        Ok(_) => Unavailable::AddressSpace {
-            guests: settings.guests,
-            space: settings.address_space(),
-            reason: error.root_cause().to_string(),
-        },
-        Err(error) => Unavailable::Engine(format!("{error:#}")),
-    })
 }
 
 /// All that compiled code depends on.

@@ -36,7 +36,7 @@ mod weight;
 
 pub use admission::{Allowance, Busy, Entry, Tenant, Whose};
 pub use component::{Candidate, Import, Status};
-pub use engine::{Runtime, Settings, Unavailable, wipes_at_once};
+pub use engine::{Runtime, SetAside, Settings, Unavailable, wipes_at_once};
 pub use invoke::{Connection, Reader};
 pub use outcome::{Failure, Late, Outcome, Usage};
 pub use prepare::Prepared;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bulkhead::http;
 use bulkhead_capabilities::credentials::vault::Source;
 use bulkhead_capabilities::egress::Transport;
-use bulkhead_runtime::Runtime;
+use bulkhead_runtime::SetAside;
 use bulkhead_runtime::compile::Compiler;
 use bulkhead_services::{Control, cache, control, vault as folders};
 use bulkhead_storage::own_folder;
@@ -35,6 +35,7 @@ pub(crate) struct Plan<'a> {
     config: &'a Config,
     master: Source,
     transport: Arc<Transport>,
+    space: SetAside,
     server: http::Settings,
 }
 
@@ -49,8 +50,8 @@ impl<'a> Plan<'a> {
         let server = server(config);
         server.check()?;
         let transport = network::transport(&config.dns, &config.reserve, config.ca.as_deref())?;
-        config.engine.check().map_err(|error| Error::new(Code::Host, error.to_string()))?;
-        Ok(Self { config, master, transport, server })
+        let space = config.engine.set_aside().map_err(of_engine)?;
+        Ok(Self { config, master, transport, space, server })
     }
 
     /// How it listens.
@@ -60,7 +61,7 @@ impl<'a> Plan<'a> {
 
     /// Opens everything that the configuration names.
     pub(crate) async fn open(self) -> Result<Control, Error> {
-        let Self { config, master, transport, .. } = self;
+        let Self { config, master, transport, space, .. } = self;
         // Before anything else is made in it: it is its owner's alone.
         own_folder(KEYS, &config.keys).map_err(of_storage)?;
         let cache = match &config.cache {
@@ -68,8 +69,7 @@ impl<'a> Plan<'a> {
             None => None,
         };
         let compiler = Compiler { cache, ..Compiler::default() };
-        let runtime =
-            Runtime::new(config.engine, compiler).map_err(|error| Error::new(Code::Host, error.to_string()))?;
+        let runtime = space.run(compiler).map_err(of_engine)?;
         let settings = control::Settings {
             data: config.data.clone(),
             keys: config.keys.clone(),
@@ -100,10 +100,7 @@ fn server(config: &Config) -> http::Settings {
     http::Settings {
         address: config.address,
         names: config.names.clone(),
-        tls: config
-            .tls
-            .as_ref()
-            .map(|tls| http::tls::Files { certificate: tls.certificate.clone(), key: tls.key.clone() }),
+        tls: config.tls.clone(),
         allow_plain_http: config.allow_plain_http,
         proxies: config.trusted_proxies.clone(),
         rates: http::limits::Rates {
@@ -123,6 +120,10 @@ fn server(config: &Config) -> http::Settings {
 fn of_storage(error: bulkhead_storage::Error) -> Error {
     let told = Error::new(Code::File, error.to_string());
     error.next_step().into_iter().fold(told, Error::next)
+}
+
+fn of_engine(error: bulkhead_runtime::Unavailable) -> Error {
+    Error::new(Code::Host, error.to_string())
 }
 
 /// A server has no `--no-cache`.

@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use bulkhead::http::tls;
 use bulkhead_core::limits::{Size, Time};
 use bulkhead_core::text;
 use bulkhead_runtime::Settings as Engine;
@@ -76,7 +77,7 @@ pub(crate) struct File<'a> {
 pub(crate) struct Config {
     pub(crate) address: SocketAddr,
     pub(crate) names: Vec<String>,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<tls::Files>,
     pub(crate) allow_plain_http: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) connections: NonZeroU32,
@@ -95,13 +96,6 @@ pub(crate) struct Config {
     pub(crate) rates: Rates,
     effective: Document,
     origins: Vec<Origin>,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tls {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 /// How many requests are answered.
@@ -193,7 +187,7 @@ impl Config {
         let Document { server, storage, egress, runtime, audit, limits } = effective.clone();
         let server_set = Engine::SERVER;
         let tls = match (server.tls_certificate, server.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+            (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
             (None, None) => None,
             (certificate, _) => {
                 let (there, missing) = match certificate {

@@ -108,23 +108,22 @@ fn keys(config: &Config, findings: &mut Findings) {
 }
 
 fn certificate(config: &Config, findings: &mut Findings) {
-    let Some(tls) = &config.tls else { return };
+    let Some(files) = &config.tls else { return };
     private(
-        &tls.key,
+        &files.key,
         0o600,
         "tls-key-exposed",
         "whoever may have read it can pretend to be this server: get a new certificate",
         findings,
     );
-    changeable(&tls.certificate, "tls-certificate-writable", findings);
-    let files = tls::Files { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    changeable(&files.certificate, "tls-certificate-writable", findings);
     // Who else can read the key was said.
     if let Err(error) = files.check()
         && !matches!(error, tls::Error::Exposed { .. })
     {
         findings.error(
             "tls-unusable",
-            tls.certificate.display(),
+            files.certificate.display(),
             error.to_string(),
             "name the certificate with its chain, and the private key that belongs to it, both in PEM",
         );
